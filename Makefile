@@ -1,0 +1,45 @@
+# Every target does its own set-up: `make demo` and `make test` each work on a fresh clone.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help venv demo test check format bench schema clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP) ## Build .venv with the exact versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Show the main job: three rollouts on a real Airflow (KEEP=1 leaves it running)
+	@$(BIN)/python -m demo
+
+test: $(STAMP) ## Run every test; what needs a system package installs it or is skipped with a reason
+	@tests/run.sh
+
+check: $(STAMP) ## Format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m rollback_budget.cli.main schema --check docs/
+
+format: $(STAMP) ## Rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schema: $(STAMP) ## Rewrite the JSON schemas under docs/ from the types
+	$(BIN)/rollback-budget schema --write docs/
+
+bench: $(STAMP) ## Print the figures that the README quotes
+	@$(BIN)/python -m bench
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

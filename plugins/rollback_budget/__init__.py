@@ -1,0 +1,40 @@
+"""Rollback Budget: the stop-loss for LLM rollouts, on Apache Airflow."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rollback_budget.workflow.dag import RolloutDag, rollout_dags
+    from rollback_budget.workflow.debt_dag import eval_debt_dag
+    from rollback_budget.workflow.group import RollbackBudgetGroup
+    from rollback_budget.workflow.log_breach import BREACH
+    from rollback_budget.workflow.sensor import RollbackBudgetSensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BREACH",
+    "RollbackBudgetGroup",
+    "RollbackBudgetSensor",
+    "RolloutDag",
+    "eval_debt_dag",
+    "rollout_dags",
+]
+
+_HOMES = {
+    "BREACH": "rollback_budget.workflow.log_breach",
+    "RollbackBudgetGroup": "rollback_budget.workflow.group",
+    "RollbackBudgetSensor": "rollback_budget.workflow.sensor",
+    "RolloutDag": "rollback_budget.workflow.dag",
+    "eval_debt_dag": "rollback_budget.workflow.debt_dag",
+    "rollout_dags": "rollback_budget.workflow.dag",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that the pure part is used without Airflow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

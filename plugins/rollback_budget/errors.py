@@ -1,0 +1,80 @@
+"""The one family of errors: each message says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class RollbackBudgetError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with a budget file, at a place a person can open.
+
+    ``line`` and ``column`` count from 1.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class SpecError(RollbackBudgetError):
+    """A budget file that cannot be used; carries every problem found, not just the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class SeriesError(RollbackBudgetError):
+    """Samples that cannot be trusted: a naive time, two values for one place, a column that is missing."""
+
+
+class SourceError(RollbackBudgetError):
+    """A metric source that did not answer.
+
+    ``transient`` says whether asking again may help (a time-out, a restart) or not (a rejected query).
+    """
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class TargetError(RollbackBudgetError):
+    """The service's control plane refused, did not answer, or answered something unreadable.
+
+    ``accepted`` is None when it cannot be known whether the request took effect (a lost reply).
+    """
+
+    def __init__(self, message: str, *, conflict: bool = False, accepted: bool | None = False) -> None:
+        super().__init__(message)
+        self.conflict = conflict
+        self.accepted = accepted
+
+
+class LedgerError(RollbackBudgetError):
+    """The ledger cannot be reached or is not migrated; nothing was written."""
+
+
+class TicketError(RollbackBudgetError):
+    """A ticket system refused or did not answer.
+
+    ``ambiguous`` is True when the ticket may exist all the same; ``retry_after`` is how long another try is
+    of no use, None when that is not known.
+    """
+
+    def __init__(
+        self, message: str, *, ambiguous: bool = False, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+        self.retry_after = retry_after
