@@ -1,0 +1,58 @@
+"""``rollback-budget explain``: the rule in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("budget", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain(budget: Path, as_json: bool) -> None:
+    """Say what BUDGET agrees to, in sentences for the people who agree to it.
+
+    Exits 0, or 1 with every problem of a file that does not load.
+    """
+    from rollback_budget.spec import load_budget, preflight_problems, words
+
+    spec = load_budget(budget)
+    rule = {line.id: words.say_budget(spec, line) for line in spec.budgets}
+    methods = [words.say_method(line) for line in spec.budgets]
+    around = {
+        "window": words.say_window(spec),
+        "looks": words.say_looks(spec),
+        "blind": words.say_blind(spec),
+        "decides": words.say_deciders(spec),
+    }
+    missing = preflight_problems(spec)
+    if as_json:
+        heading = {
+            "name": spec.name,
+            "release": spec.release,
+            "baseline": spec.baseline,
+            "sha256": spec.sha256,
+        }
+        lines = [{"budget": name, "sentence": sentence} for name, sentence in rule.items()]
+        said = {**heading, "budgets": lines, "methods": methods, **around, "missing_to_ship": missing}
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{_shown(spec.release)}, rolled out against {_shown(spec.baseline)} ({spec.name})\n")
+    for sentence in rule.values():
+        click.echo(f"  - {_shown(sentence)}")
+    for topic, sentence in around.items():
+        click.echo(f"\n{topic}: {_shown(sentence)}", nl=False)
+    click.echo("\n\nmethod:")
+    for note in methods:
+        click.echo(f"  - {_shown(note)}")
+    if missing:
+        click.echo("\nmissing to ship:")
+        for problem in missing:
+            click.echo(f"  - {_shown(problem)}")
+
+
+def _shown(text: str) -> str:
+    """Escape what a terminal would act on: names are data."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,65 @@
+"""``rollback-budget``: the command line. Each command is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from rollback_budget import __version__
+from rollback_budget.errors import RollbackBudgetError
+
+COMMANDS = {
+    "validate": "rollback_budget.cli.validate:validate",
+    "explain": "rollback_budget.cli.explain:explain",
+    "replay": "rollback_budget.cli.replay:replay",
+    "schema": "rollback_budget.cli.schema:schema",
+    "ledger": "rollback_budget.cli.ledger:ledger",
+    "debt": "rollback_budget.cli.debt:debt",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports them when asked."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in reading order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rollback-budget")
+def cli() -> None:
+    """A launch gate tells you when to ship. A rollback budget tells you when to stop.
+
+    Exit codes: 0 fine, 1 an error (bad input, a backend that is down). `replay` adds 2 breach and 3 blind.
+    """
+
+
+def main() -> None:
+    """Run the command line; an expected error is one message and exit code 1, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except RollbackBudgetError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

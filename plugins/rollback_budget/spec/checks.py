@@ -1,0 +1,72 @@
+"""What a loaded budget lacks for shipping, and what about it is probably not meant."""
+
+from __future__ import annotations
+
+from rollback_budget.spec.model import (
+    Action,
+    Budget,
+    Comparison,
+    Method,
+    MetricKind,
+    RolloutSpec,
+    SqlSource,
+    Tier,
+)
+
+_HERE = "to this budget or to defaults.yaml"
+
+
+def preflight_problems(spec: RolloutSpec) -> list[str]:
+    """Return why this rollout must not ship; each names the missing key and what to add."""
+    problems = []
+    if spec.owner is None:
+        problems.append(f"`owner` is missing: add `owner: <team>` {_HERE}")
+    if not spec.incident_commanders:
+        problems.append(
+            f"`incident_commander` is missing: add `incident_commander: <Airflow user id>` {_HERE}"
+        )
+    if spec.source is None:
+        problems.append(f"`source` is missing: add `source: {{type: sql, conn_id: ...}}` {_HERE}")
+    if spec.target is None:
+        problems.append(f"`target` is missing: add `target: {{conn_id: ..., read: ..., write: ...}}` {_HERE}")
+    if isinstance(spec.source, SqlSource) and spec.source.query is None:
+        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
+        problems += [
+            f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
+        ]
+    problems += [
+        f"{budget.id}: `method: {budget.method}` is not available yet; write `auto` or `threshold`"
+        for budget in spec.budgets
+        if budget.method in (Method.SEQUENTIAL, Method.SIGN)
+    ]
+    return problems
+
+
+def warnings(spec: RolloutSpec) -> list[str]:
+    """Return what is allowed and probably not meant."""
+    found = []
+    if not any(spec.metric(budget.metric).user_impact for budget in spec.budgets):
+        found.append("no budget is on a metric that users feel: every metric has `user_impact: false`")
+    undescribed = {b.metric: None for b in spec.budgets if b.metric not in spec.metrics}
+    if undescribed:
+        names = ", ".join(undescribed)
+        found.append(
+            f"no description under `metrics` for {names}: without kind and unit they are plain gauges"
+        )
+    found += [said for budget in spec.budgets if (said := _scale_warning(spec, budget))]
+    if spec.decision.tier_a_breach.action is Action.RECORD_ONLY and any(
+        budget.tier is Tier.A for budget in spec.budgets
+    ):
+        found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
+    return found
+
+
+def _scale_warning(spec: RolloutSpec, budget: Budget) -> str | None:
+    """Say when a threshold is on a scale that its metric does not have."""
+    kind = spec.metrics[budget.metric].kind if budget.metric in spec.metrics else None
+    if budget.comparison is Comparison.DELTA_PP and kind not in (None, MetricKind.PROPORTION):
+        return f"{budget.id}: percentage points need `kind: proportion`, {budget.metric} is a {kind}"
+    never = budget.comparison is Comparison.DELTA_PCT and budget.threshold <= -100
+    if never or (budget.comparison is Comparison.DELTA_PP and abs(budget.threshold) >= 100):
+        return f"{budget.id}: no change can go beyond {budget.threshold:g}"
+    return None

@@ -1,0 +1,320 @@
+"""The frozen spec: what a budget file means once defaults and ``extends`` are resolved.
+
+This is what a rollout runs on. It travels as JSON (DAG run, trigger arguments, ledger), so its
+field names are a contract: add fields with defaults, never rename one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Comparison(StrEnum):
+    """How a release is held against its threshold; the last part of a threshold key."""
+
+    DELTA_PCT = "delta_pct"
+    DELTA_PP = "delta_pp"
+    DELTA = "delta"
+    INCREASE = "increase"
+    ABOVE = "above"
+    BELOW = "below"
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether the baseline's value enters the delta."""
+        return self not in (Comparison.ABOVE, Comparison.BELOW)
+
+
+class Tier(StrEnum):
+    """A rolls back at once, B asks the incident commander, C records."""
+
+    A = "a"
+    B = "b"
+    C = "c"
+
+
+class Method(StrEnum):
+    """How the engine decides that a budget is used up."""
+
+    AUTO = "auto"
+    SEQUENTIAL = "sequential"
+    SIGN = "sign"
+    THRESHOLD = "threshold"
+
+
+class Accounting(StrEnum):
+    """Whether a good look sets the burn to zero or leaves it."""
+
+    CONSECUTIVE = "consecutive"
+    CUMULATIVE = "cumulative"
+
+
+class Worse(StrEnum):
+    """The direction in which a metric gets worse."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+class Action(StrEnum):
+    """What a breach of a tier leads to."""
+
+    AUTO_ROLLBACK = "auto_rollback"
+    INCIDENT_COMMANDER_DECISION = "incident_commander_decision"
+    RECORD_ONLY = "record_only"
+
+
+class OnTimeout(StrEnum):
+    """What silence of the commander means."""
+
+    ROLLBACK = "rollback"
+    CONTINUE = "continue"
+
+
+class OnBlind(StrEnum):
+    """What a watch that sees nothing leads to."""
+
+    REVIEW = "review"
+    ROLLBACK = "rollback"
+    CONTINUE = "continue"
+
+
+class MetricKind(StrEnum):
+    """What a metric's values are."""
+
+    PROPORTION = "proportion"
+    COUNT = "count"
+    QUANTILE = "quantile"
+    MEAN = "mean"
+    GAUGE = "gauge"
+
+
+class Severity(StrEnum):
+    """How soon an eval debt is due: critical 3 days, major 10, minor 30."""
+
+    CRITICAL = "critical"
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(Frozen):
+    """What a metric is and how its source is asked for it.
+
+    :param kind: what the values are; proportions are fractions between 0 and 1.
+    :param unit: shown behind values, for example ``s``.
+    :param query: the source's query (for ``sql``: a SELECT giving ``time, version, value, n``); None when
+        the source's own query gives all metrics at once.
+    :param user_impact: False for an internal metric that users do not feel.
+    """
+
+    kind: MetricKind = MetricKind.GAUGE
+    unit: str = ""
+    query: str | None = None
+    user_impact: bool = True
+
+
+class Budget(Frozen):
+    """One line of the stop-loss rule.
+
+    ``threshold`` is in the unit of its comparison (percent, percentage points, the metric's unit, events).
+    """
+
+    id: str
+    area: str
+    metric: str
+    comparison: Comparison
+    threshold: float
+    worse: Worse
+    max_duration: timedelta
+    tier: Tier = Tier.B
+    severity: Severity
+    method: Method = Method.AUTO
+    accounting: Accounting = Accounting.CONSECUTIVE
+    min_samples: int = 1
+    slice: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The threshold key as it stands in the file, ``<metric>_<comparison>``."""
+        return f"{self.metric}_{self.comparison.value}"
+
+    @property
+    def series(self) -> str:
+        """The name under which sources deliver this budget's samples: ``metric`` or ``metric:slice``."""
+        return self.metric if self.slice is None else f"{self.metric}:{self.slice}"
+
+
+class Watch(Frozen):
+    """How often and how the metrics are looked at."""
+
+    poll: timedelta = timedelta(seconds=60)
+    step: timedelta = timedelta(minutes=1)
+    settle: timedelta = timedelta(seconds=90)
+    grace: timedelta = timedelta(0)
+    max_gap: timedelta = timedelta(minutes=5)
+    blind_after: timedelta = timedelta(minutes=15)
+    on_blind: OnBlind = OnBlind.REVIEW
+
+
+class Analysis(Frozen):
+    """Settings of the evidence methods; see the semantics page."""
+
+    alpha: float = 0.05
+    null_margin: float = 0.5
+    block: timedelta | Literal["auto"] = "auto"
+    design_effect: float | Literal["auto"] = 1.0
+    baseline: Literal["concurrent", "static"] = "concurrent"
+
+
+class TierDecision(Frozen):
+    """What a breach of one tier leads to, and what silence means."""
+
+    action: Action
+    within: timedelta = timedelta(minutes=15)
+    on_timeout: OnTimeout = OnTimeout.ROLLBACK
+    max_overrides: int = 2
+
+
+class Decision(Frozen):
+    """The agreed answer to a breach, by tier."""
+
+    tier_a_breach: TierDecision = TierDecision(action=Action.AUTO_ROLLBACK)
+    tier_b_breach: TierDecision = TierDecision(action=Action.INCIDENT_COMMANDER_DECISION)
+    tier_c_breach: TierDecision = TierDecision(action=Action.RECORD_ONLY)
+
+    def of(self, tier: Tier) -> TierDecision:
+        """Return what a breach of ``tier`` leads to."""
+        return {Tier.A: self.tier_a_breach, Tier.B: self.tier_b_breach, Tier.C: self.tier_c_breach}[tier]
+
+
+class Commander(Frozen):
+    """A user of the Airflow deployment who may override; ``id`` is the auth manager's user id."""
+
+    id: str
+    name: str
+
+
+class SqlSource(Frozen):
+    """Any common-sql connection.
+
+    :param query: one statement giving ``time, metric, version, value, n`` for every metric; without it each
+        metric's own query is used and all are joined into one statement.
+    """
+
+    type: Literal["sql"] = "sql"
+    conn_id: str
+    query: str | None = None
+
+
+class RecordedSource(Frozen):
+    """A file of recorded series: CSV, JSON Lines or Parquet."""
+
+    type: Literal["recorded"] = "recorded"
+    path: str
+
+
+Source = Annotated[SqlSource | RecordedSource, Field(discriminator="type")]
+
+
+class HttpRead(Frozen):
+    """How to ask who serves.
+
+    :param weights: JMESPath to an object of version -> share of traffic (any scale; shares are normalised).
+    :param revision: JMESPath to a revision or ETag that changes with every change; None when there is none.
+    """
+
+    method: Literal["GET", "POST"] = "GET"
+    path: str
+    weights: str = "weights"
+    revision: str | None = None
+
+
+class HttpWrite(Frozen):
+    """How to set who serves.
+
+    Whole strings (keys and values) in ``body`` and ``headers`` that equal ``$release``, ``$baseline``,
+    ``$release_share``, ``$baseline_share``, ``$revision`` or ``$idempotency_key`` are replaced by data, and
+    so are path segments (percent-encoded). Nothing is ever interpolated as text.
+    """
+
+    method: Literal["PUT", "POST", "PATCH"] = "PUT"
+    path: str
+    body: Any = None
+    headers: dict[str, str] = Field(default_factory=dict)
+
+
+class HttpTarget(Frozen):
+    """A router, gateway or deploy controller behind an Airflow ``http`` connection.
+
+    :param write: None when a team's own operators move the traffic, and it is only read here.
+    :param ship_share: fraction of traffic for the release while it is watched, between 0 and 1.
+    :param deadline: how long a rollback may take until it is verified.
+    :param request_timeout: how long one request may take.
+    """
+
+    type: Literal["http"] = "http"
+    conn_id: str
+    read: HttpRead
+    write: HttpWrite | None = None
+    ship_share: float = Field(default=0.5, gt=0, le=1)
+    deadline: timedelta = timedelta(minutes=5)
+    request_timeout: timedelta = timedelta(seconds=10)
+
+
+Target = HttpTarget
+
+
+class RolloutSpec(Frozen):
+    """Everything a rollout needs, resolved and frozen."""
+
+    version: Literal[1] = 1
+    name: str
+    release: str
+    baseline: str
+    service: str
+    window: timedelta
+    budgets: tuple[Budget, ...]
+    owner: str | None = None
+    incident_commanders: tuple[Commander, ...] = ()
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    watch: Watch = Watch()
+    analysis: Analysis = Analysis()
+    decision: Decision = Decision()
+    source: Source | None = None
+    target: Target | None = None
+
+    def canonical_json(self) -> str:
+        """Return the one JSON text of this spec: sorted keys, no spaces."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of :meth:`canonical_json`."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    @property
+    def max_overrides(self) -> int:
+        """How many times this rollout's commander may say "go on"."""
+        reviews = [
+            decision.max_overrides
+            for decision in (self.decision.of(tier) for tier in Tier)
+            if decision.action is Action.INCIDENT_COMMANDER_DECISION
+        ]
+        blind_review = self.watch.on_blind is OnBlind.REVIEW
+        return max(reviews, default=self.decision.tier_b_breach.max_overrides if blind_review else 0)
+
+    def metric(self, name: str) -> Metric:
+        """Return the description of metric ``name``, or the plain one of an undescribed metric."""
+        return self.metrics.get(name, Metric())

@@ -1,0 +1,82 @@
+"""The sections of a budget file that connect it: where samples come from, and who serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Discriminator, Field, Tag
+from pydantic_core import InitErrorDetails
+
+from rollback_budget.spec.model import HttpRead, HttpTarget, HttpWrite, RecordedSource, SqlSource
+from rollback_budget.spec.section import Section, mistake
+from rollback_budget.spec.tree import name_type
+
+
+class SqlSection(Section, SqlSource):
+    """Any common-sql connection."""
+
+    conn_id: str = Field(examples=["request_log"])
+
+
+class RecordedSection(Section, RecordedSource):
+    """A file of recorded series."""
+
+    path: str = Field(examples=["series.csv"])
+
+
+def _source_type(value: Any) -> Any:
+    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+
+
+SourceSection = Annotated[
+    Annotated[SqlSection, Tag("sql")] | Annotated[RecordedSection, Tag("recorded")],
+    Discriminator(
+        _source_type,
+        custom_error_type="rule",
+        custom_error_message="`source` is a mapping with `type: sql` or `type: recorded`",
+    ),
+]
+
+
+class HttpReadSection(Section, HttpRead):
+    """How to ask who serves."""
+
+    path: str = Field(examples=["/control/traffic"])
+
+
+class HttpWriteSection(Section, HttpWrite):
+    """How to set who serves."""
+
+    path: str = Field(examples=["/control/traffic"])
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+        """Yield what JSON cannot carry."""
+        yield from super().mistakes(data)
+        yield from _not_json(data.get("body"), ("body",))
+
+
+class HttpTargetSection(Section, HttpTarget):
+    """A router, gateway or deploy controller behind an Airflow ``http`` connection."""
+
+    positive: ClassVar[tuple[str, ...]] = ("deadline", "request_timeout")
+    conn_id: str = Field(examples=["traffic_router"])
+    read: HttpReadSection = Field(examples=["{path: /control/traffic}"])
+    write: HttpWriteSection = Field(examples=["{path: /control/traffic, body: {...}}"])
+
+
+def _not_json(value: object, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
+    match value:
+        case dict():
+            for key, child in value.items():
+                yield from _not_json(child, (*loc, key))
+        case list():
+            for at, child in enumerate(value):
+                yield from _not_json(child, (*loc, at))
+        case None | str() | int():
+            return
+        case float() if value - value == 0:
+            return
+        case _:
+            yield mistake(loc, f"JSON has no {name_type(value).removeprefix('a ')} {value}; put it in quotes")

@@ -1,0 +1,119 @@
+"""The rule in words, for a person who has to agree to it."""
+
+from __future__ import annotations
+
+from rollback_budget.spec.duration import say_duration
+from rollback_budget.spec.model import (
+    Accounting,
+    Action,
+    Budget,
+    Comparison,
+    Method,
+    OnBlind,
+    OnTimeout,
+    RolloutSpec,
+    Tier,
+    Worse,
+)
+
+_METHODS = {
+    Method.AUTO: "auto means threshold for now: no error-rate guarantee",
+    Method.THRESHOLD: "decided by the values alone: no error-rate guarantee",
+    Method.SEQUENTIAL: "asks for the sequential test, which is not available yet",
+    Method.SIGN: "asks for the sign test, which is not available yet",
+}
+
+
+def say_budget(spec: RolloutSpec, budget: Budget) -> str:
+    """Say one budget in one sentence: when it is used up, and what happens then."""
+    name = budget.area if budget.slice is None else f"{budget.area} ({budget.slice})"
+    return f"{name}: {_say_condition(spec, budget)}, {say_decision(spec, budget.tier)}"
+
+
+def say_decision(spec: RolloutSpec, tier: Tier) -> str:
+    """Say what a breach of ``tier`` leads to."""
+    decision = spec.decision.of(tier)
+    match decision.action:
+        case Action.AUTO_ROLLBACK:
+            return f"{spec.release} is rolled back at once, without asking"
+        case Action.RECORD_ONLY:
+            return "it is recorded and nothing else happens"
+        case Action.INCIDENT_COMMANDER_DECISION:
+            silence = "rolls back" if decision.on_timeout is OnTimeout.ROLLBACK else "goes on"
+            within = say_duration(decision.within)
+            return f"the incident commander decides within {within}; silence {silence}"
+
+
+def say_method(budget: Budget) -> str:
+    """Say how the budget is decided, and what that is worth."""
+    if budget.comparison is Comparison.INCREASE:
+        return f"{budget.id}: counted exactly; one event more than tolerated is beyond the threshold"
+    counting = " (minutes add up over good looks)" if budget.accounting is Accounting.CUMULATIVE else ""
+    return f"{budget.id}: {_METHODS[budget.method]}{counting}"
+
+
+def say_window(spec: RolloutSpec) -> str:
+    """Say for how long the release is watched, and from when."""
+    grace = f", leaving out the first {say_duration(spec.watch.grace)}" if spec.watch.grace else ""
+    return f"{spec.release} is watched for {say_duration(spec.window)} after shipping{grace}"
+
+
+def say_looks(spec: RolloutSpec) -> str:
+    """Say how it looks."""
+    watch = spec.watch
+    rhythm = f"one look per {say_duration(watch.step)}, fetched every {say_duration(watch.poll)}"
+    left_out = f"the newest {say_duration(watch.settle)} are left out"
+    return f"{rhythm}; {left_out}; a hole longer than {say_duration(watch.max_gap)} uses up nothing"
+
+
+def say_blind(spec: RolloutSpec) -> str:
+    """Say what a watch that sees nothing leads to."""
+    leads_to = {
+        OnBlind.REVIEW: "the incident commander is asked",
+        OnBlind.ROLLBACK: f"{spec.release} is rolled back",
+        OnBlind.CONTINUE: "the watch goes on",
+    }[spec.watch.on_blind]
+    return f"if an area sees nothing for {say_duration(spec.watch.blind_after)}, {leads_to}"
+
+
+def say_deciders(spec: RolloutSpec) -> str:
+    """Say who decides, and how often they may say "go on"."""
+    names = ", ".join(c.name if c.name == c.id else f"{c.name} ({c.id})" for c in spec.incident_commanders)
+    if not names:
+        return "nobody is named as incident commander, so this budget does not ship"
+    overrides = spec.max_overrides
+    if overrides == 0:
+        return f"{names}; nobody may go on after a breach"
+    times = "once" if overrides == 1 else f"{overrides} times"
+    return f'{names}, who may say "go on" {times}; after that a breach rolls back without asking'
+
+
+def _say_condition(spec: RolloutSpec, budget: Budget) -> str:
+    if not budget.max_duration:
+        return f"as soon as {_say_crossing(spec, budget)}"
+    total = " in total" if budget.accounting is Accounting.CUMULATIVE else ""
+    return f"if {_say_crossing(spec, budget)} for {say_duration(budget.max_duration)}{total}"
+
+
+def _say_crossing(spec: RolloutSpec, budget: Budget) -> str:
+    metric, amount = budget.metric, f"{abs(budget.threshold):g}"
+    unit = spec.metric(metric).unit
+    measured = f"{amount} {unit}".rstrip()
+    match budget.comparison:
+        case Comparison.INCREASE:
+            more = f"more than {amount}" if budget.threshold else "any"
+            return (
+                f"{spec.release} has {more} {metric} beyond those of {spec.baseline} (scaled to its traffic)"
+            )
+        case Comparison.ABOVE | Comparison.BELOW:
+            value = f"{budget.threshold:g} {unit}".rstrip()
+            return f"{metric} of {spec.release} is {budget.comparison} {value}"
+        case Comparison.DELTA_PCT:
+            measured = f"{amount} %"
+        case Comparison.DELTA_PP:
+            measured = f"{amount} percentage points"
+        case Comparison.DELTA:
+            pass
+    verb, side = ("falls", "below") if budget.worse is Worse.LOWER else ("rises", "above")
+    margin = f"more than {measured} {side}" if budget.threshold else side
+    return f"{metric} {verb} {margin} {spec.baseline}"
