@@ -1,0 +1,48 @@
+"""``python -m bench [NAME…]``: measure and print the figures that the README quotes, a table each."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.figure import Figure
+
+#: Each module has a ``TITLE`` and a ``measure() -> list[Figure]``.
+BENCHES = {"engine": "bench.engine", "dags": "bench.dags"}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benches, or all; exit code 1 when a limit is not kept."""
+    console = Console()
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        console.print(f"no such bench: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        return 1
+    kept = True
+    for name in names or BENCHES:
+        bench = importlib.import_module(BENCHES[name])
+        with console.status(f"measuring {name}"):
+            figures = bench.measure()
+        console.print(_table(bench.TITLE, figures))
+        kept = kept and all(figure.kept for figure in figures)
+    return 0 if kept else 1
+
+
+def _table(title: str, figures: list[Figure]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    for heading in ("measured", "at most"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept")
+    for figure in figures:
+        limit = "" if figure.limit is None else f"{figure.limit:g} {figure.unit}"
+        kept = "" if figure.limit is None else "yes" if figure.kept else "NO"
+        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", limit, kept)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""``rollback-budget replay``: what a budget would have said about a recorded series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rollback_budget.engine.result import BudgetEvaluation, Evaluation
+    from rollback_budget.engine.sample import Sample
+    from rollback_budget.spec.model import RolloutSpec
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a time; write ISO 8601, as 2026-10-01T12:00:00Z"
+        ) from None
+    if time.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone; write it as UTC ({value}Z)")
+    return time.astimezone(UTC)
+
+
+@click.command()
+@click.argument("budget", type=click.Path(path_type=Path))
+@click.option(
+    "--series",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The recorded series: .csv, .jsonl or .parquet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluation as one JSON object.")
+@click.option(
+    "--keep-going", is_flag=True, help="Do not stop at the verdict: list every breach in the window."
+)
+@click.option(
+    "--start",
+    metavar="TIME",
+    callback=_moment,
+    help="When the window begins; by default one step before the earliest sample, so that it counts.",
+)
+@click.pass_context
+def replay(
+    ctx: click.Context, budget: Path, series: Path, as_json: bool, keep_going: bool, start: datetime | None
+) -> None:
+    """Replay a recorded series against BUDGET and say the verdict, as a live watch would have.
+
+    Needs no database and no Airflow. Replays the window of the budget, or as much of it as was recorded.
+
+    The series has one row a sample: time (ISO 8601 with Z or an offset), metric (metric:slice for a slice),
+    version (as the budget names them), value, and optionally n (events behind the value). An empty value or
+    NaN is unknown, and so is a row that is not there. Other columns are ignored.
+
+    \b
+      time,metric,version,value,n
+      2026-10-01T12:01:00Z,p95,model-v42,2.10,194
+      2026-10-01T12:01:00Z,p95,model-v41,1.60,193
+
+    \b
+    As JSON Lines, one object a line:
+      {"time": "2026-10-01T12:01:00Z", "metric": "p95", "version": "model-v42", "value": 2.1, "n": 194}
+
+    \b
+    Examples:
+      rollback-budget replay budgets/model-v42.yaml --series last-night.csv
+      rollback-budget replay budgets/model-v42.yaml --series last-night.csv --json --keep-going
+
+    Exit codes: 0 healthy, 2 breach, 3 blind, 1 an error in what was given.
+    """
+    from rollback_budget.engine import VerdictKind, evaluate
+    from rollback_budget.errors import SeriesError
+    from rollback_budget.sources.recorded import read_series
+    from rollback_budget.spec import load_budget
+
+    spec = load_budget(budget)
+    samples = read_series(series)
+    for warning in _warnings(spec, samples, series):
+        click.echo(f"warning: {warning}", err=True)
+    begin = min(sample.time for sample in samples) - spec.watch.step if start is None else start
+    latest = max(sample.time for sample in samples)
+    if latest <= begin:
+        raise SeriesError(
+            f"{series}: the latest sample ({latest.isoformat()}) is not after --start ({begin.isoformat()}); "
+            "start earlier"
+        )
+    evaluation = evaluate(spec, samples, start=begin, keep_going=keep_going)
+    if as_json:
+        click.echo(evaluation.model_dump_json(indent=2))
+    else:
+        _print(spec, evaluation)
+    ctx.exit({VerdictKind.HEALTHY: 0, VerdictKind.BREACH: 2, VerdictKind.BLIND: 3}[evaluation.verdict])
+
+
+def _warnings(spec: RolloutSpec, samples: Sequence[Sample], path: Path) -> list[str]:
+    """Name what the budget asks for and the series does not have at all."""
+    from rollback_budget.cli.text import shown
+
+    found = {
+        "version": dict.fromkeys(sample.version for sample in samples),
+        "metric": dict.fromkeys(sample.series for sample in samples),
+    }
+    wanted = {
+        "version": (spec.release, spec.baseline),
+        "metric": tuple(dict.fromkeys(budget.series for budget in spec.budgets)),
+    }
+    return [
+        f"{path}: no sample of {what} {shown(name)}, so its looks are unknown; "
+        f"found: {', '.join(map(shown, found[what]))}"
+        for what, names in wanted.items()
+        for name in names
+        if name not in found[what]
+    ]
+
+
+def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rollback_budget.cli.text import shown
+    from rollback_budget.spec.duration import say_duration
+
+    until = evaluation.evaluated_until
+    so_far = "" if evaluation.final else " so far; the series ends before the window"
+    click.echo(f"{evaluation.verdict.value.upper()} at {until:%Y-%m-%d %H:%M:%S} UTC{so_far}")
+    click.echo(f"{shown(evaluation.sentence)}\n")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("budget", "tier", "last look", "burn", "looks", "unknown", "breaches"):
+        is_count = heading in ("looks", "unknown", "breaches")
+        table.add_column(heading, justify="right" if is_count else "left", overflow="fold")
+    for budget, standing in zip(spec.budgets, evaluation.budgets, strict=True):
+        breaches = sum(breach.budget == budget.id for breach in evaluation.breaches)
+        burn = f"{say_duration(standing.burn)} of {say_duration(budget.max_duration)}"
+        counts = (standing.looks, standing.unknown_looks, breaches)
+        tier = budget.tier.value.upper()
+        table.add_row(shown(budget.id), tier, _last_look(standing), burn, *map(str, counts))
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, 120)
+    console.print(table)
+
+
+def _last_look(standing: BudgetEvaluation) -> str:
+    if standing.look is None:
+        return "none yet"
+    delta = "" if standing.look.delta is None else f", delta {standing.look.delta:+.3g}"
+    return f"{standing.look.status.value}{delta}"

@@ -1,0 +1,129 @@
+"""Frames: samples laid out as columns over looks, which is what the engine folds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import repeat
+from math import nan
+
+from rollback_budget.engine.instant import length, micros
+from rollback_budget.engine.sample import Sample
+from rollback_budget.errors import SeriesError
+from rollback_budget.spec.model import RolloutSpec
+
+#: ``-FINITE <= x <= FINITE`` is false for NaN and for both infinities.
+FINITE = sys.float_info.max
+
+#: The values and the counts of one series and version, by time.
+_Column = tuple[dict[int, float], dict[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Both arms of one series, one entry a look; NaN is unknown."""
+
+    release: list[float]
+    release_n: list[float]
+    baseline: list[float]
+    baseline_n: list[float]
+
+    def part(self, first: int, stop: int) -> Arms:
+        """Return the looks ``first`` to ``stop - 1``."""
+        return Arms(
+            self.release[first:stop],
+            self.release_n[first:stop],
+            self.baseline[first:stop],
+            self.baseline_n[first:stop],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All looks of a stretch of time.
+
+    :param times: of the looks, ascending and distinct, in microseconds.
+    :param end: every look up to here is in, in microseconds.
+    :param arms: by series; every list is as long as ``times``.
+    """
+
+    times: list[int]
+    end: int
+    arms: dict[str, Arms]
+
+
+def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, end: datetime) -> Frame:
+    """Lay out the samples of ``start < time <= end``, given in any order, for the budgets of ``spec``.
+
+    There is a look at every sample's time, and one at the end of every step of the grid that has no sample at
+    all: that is how holes are seen. The grid lies where the earliest sample lies, else on ``start``.
+    Samples of other series or versions, and histogram buckets, are left out.
+
+    :raises SeriesError: a naive time, or two different samples for one time, series and version.
+    """
+    names = dict.fromkeys(budget.series for budget in spec.budgets)
+    columns: dict[tuple[str, str], _Column] = {
+        (name, version): ({}, {}) for name in names for version in (spec.release, spec.baseline)
+    }
+    after, until = micros(start), micros(end)
+    moment, time = start, after
+    for sample in samples:
+        column = columns.get((sample.series, sample.version))
+        if column is None or sample.le is not None:
+            continue
+        if sample.time is not moment:
+            moment = sample.time
+            try:
+                time = micros(moment)
+            except TypeError:
+                raise SeriesError(
+                    f"{_place(sample)}: the time has no time zone; give UTC or an offset"
+                ) from None
+        if not after < time <= until:
+            continue
+        values, counts = column
+        value, n = sample.value, sample.n
+        if not -FINITE <= value <= FINITE:
+            value = nan
+        if n is None or not -FINITE <= n <= FINITE:
+            n = nan
+        if time in values:
+            _check_same(sample, (values[time], counts[time]), (value, n))
+        values[time], counts[time] = value, n
+    times = _looks(columns.values(), after, until, length(spec.watch.step))
+    arms = {
+        name: Arms(
+            *(
+                list(map(by_time.get, times, repeat(nan)))
+                for version in (spec.release, spec.baseline)
+                for by_time in columns[name, version]
+            )
+        )
+        for name in names
+    }
+    return Frame(times, until, arms)
+
+
+def _check_same(sample: Sample, before: tuple[float, float], now: tuple[float, float]) -> None:
+    if any(old != new and (old == old or new == new) for old, new in zip(before, now, strict=True)):
+        raise SeriesError(
+            f"{_place(sample)}: two different samples, "
+            f"{before[0]:g} (n {before[1]:g}) and {now[0]:g} (n {now[1]:g}); keep one"
+        )
+
+
+def _looks(columns: Iterable[_Column], after: int, until: int, step: int) -> list[int]:
+    times: set[int] = set()
+    for values, _ in columns:
+        times.update(values)
+    phase = min(times, default=after) % step
+    sampled = {-((phase - time) // step) for time in times}
+    first, last = (after - phase) // step + 1, (until - phase) // step
+    times.update(phase + cell * step for cell in range(first, last + 1) if cell not in sampled)
+    return sorted(times)
+
+
+def _place(sample: Sample) -> str:
+    return f"{sample.series} of {sample.version} at {sample.time.isoformat()}"

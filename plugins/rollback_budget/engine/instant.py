@@ -1,0 +1,24 @@
+"""Engine time: whole microseconds since the epoch, so that comparing two times is exact."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(time: datetime) -> int:
+    """Return an aware ``time`` in microseconds; a naive one raises TypeError."""
+    since = time - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def length(duration: timedelta) -> int:
+    """Return ``duration`` in microseconds."""
+    return duration // MICROSECOND
+
+
+def moment(time_us: int) -> datetime:
+    """Return the aware UTC datetime of ``time_us``."""
+    return EPOCH + timedelta(microseconds=time_us)

@@ -1,0 +1,103 @@
+"""Sentences: a breach and a blind area, said so that the person on call understands them at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from math import floor, log10
+
+from rollback_budget.engine.result import Comparand
+from rollback_budget.spec.duration import say_duration
+from rollback_budget.spec.model import Budget, Comparison, Metric, MetricKind, RolloutSpec, Worse
+
+
+def breach_sentence(spec: RolloutSpec, budget: Budget, over_burn: Comparand, burn: timedelta) -> str:
+    """Say what was beyond which threshold, by how much, and for how long."""
+    metric = spec.metric(budget.metric)
+    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
+    arms = _arms(budget, metric, over_burn)
+    if budget.comparison is Comparison.INCREASE:
+        what = (
+            f"{_more(over_burn.delta)} {name} than {spec.baseline}{arms}{_for(burn)}, "
+            f"budget: {_more(budget.threshold, worse=budget.worse)}"
+        )
+    elif not budget.comparison.needs_baseline:
+        bound = "at most" if budget.worse is Worse.HIGHER else "at least"
+        value = _value(over_burn.release_value, metric)
+        what = f"{name} was {value}{arms}{_for(burn)}, budget {bound} {_value(budget.threshold, metric)}"
+    else:
+        unit = _delta_unit(budget, metric)
+        side = "above" if (over_burn.delta or 0.0) > 0 else "below"
+        delta = _beyond(abs(over_burn.delta or 0.0), abs(budget.threshold))
+        what = (
+            f"{name} was {delta}{unit} {side} {spec.baseline}{arms}{_for(burn)}, "
+            f"budget {budget.threshold:+.6g}{unit}"
+        )
+    return f"{budget.area}: {what}{_for(budget.max_duration)}"
+
+
+def blind_sentence(area: str, since: datetime, until: datetime) -> str:
+    """Say since when nothing could be seen of an area."""
+    moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{area}: no budget could be read for {say_duration(until - since)}, since {moment}"
+
+
+def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
+    """Return what stands in brackets: both values, and how many events are behind them."""
+    if budget.comparison is Comparison.INCREASE:
+        metric = metric.model_copy(update={"kind": MetricKind.COUNT})
+    said = []
+    counts = [both.release_n]
+    if budget.comparison.needs_baseline:
+        said.append(f"{_value(both.release_value, metric)} against {_value(both.baseline_value, metric)}")
+        counts.append(both.baseline_n)
+    if all(count is not None for count in counts):
+        said.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _value(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return "unknown"
+    if metric.kind is MetricKind.PROPORTION:
+        return f"{_digits(100.0 * value)} %"
+    text = _grouped(value, 0) if value.is_integer() and metric.kind is MetricKind.COUNT else _digits(value)
+    return f"{text} {metric.unit}" if metric.unit else text
+
+
+def _digits(value: float) -> str:
+    """Return three digits that count, and never fewer than the whole part has."""
+    return _grouped(value, _decimals(value, 3))
+
+
+def _beyond(delta: float, threshold: float) -> str:
+    """Return ``delta`` in two digits, or as many more as it takes to be seen to lie beyond the threshold."""
+    decimals = _decimals(delta, 2)
+    while decimals < 6 and round(delta, decimals) <= threshold < delta:
+        decimals += 1
+    return _grouped(delta, decimals)
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 if value == 0.0 else min(max(digits - 1 - floor(log10(abs(value))), 0), 12)
+
+
+def _grouped(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace(",", " ")
+
+
+def _more(delta: float | None, *, worse: Worse = Worse.HIGHER) -> str:
+    delta = delta or 0.0
+    fewer = delta < 0 or (delta == 0 and worse is Worse.LOWER)
+    return f"{abs(delta):.4g} {'fewer' if fewer else 'more'}"
+
+
+def _delta_unit(budget: Budget, metric: Metric) -> str:
+    if budget.comparison is Comparison.DELTA_PCT:
+        return " %"
+    if budget.comparison is Comparison.DELTA_PP:
+        return " pp"
+    return f" {metric.unit}" if metric.unit else ""
+
+
+def _for(duration: timedelta) -> str:
+    return f" for {say_duration(duration)}" if duration else ""

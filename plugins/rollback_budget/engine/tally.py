@@ -1,0 +1,137 @@
+"""Tallies: where one budget stands, look after look."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from copy import copy
+from datetime import timedelta
+from enum import Enum
+from typing import Self
+
+from rollback_budget.engine.comparison import UNKNOWN, Observation
+from rollback_budget.engine.frame import Frame
+from rollback_budget.engine.increase import comparing
+from rollback_budget.engine.instant import moment
+from rollback_budget.engine.method import choose
+from rollback_budget.engine.result import Breach, BudgetEvaluation
+from rollback_budget.engine.sentence import breach_sentence
+from rollback_budget.spec.model import Budget, RolloutSpec
+
+
+class OnBreach(Enum):
+    """What a breach of one budget means to the watch that folds it."""
+
+    END = "the watch ends"
+    LIST_ONCE = "the first one is listed, and the watch goes on"
+    START_OVER = "it is listed, and the budget starts over"
+    IGNORE = "nothing"
+
+
+class Tally:
+    """Folds the looks of one budget.
+
+    :param begins: time of the first look that may count, in microseconds.
+    """
+
+    def __init__(self, spec: RolloutSpec, budget: Budget, *, begins: int, on_breach: OnBreach) -> None:
+        self.budget = budget
+        self.breaches: tuple[Breach, ...] = ()
+        self.ended = False
+        #: The unknown looks of the latest chunk, by their place in the frame.
+        self.unknown: list[int] = []
+        self._spec = spec
+        self._begins = begins
+        self._on_breach = on_breach
+        self._last: Observation | None = None
+        self._looks = 0
+        self._unknown_looks = 0
+        self._start_over()
+
+    def fold(self, frame: Frame, first: int, stop: int) -> int:
+        """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.
+
+        :return: the look after the last one that was folded.
+        """
+        self.unknown = []
+        first = bisect_left(frame.times, self._begins, first, stop)
+        while first < stop:
+            end, breached = self._fold_until_breach(frame, first, stop)
+            if breached:
+                self.breaches += (self._breach(),)
+                if self._on_breach is OnBreach.END:
+                    self.ended = True
+                    return end
+                if self._on_breach is OnBreach.START_OVER:
+                    self._start_over()
+            first = end
+        return stop
+
+    def evaluation(self) -> BudgetEvaluation:
+        """Return where the budget stands."""
+        burn = timedelta(microseconds=self._method.burn)
+        return BudgetEvaluation(
+            budget=self.budget.id,
+            tier=self.budget.tier,
+            method=self._method_name,
+            method_reason=self._reason,
+            p_value=self._method.p_value,
+            look=self._last.look() if self._last is not None else None,
+            burn=burn,
+            remaining=max(self.budget.max_duration - burn, timedelta(0)),
+            looks=self._looks,
+            unknown_looks=self._unknown_looks,
+        )
+
+    def copy(self) -> Self:
+        """Return one that goes on from here on its own."""
+        twin = copy(self)
+        twin._method, twin._comparing = self._method.copy(), self._comparing.copy()
+        return twin
+
+    def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
+        listens = self._on_breach is not OnBreach.IGNORE and not (
+            self._on_breach is OnBreach.LIST_ONCE and self.breaches
+        )
+        view = self._comparing.view(frame.arms[self.budget.series], first, stop)
+        breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=listens)
+        count = stop - first if breach is None else breach + 1
+        self._comparing.advance(view, count)
+        if UNKNOWN in view.statuses:
+            self.unknown += [
+                first + offset for offset, status in enumerate(view.statuses[:count]) if status is UNKNOWN
+            ]
+            self._unknown_looks += view.statuses[:count].count(UNKNOWN)
+        self._looks += count
+        self._last = view.observation(count - 1, frame.times[first + count - 1])
+        return first + count, breach is not None
+
+    def _start_over(self) -> None:
+        self._comparing = comparing(self.budget)
+        self._method, self._method_name, self._reason = choose(self.budget, self._spec)
+
+    def _breach(self) -> Breach:
+        budget, method, last = self.budget, self._method, self._last
+        assert last is not None
+        assert method.started is not None
+        burn = timedelta(microseconds=method.burn)
+        over_burn = self._comparing.over_burn(method.mean, last)
+        return Breach(
+            budget=budget.id,
+            area=budget.area,
+            metric=budget.metric,
+            comparison=budget.comparison,
+            slice=budget.slice,
+            tier=budget.tier,
+            severity=budget.severity,
+            method=self._method_name,
+            p_value=method.p_value,
+            threshold=budget.threshold,
+            max_duration=budget.max_duration,
+            burn=burn,
+            started_at=moment(method.started),
+            breached_at=moment(last.time),
+            delta=last.delta,
+            over_burn=over_burn,
+            sentence=breach_sentence(self._spec, budget, over_burn, burn),
+            samples=tuple(look.look() for look in method.bad_looks),
+        )
