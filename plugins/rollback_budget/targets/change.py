@@ -1,0 +1,241 @@
+"""Changing who serves, and proving it: once, within a deadline, never over a newer change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from rollback_budget.errors import TargetError
+from rollback_budget.targets.target import NOTHING, Serving, Target
+
+#: How much traffic the release may still get after a rollback: requests in flight, a straggling replica.
+REST_OF_TRAFFIC = 0.01
+
+
+class Outcome(StrEnum):
+    """How a change of traffic ended."""
+
+    EFFECTIVE = "effective"
+    ACCEPTED_NOT_EFFECTIVE = "accepted_not_effective"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The one place that waits; tests replace it."""
+
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to change, and what is known of the state before.
+
+    :param shares: the fraction of traffic each version shall get.
+    :param before: the shares that this rollout left behind; anything else but ``shares`` is somebody's newer
+        change. None when not known: then any state may be changed.
+    :param idempotency_key: the same for every try.
+    :param deadline: time from the start until the change must be verified.
+    :param send: False when somebody else has asked for it already, and it is only verified.
+    """
+
+    shares: Mapping[str, float]
+    before: Mapping[str, float] | None
+    idempotency_key: str
+    deadline: timedelta
+    send: bool = True
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a change.
+
+    :param requested_at: when the control plane was first asked to change; None when it already served so.
+    :param verified_at: when control plane and data plane were first seen to agree; None when they were not.
+    :param control_plane: what the control plane said last.
+    :param data_plane: what the traffic said last, or why it cannot be known.
+    :param serving: who serves, as it was read last; None when it never could be.
+    """
+
+    outcome: Outcome
+    requested_at: datetime | None
+    verified_at: datetime | None
+    control_plane: str
+    data_plane: str
+    detail: str
+    serving: Serving | None = None
+
+    def __str__(self) -> str:
+        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
+        return f"{self.outcome.value}: {self.detail} {planes}"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the data plane shows since a moment.
+
+    :param share: the drained version's share of requests; None while it is not known.
+    :param knowable: False when no source counts requests, so that waiting for it is in vain.
+    """
+
+    share: float | None
+    said: str
+    knowable: bool = True
+
+
+#: Returns the share of traffic that the version to be drained still gets, counted since the given time.
+ObserveTraffic = Callable[[datetime], Traffic]
+
+
+def change_traffic(
+    target: Target,
+    change: Change,
+    *,
+    observe: ObserveTraffic | None = None,
+    clock: Clock | None = None,
+    poll: timedelta = timedelta(seconds=1),
+    log: Callable[[str], None] = lambda _line: None,
+) -> Report:
+    """Bring the target to ``change.shares`` and verify it, within the deadline.
+
+    Runs again safely: what already holds is only verified, and what someone else changed is left alone.
+
+    :param observe: asks the data plane; None when nothing counts requests.
+    :param poll: pause between looks at the target.
+    """
+    return _Attempt(target, change, observe, clock or Clock(), poll, log).run()
+
+
+def _lies_between(serving: Serving, before: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    """A controller that drains step by step passes through such shares."""
+    for version in serving.shares.keys() | before.keys() | wanted.keys():
+        low, high = sorted((before.get(version, 0.0), wanted.get(version, 0.0)))
+        if not low - NOTHING <= serving.share(version) <= high + NOTHING:
+            return False
+    return True
+
+
+class _Attempt:
+    """One run of :func:`change_traffic`; holds what was seen so far."""
+
+    def __init__(
+        self,
+        target: Target,
+        change: Change,
+        observe: ObserveTraffic | None,
+        clock: Clock,
+        poll: timedelta,
+        log: Callable[[str], None],
+    ) -> None:
+        self._target = target
+        self._change = change
+        self._observe = observe
+        self._clock = clock
+        self._poll = poll
+        self._log = log
+        self._requested_at: datetime | None = None if change.send else self._clock.now()
+        self._accepted = not change.send
+        self._held_since: datetime | None = None
+        self._serving: Serving | None = None
+        self._data = "not asked" if observe is not None else "cannot be known: no source counts requests"
+        self._trouble = ""
+
+    def run(self) -> Report:
+        give_up = self._clock.now() + self._change.deadline
+        while True:
+            report = self._step()
+            if report is not None:
+                return report
+            if self._clock.now() >= give_up:
+                return self._late()
+            self._clock.sleep(self._poll.total_seconds())
+
+    def _step(self) -> Report | None:
+        try:
+            serving = self._target.read()
+        except TargetError as error:
+            self._note(f"reading failed: {error}")
+            return None
+        self._serving = serving
+        if serving.same_shares(self._change.shares):
+            self._held_since = self._held_since or self._requested_at or self._clock.now()
+            return self._verify()
+        if self._is_newer(serving):
+            return self._report(
+                Outcome.SUPERSEDED,
+                "someone changed the traffic after this rollout did; their change was left as it is.",
+            )
+        if not self._accepted:
+            self._apply(serving)
+        return None
+
+    def _is_newer(self, serving: Serving) -> bool:
+        """Somebody else's change: not what we left, nor, once we were heard, on the way to what we want."""
+        before = self._change.before
+        if before is None or serving.same_shares(before):
+            return False
+        return not (self._accepted and _lies_between(serving, before, self._change.shares))
+
+    def _apply(self, serving: Serving) -> None:
+        self._requested_at = self._requested_at or self._clock.now()
+        try:
+            self._target.apply(
+                self._change.shares, expected=serving, idempotency_key=self._change.idempotency_key
+            )
+        except TargetError as error:
+            self._note(f"the change was not accepted: {error}")
+            return
+        self._accepted = True
+        self._log(f"the control plane accepted {self._wanted()}")
+
+    def _verify(self) -> Report | None:
+        assert self._held_since is not None
+        if self._observe is None:
+            return self._report(Outcome.EFFECTIVE, f"the control plane serves {self._wanted()}.")
+        traffic = self._observe(self._held_since)
+        self._data = traffic.said
+        if not traffic.knowable:
+            return self._report(
+                Outcome.EFFECTIVE, f"the control plane serves {self._wanted()}; the traffic was not checked."
+            )
+        if traffic.share is not None and traffic.share <= REST_OF_TRAFFIC:
+            return self._report(Outcome.EFFECTIVE, f"control plane and traffic agree on {self._wanted()}.")
+        return None
+
+    def _late(self) -> Report:
+        within = f"within {self._change.deadline.total_seconds():g} s"
+        if self._held_since is not None:
+            return self._report(
+                Outcome.ACCEPTED_NOT_EFFECTIVE,
+                f"the control plane says {self._wanted()}, but the traffic did not prove it {within}.",
+            )
+        if self._accepted:
+            return self._report(
+                Outcome.ACCEPTED_NOT_EFFECTIVE,
+                f"the control plane accepted {self._wanted()}, but did not serve it {within}.",
+            )
+        return self._report(Outcome.FAILED, f"no change was accepted {within}; {self._trouble}.")
+
+    def _report(self, outcome: Outcome, detail: str) -> Report:
+        return Report(
+            outcome=outcome,
+            requested_at=self._requested_at,
+            verified_at=self._clock.now() if outcome is Outcome.EFFECTIVE else None,
+            control_plane="not read" if self._serving is None else str(self._serving),
+            data_plane=self._data,
+            detail=detail,
+            serving=self._serving,
+        )
+
+    def _wanted(self) -> str:
+        return str(Serving({name: share for name, share in self._change.shares.items() if share > NOTHING}))
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._log(trouble)
+        self._trouble = trouble
