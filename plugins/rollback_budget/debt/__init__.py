@@ -1,0 +1,1 @@
+"""Eval debt: every breach is owed until evaluation would have caught it."""

@@ -1,0 +1,21 @@
+"""Logging debts: every breach in the ledger is counted toward its debt, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rollback_budget.debt.lifecycle import advance
+from rollback_budget.ledger.records import DebtChange
+from rollback_budget.ledger.store import Ledger
+
+
+def log_debts(ledger: Ledger, breach_fingerprints: Iterable[str] | None, now: datetime) -> list[DebtChange]:
+    """Count breaches toward their debts and return what changed; a breach that was counted changes nothing.
+
+    :param breach_fingerprints: the breaches to count; None sweeps up all that were not counted yet.
+    :raises LedgerError: the ledger is out of reach; what was counted stays, and a further call does the rest.
+    """
+    among = None if breach_fingerprints is None else set(breach_fingerprints)
+    changes = (ledger.count_breach(breach, now, advance) for breach in ledger.uncounted_breaches(among))
+    return [change for change in changes if change is not None]

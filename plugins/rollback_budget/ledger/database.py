@@ -1,0 +1,190 @@
+"""The way into the ledger's database: transactions, and errors that say what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, CursorResult, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from rollback_budget.errors import LedgerError
+from rollback_budget.ledger.models import REVISION, Base
+
+VERSION_TABLE = "rollback_budget_alembic_version"
+
+_WRITE = "rollback_budget_write"
+_LOCK_TIMEOUT_S = 15
+_MIGRATE = "Run: rollback-budget ledger migrate"
+
+
+class Database:
+    """SQLite or PostgreSQL. Nothing is held between transactions, so forks are harmless.
+
+    :param url: an SQLAlchemy URL; ``postgresql://`` means psycopg2.
+    :param connect_timeout_s: how long connecting may take before the ledger counts as unreachable.
+    """
+
+    def __init__(self, url: str, connect_timeout_s: float = 5) -> None:
+        self.url = url
+        self._connect_timeout_s = connect_timeout_s
+
+    @property
+    def place(self) -> str:
+        """Where the ledger is, without any secret."""
+        try:
+            return self._url.set(query={}).render_as_string(hide_password=True)
+        except LedgerError:
+            return "the configured URL"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a transaction that only reads. Raises LedgerError."""
+        with self._transaction(write=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Open a transaction that writes, committed at the end. Raises LedgerError."""
+        with self._transaction(write=True) as session:
+            yield session
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a writing transaction whether the ledger exists or not. Raises LedgerError."""
+        try:
+            with self._engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, None for other databases."""
+        if self._url.get_backend_name() != "sqlite" or not self._url.database:
+            return None
+        return Path(self._url.database)
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Session]:
+        # SQLite would create an empty file where there is none.
+        if self.file is not None and not self.file.exists():
+            raise LedgerError(f"there is no ledger at {self.place}. {_MIGRATE}")
+        try:
+            with (
+                self._engine.connect().execution_options(**{_WRITE: write}) as connection,
+                Session(connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    @cached_property
+    def _url(self) -> URL:
+        try:
+            url = make_url(self.url)
+        except SQLAlchemyError:
+            raise LedgerError(
+                "the ledger's URL cannot be read; it should look like sqlite:////path/to/ledger.db"
+                " or postgresql://user:password@host/database"
+            ) from None
+        if url.drivername in ("postgres", "postgresql"):
+            # SQLAlchemy 2.0 and 2.1 differ in what they take a bare "postgresql" for.
+            url = url.set(drivername="postgresql+psycopg2")
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise LedgerError(
+                f"the ledger cannot be kept in {url.get_backend_name()}; use sqlite:// or postgresql://"
+            )
+        return url
+
+    @cached_property
+    def _engine(self) -> Engine:
+        try:
+            if self._url.get_backend_name() == "sqlite":
+                engine = create_engine(
+                    self._url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT_S}
+                )
+                event.listen(engine, "connect", _prepare_sqlite)
+                event.listen(engine, "begin", _begin_sqlite)
+                return engine
+            return create_engine(
+                self._url,
+                poolclass=NullPool,
+                isolation_level="READ COMMITTED",
+                connect_args={"connect_timeout": max(2, math.ceil(self._connect_timeout_s))},
+            )
+        except (NoSuchModuleError, ImportError) as error:
+            raise LedgerError(
+                f"the driver of {self.place} is not installed ({error})."
+                " Run: pip install 'rollback-budget[postgres]'"
+            ) from error
+
+    def _unusable(self, error: SQLAlchemyError) -> LedgerError:
+        """Say what is the matter: not migrated, or not reachable."""
+        try:
+            with self._engine.connect() as connection:
+                revision = current_revision(connection)
+        except SQLAlchemyError:
+            return LedgerError(
+                f"the ledger at {self.place} cannot be reached: {_first_line(error)}."
+                " Check that its database runs and that [rollback_budget] sql_alchemy_conn (or"
+                " ROLLBACK_BUDGET_LEDGER) names it"
+            )
+        return self.not_migrated(revision) or LedgerError(
+            f"the ledger at {self.place} refused: {_first_line(error)}."
+            " Check its disk, its rights and its locks"
+        )
+
+    def not_migrated(self, revision: str | None) -> LedgerError | None:
+        """Return the error for a ledger at ``revision``, None when this version can use it."""
+        if revision == REVISION:
+            return None
+        if revision is None:
+            return LedgerError(f"the ledger at {self.place} has no tables yet. {_MIGRATE}")
+        return LedgerError(
+            f"the ledger at {self.place} is at revision {revision}, this version needs {REVISION}. {_MIGRATE}"
+            " (or install the version that wrote it)"
+        )
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the migration that the database is at, None when it has never been migrated."""
+    if not connection.dialect.has_table(connection, VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return found
+
+
+def insert_once(session: Session, row: type[Base], values: Mapping[str, Any]) -> bool:
+    """Insert, unless a unique key is already there; return whether this call did."""
+    dialect = session.connection().dialect.name
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    result = session.execute(insert(row).values(**values).on_conflict_do_nothing())
+    assert isinstance(result, CursorResult)
+    return result.rowcount == 1
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own idea of when a transaction begins would let two writers both start by reading.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
+    )
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    """The driver's own words; SQLAlchemy's would repeat the statement with its values."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")

@@ -1,0 +1,168 @@
+"""Eval debts: one row per weakness, every breach counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
+
+from rollback_budget.ledger.actions import Actions
+from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.models import DebtEventRow, DebtRow, TicketRow
+from rollback_budget.ledger.records import (
+    Debt,
+    DebtChange,
+    DebtEventKind,
+    DebtState,
+    LoggedBreach,
+    Ticket,
+    TicketState,
+)
+from rollback_budget.spec.model import Comparison, Severity
+
+#: Says what a debt (None: not known yet) becomes by another breach, and what that is called.
+Advance = Callable[[Debt | None, LoggedBreach], tuple[Debt, DebtEventKind]]
+
+
+class Debts(Actions):
+    """The debts of the ledger. Every method raises LedgerError."""
+
+    def count_breach(self, breach: LoggedBreach, at: datetime, advance: Advance) -> DebtChange | None:
+        """Count a breach toward its debt, exactly once; None when it was counted before.
+
+        The debt's row is locked while ``advance`` decides, so that racing calls see each other's work.
+        """
+        with self.write() as session:
+            debt = _locked(session, breach.debt_fingerprint)
+            if debt is None:
+                fresh, kind = advance(None, breach)
+                if insert_once(session, DebtRow, _values(fresh)):
+                    _record(session, breach, kind, at)
+                    return DebtChange(kind, breach.fingerprint, fresh)
+                debt = _locked(session, breach.debt_fingerprint)
+                assert debt is not None
+            advanced, kind = advance(debt, breach)
+            if not _record(session, breach, kind, at):
+                return None
+            session.execute(
+                update(DebtRow).where(DebtRow.fingerprint == debt.fingerprint).values(**_values(advanced))
+            )
+            if advanced.cycle > debt.cycle:
+                _forget_ticket(session, debt.fingerprint)
+                advanced = replace(advanced, ticket=None)
+            return DebtChange(kind, breach.fingerprint, advanced)
+
+    def debts(self) -> list[Debt]:
+        """Return every debt, the one that is due first at the head."""
+        with self.read() as session:
+            return [view(row, ticket) for row, ticket in session.execute(_all())]
+
+    def debt(self, fingerprint: str) -> Debt | None:
+        """Return one debt, None when there is none of that name."""
+        with self.read() as session:
+            row = session.execute(_all().where(DebtRow.fingerprint == fingerprint)).one_or_none()
+            return None if row is None else view(row[0], row[1])
+
+    def unfiled_debts(self) -> list[Debt]:
+        """Return the debts that are owed and have no ticket yet, oldest first."""
+        owed = (DebtState.DETECTED.value, DebtState.REOPENED.value)
+        query = (
+            select(DebtRow, TicketRow)
+            .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
+            .where(DebtRow.state.in_(owed))
+            .where(TicketRow.state.is_(None) | (TicketRow.state != TicketState.FILED.value))
+            .order_by(DebtRow.detected_at, DebtRow.fingerprint)
+        )
+        with self.read() as session:
+            return [view(row, ticket) for row, ticket in session.execute(query)]
+
+
+def _all() -> Select[DebtRow, TicketRow]:
+    return (
+        select(DebtRow, TicketRow)
+        .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
+        .order_by(DebtRow.due_at, DebtRow.fingerprint)
+    )
+
+
+def _locked(session: Session, fingerprint: str) -> Debt | None:
+    row = session.scalar(select(DebtRow).where(DebtRow.fingerprint == fingerprint).with_for_update())
+    return None if row is None else view(row, session.get(TicketRow, fingerprint))
+
+
+def _record(session: Session, breach: LoggedBreach, kind: DebtEventKind, at: datetime) -> bool:
+    return insert_once(
+        session,
+        DebtEventRow,
+        {
+            "debt_fingerprint": breach.debt_fingerprint,
+            "breach_fingerprint": breach.fingerprint,
+            "kind": kind.value,
+            "at": at,
+        },
+    )
+
+
+def _forget_ticket(session: Session, fingerprint: str) -> None:
+    """Let a new ticket be filed: the old one was paid and closed long ago."""
+    ticket = session.get(TicketRow, fingerprint)
+    if ticket is not None:
+        session.delete(ticket)
+
+
+def _values(debt: Debt) -> dict[str, Any]:
+    return {
+        "fingerprint": debt.fingerprint,
+        "service": debt.service,
+        "area": debt.area,
+        "metric": debt.metric,
+        "comparison": debt.comparison.value,
+        "slice": debt.slice,
+        "severity": debt.severity.value,
+        "state": debt.state.value,
+        "occurrences": debt.occurrences,
+        "cycle": debt.cycle,
+        "detected_at": debt.detected_at,
+        "last_breach_at": debt.last_breach_at,
+        "due_at": debt.due_at,
+        "paid_at": debt.paid_at,
+    }
+
+
+def view(row: DebtRow, ticket: TicketRow | None) -> Debt:
+    """Return the view of a debt and its ticket."""
+    return Debt(
+        fingerprint=row.fingerprint,
+        service=row.service,
+        area=row.area,
+        metric=row.metric,
+        comparison=Comparison(row.comparison),
+        slice=row.slice,
+        severity=Severity(row.severity),
+        state=DebtState(row.state),
+        occurrences=row.occurrences,
+        cycle=row.cycle,
+        detected_at=row.detected_at,
+        last_breach_at=row.last_breach_at,
+        due_at=row.due_at,
+        paid_at=row.paid_at,
+        ticket=None if ticket is None else ticket_view(ticket),
+    )
+
+
+def ticket_view(row: TicketRow) -> Ticket:
+    """Return the view of a ticket."""
+    return Ticket(
+        state=TicketState(row.state),
+        tracker=row.tracker,
+        key=row.key,
+        url=row.url,
+        filed_at=row.filed_at,
+        lease_until=row.lease_until,
+        unknown_since=row.unknown_since,
+        last_error=row.last_error,
+    )

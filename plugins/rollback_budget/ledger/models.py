@@ -1,0 +1,218 @@
+"""The ledger's tables. Names are a contract with the migrations; evidence is only ever appended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+#: The migration that these models stand for.
+REVISION = "0001"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, stored in UTC; SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times, because nobody can say what they mean."""
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError(f"{value.isoformat()} has no time zone; the ledger stores aware times only")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the time aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class AnyText(TypeDecorator[str]):
+    """Text that people and services wrote, without the NUL and lone surrogates that PostgreSQL refuses."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Return text that every database can store."""
+        if value is None:
+            return None
+        return str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+class Base(DeclarativeBase):
+    """The ledger's metadata; constraints have names, so that migrations can find them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcTime(), str: AnyText()}  # noqa: RUF012 - SQLAlchemy reads it
+
+
+class RolloutRow(Base):
+    """A rollout, its frozen spec and its final decision."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (UniqueConstraint("dag_id", "run_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dag_id: Mapped[str] = mapped_column(String(250))
+    run_id: Mapped[str] = mapped_column(String(250))
+    service: Mapped[str]
+    release: Mapped[str]
+    baseline: Mapped[str]
+    spec: Mapped[str]
+    spec_sha256: Mapped[str] = mapped_column(String(64))
+    opened_at: Mapped[datetime]
+    shipped_at: Mapped[datetime | None]
+    window_end: Mapped[datetime | None]
+    final_decision: Mapped[str | None] = mapped_column(String(20))
+    final_by: Mapped[str | None]
+    final_reason: Mapped[str | None]
+    final_at: Mapped[datetime | None]
+
+
+class EvaluationRow(Base):
+    """What a watch or a guard said; append-only, each verdict once."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (UniqueConstraint("rollout_id", "round", "kind", "evaluated_until"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    round: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(20))
+    verdict: Mapped[str] = mapped_column(String(20))
+    evaluated_until: Mapped[datetime | None]
+    recorded_at: Mapped[datetime]
+    evaluation: Mapped[str]
+
+
+class BreachRow(Base):
+    """A breach; append-only, once per rollout, budget and time."""
+
+    __tablename__ = "breaches"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), index=True)
+    debt_fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    budget: Mapped[str]
+    breached_at: Mapped[datetime]
+    logged_at: Mapped[datetime]
+    breach: Mapped[str]
+
+
+class DecisionRow(Base):
+    """An answer to a review; append-only."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (UniqueConstraint("rollout_id", "round", "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    round: Mapped[int]
+    option: Mapped[str]
+    by: Mapped[str | None]
+    reason: Mapped[str | None]
+    at: Mapped[datetime]
+    timed_out: Mapped[bool]
+
+
+class OverrideRow(Base):
+    """A decision to go on, and until when; append-only."""
+
+    __tablename__ = "overrides"
+    __table_args__ = (UniqueConstraint("rollout_id", "round", "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    round: Mapped[int]
+    budget_ids: Mapped[str]
+    by: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    until: Mapped[datetime]
+
+
+class RollbackRow(Base):
+    """A rollback; one row per idempotency key, brought up to date by each try."""
+
+    __tablename__ = "rollbacks"
+
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), index=True)
+    outcome: Mapped[str | None] = mapped_column(String(30))
+    requested_at: Mapped[datetime | None]
+    verified_at: Mapped[datetime | None]
+    control_plane: Mapped[str]
+    data_plane: Mapped[str]
+    detail: Mapped[str]
+
+
+class DebtRow(Base):
+    """An eval debt."""
+
+    __tablename__ = "debts"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    service: Mapped[str]
+    area: Mapped[str]
+    metric: Mapped[str]
+    comparison: Mapped[str] = mapped_column(String(20))
+    slice: Mapped[str | None]
+    severity: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+    occurrences: Mapped[int]
+    cycle: Mapped[int]
+    detected_at: Mapped[datetime]
+    last_breach_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    paid_at: Mapped[datetime | None]
+
+
+class DebtEventRow(Base):
+    """What a breach did to a debt; append-only, and what makes a breach count once."""
+
+    __tablename__ = "debt_events"
+    __table_args__ = (UniqueConstraint("debt_fingerprint", "breach_fingerprint"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    debt_fingerprint: Mapped[str] = mapped_column(ForeignKey("debts.fingerprint"))
+    breach_fingerprint: Mapped[str] = mapped_column(ForeignKey("breaches.fingerprint"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    at: Mapped[datetime]
+
+
+class TicketRow(Base):
+    """The ticket of a debt, before, while and after it is filed.
+
+    ``told`` is the number of occurrences that the ticket speaks of.
+    """
+
+    __tablename__ = "tickets"
+
+    debt_fingerprint: Mapped[str] = mapped_column(ForeignKey("debts.fingerprint"), primary_key=True)
+    state: Mapped[str] = mapped_column(String(20))
+    lease_token: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    unknown_since: Mapped[datetime | None]
+    attempts: Mapped[int]
+    last_error: Mapped[str | None]
+    tracker: Mapped[str | None] = mapped_column(String(20))
+    key: Mapped[str | None]
+    url: Mapped[str | None]
+    filed_at: Mapped[datetime | None]
+    told: Mapped[int]

@@ -1,0 +1,224 @@
+"""What the ledger hands out: frozen views of its rows. Every time is aware and in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rollback_budget.engine.result import Breach, Evaluation
+from rollback_budget.spec.model import Comparison, RolloutSpec, Severity
+from rollback_budget.targets.change import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutKey:
+    """Names a rollout: one run of one DAG."""
+
+    dag_id: str
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"{self.dag_id} {self.run_id}"
+
+
+class FinalDecision(StrEnum):
+    """How a rollout ended; taken once, never changed."""
+
+    ROLLED_BACK = "rolled_back"
+    PROMOTED = "promoted"
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The final decision of a rollout: what, by whom, why, when."""
+
+    decision: FinalDecision
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One rollout, with the spec it runs on."""
+
+    key: RolloutKey
+    spec: RolloutSpec
+    opened_at: datetime
+    shipped_at: datetime | None
+    window_end: datetime | None
+    final: Final | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvaluation:
+    """What a watch (or the guard beside a review) said in one round."""
+
+    round: int
+    kind: str
+    evaluation: Evaluation
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedBreach:
+    """A breach as it stands in the ledger, with what names it and the debt it makes."""
+
+    fingerprint: str
+    debt_fingerprint: str
+    key: RolloutKey
+    service: str
+    release: str
+    baseline: str
+    breach: Breach
+    logged_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommanderDecision:
+    """An answer to a review; ``by`` is None when nobody answered in time."""
+
+    round: int
+    option: str
+    by: str | None
+    reason: str | None
+    at: datetime
+    timed_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A commander's decision to go on: who, when, why, for which budgets, until when."""
+
+    round: int
+    budget_ids: tuple[str, ...]
+    by: str
+    reason: str
+    at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRecord:
+    """What came of a rollback; one row per idempotency key.
+
+    :param outcome: None while it is still under way.
+    :param control_plane: what the control plane said last.
+    :param data_plane: what the traffic said last.
+    """
+
+    idempotency_key: str
+    outcome: Outcome | None
+    requested_at: datetime | None
+    verified_at: datetime | None
+    control_plane: str = ""
+    data_plane: str = ""
+    detail: str = ""
+
+
+#: One line of a rollout's story.
+HistoryEvent = LoggedBreach | CommanderDecision | Override | RollbackRecord | Final
+
+
+class DebtState(StrEnum):
+    """Where an eval debt stands: on the way from detected to paid, or beside it."""
+
+    DETECTED = "detected"
+    FILED = "filed"
+    DRAFTED = "drafted"
+    APPROVED = "approved"
+    PROVEN = "proven"
+    PAID = "paid"
+    WAIVED = "waived"
+    DUPLICATE = "duplicate"
+    REOPENED = "reopened"
+
+
+class DebtEventKind(StrEnum):
+    """What a breach did to its debt."""
+
+    DETECTED = "detected"
+    OCCURRENCE = "occurrence"
+    REOPENED = "reopened"
+
+
+class TicketState(StrEnum):
+    """Where a ticket stands: nothing sent, perhaps being sent, perhaps sent, there."""
+
+    PENDING = "pending"
+    POSTING = "posting"
+    UNKNOWN = "unknown"
+    FILED = "filed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The one ticket of a debt; ``key`` and ``url`` are known once it is filed."""
+
+    state: TicketState
+    tracker: str | None = None
+    key: str | None = None
+    url: str | None = None
+    filed_at: datetime | None = None
+    lease_until: datetime | None = None
+    unknown_since: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """One eval debt.
+
+    :param occurrences: breaches of this cycle.
+    :param cycle: counts how often the same weakness came back long after it was paid; 1 at first.
+    """
+
+    fingerprint: str
+    service: str
+    area: str
+    metric: str
+    comparison: Comparison
+    slice: str | None
+    severity: Severity
+    state: DebtState
+    occurrences: int
+    cycle: int
+    detected_at: datetime
+    last_breach_at: datetime
+    due_at: datetime
+    paid_at: datetime | None = None
+    ticket: Ticket | None = None
+
+    @property
+    def label(self) -> str:
+        """The word by which a tracker finds this debt's ticket again."""
+        again = "" if self.cycle == 1 else f"-{self.cycle}"
+        return f"rollback-budget-{self.fingerprint[:16]}{again}"
+
+    @property
+    def budget(self) -> str:
+        """``<area>.<metric>_<comparison>``, with the slice where there is one."""
+        name = f"{self.area}.{self.metric}_{self.comparison.value}"
+        return name if self.slice is None else f"{name} in {self.slice}"
+
+
+@dataclass(frozen=True, slots=True)
+class DebtChange:
+    """What logging one breach did; ``debt`` is the debt afterwards."""
+
+    kind: DebtEventKind
+    breach_fingerprint: str
+    debt: Debt
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to file one debt's ticket, until the lease ends.
+
+    :param unknown_since: since when a ticket may exist that nobody knows of; None when nothing was ever sent.
+    """
+
+    debt_fingerprint: str
+    token: str
+    unknown_since: datetime | None

@@ -1,0 +1,117 @@
+"""Rollouts: the frozen spec, when it shipped, and the final decision that never changes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
+
+from rollback_budget.errors import LedgerError
+from rollback_budget.ledger.database import Database, insert_once
+from rollback_budget.ledger.models import RolloutRow
+from rollback_budget.ledger.records import Final, FinalDecision, Rollout, RolloutKey
+from rollback_budget.spec.model import RolloutSpec
+
+
+class Rollouts(Database):
+    """The rollouts of the ledger. Every method raises LedgerError."""
+
+    def open_rollout(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> RolloutSpec:
+        """Freeze ``spec`` for this rollout and return what holds: the first spec ever frozen wins."""
+        with self.write() as session:
+            insert_once(
+                session,
+                RolloutRow,
+                {
+                    "dag_id": key.dag_id,
+                    "run_id": key.run_id,
+                    "service": spec.service,
+                    "release": spec.release,
+                    "baseline": spec.baseline,
+                    "spec": spec.canonical_json(),
+                    "spec_sha256": spec.sha256,
+                    "opened_at": at,
+                },
+            )
+            return _view(self._row(session, key)).spec
+
+    def record_shipped(
+        self, key: RolloutKey, at: datetime, window_end: datetime
+    ) -> tuple[datetime, datetime]:
+        """Store when the release shipped and until when it is watched; the first call wins.
+
+        :return: what is stored, ``(shipped_at, window_end)``.
+        """
+        with self.write() as session:
+            row = self._row(session, key)
+            session.execute(
+                update(RolloutRow)
+                .where(RolloutRow.id == row.id, RolloutRow.shipped_at.is_(None))
+                .values(shipped_at=at, window_end=window_end)
+            )
+            session.refresh(row)
+            assert row.shipped_at is not None
+            assert row.window_end is not None
+            return row.shipped_at, row.window_end
+
+    def take_final(
+        self, key: RolloutKey, decision: FinalDecision, by: str, reason: str, at: datetime
+    ) -> Final:
+        """Decide the rollout unless it is decided; return what holds, perhaps somebody else's decision."""
+        with self.write() as session:
+            row = self._row(session, key)
+            session.execute(
+                update(RolloutRow)
+                .where(RolloutRow.id == row.id, RolloutRow.final_decision.is_(None))
+                .values(final_decision=decision.value, final_by=by, final_reason=reason, final_at=at)
+            )
+            session.refresh(row)
+            final = _final(row)
+            assert final is not None
+            return final
+
+    def rollout(self, key: RolloutKey) -> Rollout | None:
+        """Return one rollout, None when it was never opened."""
+        with self.read() as session:
+            row = session.scalar(_named(key))
+            return None if row is None else _view(row)
+
+    def rollouts(self, limit: int = 100) -> list[Rollout]:
+        """Return the newest rollouts, newest first."""
+        with self.read() as session:
+            newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
+            return [_view(row) for row in session.scalars(newest.limit(limit))]
+
+    def _row(self, session: Session, key: RolloutKey) -> RolloutRow:
+        row = session.scalar(_named(key))
+        if row is None:
+            raise LedgerError(
+                f"the rollout {key} is not in the ledger at {self.place}; its preflight task puts it there,"
+                " so clear that task first"
+            )
+        return row
+
+
+def _named(key: RolloutKey) -> Select[RolloutRow]:
+    return select(RolloutRow).where(RolloutRow.dag_id == key.dag_id, RolloutRow.run_id == key.run_id)
+
+
+def _view(row: RolloutRow) -> Rollout:
+    return Rollout(
+        key=RolloutKey(row.dag_id, row.run_id),
+        spec=RolloutSpec.model_validate_json(row.spec),
+        opened_at=row.opened_at,
+        shipped_at=row.shipped_at,
+        window_end=row.window_end,
+        final=_final(row),
+    )
+
+
+def _final(row: RolloutRow) -> Final | None:
+    if row.final_decision is None:
+        return None
+    assert row.final_by is not None
+    assert row.final_reason is not None
+    assert row.final_at is not None
+    return Final(FinalDecision(row.final_decision), row.final_by, row.final_reason, row.final_at)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rollback_budget.debt.backlog import LocalBacklog, escape
+from rollback_budget.debt.filing import file_debts
+from rollback_budget.debt.log import log_debts
+from rollback_budget.errors import TicketError
+from rollback_budget.ledger.records import Claim, DebtState, Ticket, TicketState
+from rollback_budget.ledger.store import Ledger
+from tests.support.rollouts import NOON, log_breach, make_breach, race
+
+pytestmark = pytest.mark.database
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledger, tmp_path: Path) -> None:
+    backlog = LocalBacklog(tmp_path / "backlog")
+    log_breach(ledger, make_breach(NOON))
+    (change,) = log_debts(ledger, None, NOON)
+    (filed,) = file_debts(ledger, backlog, NOON, "test")
+    (file,) = (tmp_path / "backlog").iterdir()
+    assert (file.name, file.name.startswith("support-bot-latency-p95-")) == (filed.key, True)
+    text = file.read_text()
+    assert "p95 was 31 % above model-v41" in text
+    assert "Occurrences: 1\n" in text
+    assert "red-green proof" in text
+    debt = ledger.debt(change.debt.fingerprint)
+    assert debt is not None
+    assert debt.state is DebtState.FILED
+
+    log_breach(ledger, make_breach(NOON + MINUTE))
+    log_debts(ledger, None, NOON + MINUTE)
+    assert file_debts(ledger, backlog, NOON + MINUTE, "test") == []
+    assert list((tmp_path / "backlog").iterdir()) == [file]
+    assert "Occurrences: 2\n" in file.read_text()
+    assert file.read_text().count("p95 was 31 %") == 2
+
+
+def test_names_and_sentences_cannot_write_markdown_or_leave_the_folder(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    hostile = "../../etc/<script>alert(1)</script>\n# [x](javascript:y) `z` {{ config }} | \\"
+    backlog = LocalBacklog(tmp_path / "backlog")
+    log_breach(ledger, make_breach(sentence=hostile, area=hostile, metric="../m"), service=hostile)
+    log_debts(ledger, None, NOON)
+    file_debts(ledger, backlog, NOON, "test")
+    (file,) = tmp_path.glob("**/*.md")
+    assert file.parent == tmp_path / "backlog"
+    text = file.read_text()
+    assert "<script" not in text.replace("\\<", "")
+    assert "\n# \\[x" not in text
+    assert escape("a\n# b*") == "a \\# b\\*"
+
+
+def test_racing_tasks_write_one_file_and_every_one_that_lost_says_so_or_sees_it(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    log_breach(ledger, make_breach())
+    log_debts(ledger, None, NOON)
+
+    def run(number: int) -> str:
+        try:
+            return f"{len(file_debts(ledger, LocalBacklog(tmp_path / 'b'), NOON, f'task {number}'))} filed"
+        except TicketError as error:
+            return str(error).rpartition(": ")[2]
+
+    answers = Counter(race(8, run))
+    assert answers["1 filed"] == 1
+    assert answers.keys() <= {"1 filed", "0 filed", "another task is filing it"}
+    assert len(list((tmp_path / "b").iterdir())) == 1
+
+
+def test_of_racing_claims_one_wins_every_time(ledger: Ledger) -> None:
+    log_breach(ledger, make_breach())
+    log_debts(ledger, None, NOON)
+    (debt,) = ledger.debts()
+
+    def claim(number: int) -> Claim | Ticket:
+        own = Ledger(ledger.url)
+        return own.claim_ticket(debt.fingerprint, f"task {number}", NOON, lease=MINUTE, settle=MINUTE)
+
+    for _ in range(8):
+        (won,) = [answer for answer in race(8, claim) if isinstance(answer, Claim)]
+        ledger.release_ticket(won, "for the next round", unknown_since=None)
+
+
+def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    log_breach(ledger, make_breach())
+    log_debts(ledger, None, NOON)
+    with pytest.raises(TicketError, match=r"latency.p95_delta_pct.*cannot be written.*Check"):
+        file_debts(ledger, LocalBacklog(tmp_path / "file"), NOON, "test")
+    (debt,) = ledger.debts()
+    assert debt.state is DebtState.DETECTED
+    assert debt.ticket is not None
+    assert debt.ticket.state is TicketState.PENDING
+    assert len(file_debts(ledger, LocalBacklog(tmp_path / "b"), NOON, "test")) == 1
+
+
+def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    backlog = LocalBacklog(tmp_path)
+    log_breach(ledger, make_breach())
+    log_debts(ledger, None, NOON)
+    (debt,) = ledger.debts()
+    # It dies after the file was written and before the ledger knew.
+    claim = ledger.claim_ticket(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
+    assert isinstance(claim, Claim)
+    written = backlog.create(debt, ledger.debt_breaches(debt.fingerprint))
+
+    with pytest.raises(TicketError, match="another task") as waiting:
+        file_debts(ledger, backlog, NOON + 2 * MINUTE, "alive")
+    assert waiting.value.retry_after is not None
+    assert timedelta(0) < waiting.value.retry_after <= 3 * MINUTE
+    (filed,) = file_debts(ledger, backlog, NOON + 6 * MINUTE, "alive")
+    assert (filed.key, filed.adopted) == (written.key, True)
