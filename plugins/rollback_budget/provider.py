@@ -1,0 +1,82 @@
+"""What Airflow asks of a provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rollback_budget import __version__
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description; imports nothing heavy."""
+    return {
+        "package-name": "rollback-budget",
+        "name": "Rollback Budget",
+        "description": "The stop-loss for LLM rollouts: beyond X for Y minutes, roll back.",
+        "versions": [__version__],
+        "operators": [
+            {
+                "integration-name": "Rollback Budget",
+                "python-modules": [
+                    "rollback_budget.workflow.decide",
+                    "rollback_budget.workflow.log_breach",
+                    "rollback_budget.workflow.preflight",
+                    "rollback_budget.workflow.review",
+                    "rollback_budget.workflow.rollback",
+                    "rollback_budget.workflow.ship",
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "Rollback Budget",
+                "python-modules": ["rollback_budget.workflow.rounds", "rollback_budget.workflow.sensor"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Rollback Budget",
+                "python-modules": ["rollback_budget.workflow.trigger"],
+            }
+        ],
+        "integrations": [
+            {
+                "integration-name": "Rollback Budget",
+                "external-doc-url": "https://airflow.apache.org/",
+                "tags": ["software"],
+            }
+        ],
+        "config": {
+            "rollback_budget": {
+                "description": "Where Rollback Budget keeps and finds its things.",
+                "options": {
+                    "sql_alchemy_conn": _option(
+                        "Database URL of the ledger. Empty: a SQLite file in AIRFLOW_HOME. "
+                        "Never Airflow's own metadata database.",
+                        sensitive=True,
+                    ),
+                    "budgets_folder": _option(
+                        "Folder of the budget files. Empty: `budgets` beside the DAGs."
+                    ),
+                    "backlog_folder": _option(
+                        "Folder of the local backlog, one Markdown file per eval debt. Empty: `eval-debt` "
+                        "beside the DAGs."
+                    ),
+                    "jira_conn_id": _option(
+                        "A `jira` connection to file eval debt with. Empty: the local backlog."
+                    ),
+                },
+            }
+        },
+    }
+
+
+def _option(description: str, *, sensitive: bool = False) -> dict[str, Any]:
+    option: dict[str, Any] = {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "",
+    }
+    return {**option, "sensitive": True} if sensitive else option

@@ -1,0 +1,77 @@
+"""From Airflow connections to the sources and targets that a spec names; secrets stay in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import requests
+from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk import BaseHook, Connection
+from sqlalchemy import Engine
+
+from rollback_budget.engine.sample import Source
+from rollback_budget.errors import SourceError, TargetError
+from rollback_budget.sources.recorded import RecordedSource as RecordedSeries
+from rollback_budget.sources.sql import SqlSeries
+from rollback_budget.spec.model import RecordedSource, RolloutSpec, SqlSource
+from rollback_budget.targets.http import HttpControl, Reply, Send
+from rollback_budget.targets.target import Target
+
+
+async def open_source(spec: RolloutSpec) -> Source:
+    """Return the source of ``spec``; raises :class:`SourceError` when its connection cannot be used."""
+    if isinstance(spec.source, RecordedSource):
+        return RecordedSeries(spec.source.path)
+    if not isinstance(spec.source, SqlSource):
+        raise SourceError(
+            "the budget names no source; add `source:` to it or to defaults.yaml", transient=False
+        )
+    conn_id = spec.source.conn_id
+    try:
+        connection = await BaseHook.aget_connection(conn_id)
+        engine = await asyncio.to_thread(_engine, conn_id, connection.get_uri())
+    except Exception as error:
+        raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
+    return SqlSeries.of(spec, engine)
+
+
+@lru_cache(maxsize=32)
+def _engine(conn_id: str, uri: str) -> Engine:
+    """Return one engine per connection and process, shared by all rollouts that read through it."""
+    connection = Connection.from_uri(uri, conn_id=conn_id)
+    hook = connection.get_hook()
+    # Some hooks look their connection up again; in a triggerer that call would never return.
+    hook.get_connection = lambda _conn_id: connection
+    engine = hook.get_sqlalchemy_engine(engine_kwargs={"pool_pre_ping": True})
+    assert isinstance(engine, Engine)
+    return engine
+
+
+def open_target(spec: RolloutSpec) -> Target:
+    """Return the target of ``spec``; raises :class:`TargetError` when it names none."""
+    if spec.target is None:
+        raise TargetError("the budget names no target; add `target:` to it or to defaults.yaml")
+    return HttpControl.of(
+        spec, _send_through(spec.target.conn_id, spec.target.request_timeout.total_seconds())
+    )
+
+
+def _send_through(conn_id: str, timeout_s: float) -> Send:
+    def send(method: str, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
+        hook = HttpHook(method=method, http_conn_id=conn_id)
+        options = {"check_response": False, "timeout": timeout_s}
+        payload = {} if body is None else {"json": body}
+        try:
+            reply: requests.Response = hook.run(path, headers=dict(headers), extra_options=options, **payload)
+        except requests.exceptions.ConnectTimeout as error:
+            raise TargetError(f"{method} {path}: no connection within {timeout_s:g} s") from error
+        except requests.exceptions.Timeout as error:
+            raise TargetError(f"{method} {path}: no answer within {timeout_s:g} s", accepted=None) from error
+        except requests.exceptions.RequestException as error:
+            raise TargetError(f"{method} {path}: {error}", accepted=None) from error
+        return reply
+
+    return send

@@ -1,0 +1,100 @@
+"""The eval-debt DAG: every breach becomes a debt, and every debt a ticket, exactly once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable
+
+from rollback_budget.workflow.log_breach import BREACH
+from rollback_budget.workflow.settings import backlog_folder, jira_conn_id, open_ledger
+from rollback_budget.workflow.watcher import utc_now
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from rollback_budget.debt.tracker import Tracker
+
+#: Catches up on breaches whose event was lost and on tickets that could not be filed.
+SWEEP = "*/15 * * * *"
+
+
+class LogDebtOperator(BaseOperator):
+    """
+    Logs the eval debt of every breach that has none yet: those of the triggering events, and any left over.
+    """
+
+    ui_color = "#e8e8f8"
+
+    def execute(self, context: Context) -> list[str]:
+        """Return what each new breach did; a breach is counted once, however often it is announced."""
+        from rollback_budget.debt.log import log_debts
+
+        events = [
+            event for group in (context.get("triggering_asset_events") or {}).values() for event in group
+        ]
+        self.log.info("%d breach event(s)", len(events))
+        changes = log_debts(open_ledger(), None, utc_now())
+        for change in changes:
+            self.log.info("%s: %s (%s)", change.kind.value, change.debt.budget, change.debt.fingerprint)
+        return [change.debt.fingerprint for change in changes]
+
+
+class FileDebtOperator(BaseOperator):
+    """
+    Files every eval debt that has no ticket yet, in Jira or in the local backlog.
+
+    A tracker that is down fails this task; nothing is lost, the next try and the next run catch up.
+    """
+
+    ui_color = "#e8e8f8"
+
+    def execute(self, context: Context) -> list[str]:
+        """Return the tickets that were filed now."""
+        from rollback_budget.debt.filing import file_debts
+
+        ti = context["ti"]
+        owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
+        filed = file_debts(open_ledger(), _tracker(), utc_now(), owner)
+        for ticket in filed:
+            self.log.info("filed %s", ticket)
+        return [str(ticket) for ticket in filed]
+
+
+def _tracker() -> Tracker:
+    conn_id = jira_conn_id()
+    if conn_id is None:
+        from rollback_budget.debt.backlog import LocalBacklog
+
+        return LocalBacklog(backlog_folder())
+    from airflow.sdk import BaseHook
+
+    from rollback_budget.debt.jira import tracker_from_jira_connection
+
+    connection = BaseHook.get_connection(conn_id)
+    return tracker_from_jira_connection(
+        connection.host, connection.login, connection.password, connection.extra_dejson
+    )
+
+
+def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
+    """Make the eval-debt DAG: it runs on every breach, and every quarter of an hour to catch up."""
+    retries: dict[str, Any] = {
+        "retries": 20,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=5),
+    }
+    schedule = AssetOrTimeSchedule(timetable=CronTriggerTimetable(SWEEP, timezone="UTC"), assets=[BREACH])
+    defaults: dict[str, Any] = {
+        "schedule": schedule,
+        "start_date": datetime(2024, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "max_active_runs": 1,
+        "tags": ["rollback-budget"],
+    }
+    dag = DAG(dag_id=dag_id, **{**defaults, **kwargs})
+    with dag:
+        LogDebtOperator(task_id="log_debt", **retries) >> FileDebtOperator(task_id="file_debt", **retries)
+    return dag

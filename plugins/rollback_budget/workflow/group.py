@@ -1,0 +1,160 @@
+"""A rollout as a task group, for a team's own DAG."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import TaskGroup, TriggerRule
+
+from rollback_budget.engine.decision import rounds_of
+from rollback_budget.spec import load_budget
+from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.workflow.decide import DecideOperator
+from rollback_budget.workflow.exchange import Tasks
+from rollback_budget.workflow.log_breach import LogBreachOperator
+from rollback_budget.workflow.preflight import PreflightOperator
+from rollback_budget.workflow.review import ReviewOperator
+from rollback_budget.workflow.rollback import RecordRollbackOperator, RollbackOperator
+from rollback_budget.workflow.rounds import GuardSensor, WatchSensor
+from rollback_budget.workflow.ship import PromoteOperator, ShipOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+#: A restart of a worker or of the scheduler costs seconds, not the default of five minutes.
+QUICK_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
+
+
+class RollbackBudgetGroup(TaskGroup):
+    """
+    The rollout of one budget: preflight, ship, rounds of watching, then rollback or promote.
+
+    :param budget: path of the budget file.
+    :param ship: the team's own operator that ships the release; by default the target of the budget file.
+    :param rollback: the team's own operator that puts the baseline back; what it did is then verified, so the
+        budget still names a target to read.
+    :param promote: the team's own operator that ends the rollout well.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: str | Path,
+        group_id: str = "rollback_budget",
+        ship: BaseOperator | None = None,
+        rollback: BaseOperator | None = None,
+        promote: BaseOperator | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(group_id=group_id, **kwargs)
+        with self:
+            build_rollout(
+                load_budget(Path(budget)),
+                budget,
+                Tasks(self.child_id("")),  # type: ignore[no-untyped-call]
+                ship=ship,
+                rollback=rollback,
+                promote=promote,
+            )
+
+
+def build_rollout(
+    spec: RolloutSpec,
+    budget: str | Path,
+    tasks: Tasks,
+    *,
+    ship: BaseOperator | None = None,
+    rollback: BaseOperator | None = None,
+    promote: BaseOperator | None = None,
+) -> None:
+    """Make the tasks of a rollout in the current DAG or task group and wire them."""
+    rounds = rounds_of(spec)
+    sends = ship is None or rollback is None or promote is None
+    preflight = PreflightOperator(
+        task_id="preflight", budget=budget, tasks=tasks, sends=sends, **QUICK_RETRIES
+    )
+    shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None, **QUICK_RETRIES)
+    if ship is None:
+        preflight >> shipped
+    else:
+        preflight >> ship >> shipped
+    baseline_back = RollbackOperator(
+        task_id="rollback",
+        tasks=tasks,
+        rounds=rounds,
+        send=rollback is None,
+        trigger_rule=TriggerRule.ONE_SUCCESS if rollback is None else TriggerRule.NONE_SKIPPED,
+        **QUICK_RETRIES,
+    )
+    if rollback is not None:
+        rollback.trigger_rule = TriggerRule.ONE_SUCCESS
+        rollback >> baseline_back
+    baseline_back >> RecordRollbackOperator(
+        task_id="record_rollback", tasks=tasks, rounds=rounds, trigger_rule=TriggerRule.NONE_SKIPPED
+    )
+    promoted = PromoteOperator(
+        task_id="promote",
+        tasks=tasks,
+        rounds=rounds,
+        send=promote is None,
+        trigger_rule=TriggerRule.ONE_SUCCESS,
+        **QUICK_RETRIES,
+    )
+    if promote is not None:
+        promoted >> promote
+    previous: BaseOperator = shipped
+    for round_ in range(1, rounds + 1):
+        previous = _build_round(
+            tasks,
+            round_,
+            rounds,
+            after=previous,
+            rollback=rollback or baseline_back,
+            promote=promoted,
+        )
+
+
+def _build_round(
+    tasks: Tasks,
+    round_: int,
+    rounds: int,
+    *,
+    after: BaseOperator,
+    rollback: BaseOperator,
+    promote: BaseOperator,
+) -> BaseOperator:
+    """Build one round behind ``after`` and return the task that the next round follows.
+
+    ``kept``, ``breached`` and ``overruled`` are empty: behind a branch, one_success would else fire on the
+    branch itself.
+    """
+    asks = round_ < rounds
+    with TaskGroup(group_id=f"round_{round_}"):
+        watch = WatchSensor(task_id="watch", tasks=tasks, round_=round_)
+        decide = DecideOperator(
+            task_id="decide",
+            tasks=tasks,
+            round_=round_,
+            rounds=rounds,
+            trigger_rule=TriggerRule.NONE_SKIPPED,
+            **QUICK_RETRIES,
+        )
+        kept = EmptyOperator(task_id="kept")
+        breached = EmptyOperator(task_id="breached")
+        log_breach = LogBreachOperator(task_id="log_breach", tasks=tasks, round_=round_)
+        after >> watch >> decide >> [kept, breached, log_breach]
+        kept >> promote
+        breached >> rollback
+        if not asks:
+            return decide
+        review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, **QUICK_RETRIES)
+        guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_)
+        overruled = EmptyOperator(task_id="overruled")
+        log_guard = LogBreachOperator(task_id="log_guard_breach", tasks=tasks, round_=round_, task="guard")
+        decide >> [review, guard]
+        review >> overruled >> rollback
+        guard >> [rollback, log_guard]
+    return review

@@ -1,0 +1,40 @@
+"""What the deployment decides: the ``[rollback_budget]`` section of Airflow's configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from airflow.configuration import conf
+
+from rollback_budget.ledger.location import ledger_url
+from rollback_budget.ledger.store import Ledger
+
+SECTION = "rollback_budget"
+
+
+def open_ledger() -> Ledger:
+    """Return the ledger; nothing is connected yet."""
+    return Ledger(conf.get(SECTION, "sql_alchemy_conn", fallback="") or ledger_url(os.environ))
+
+
+def budgets_folder() -> Path:
+    """Return where the budget files are."""
+    return _folder("budgets_folder", "budgets")
+
+
+def backlog_folder() -> Path:
+    """Return where the local backlog keeps one Markdown file per eval debt."""
+    return _folder("backlog_folder", "eval-debt")
+
+
+def jira_conn_id() -> str | None:
+    """Return the ``jira`` connection to file eval debt with, None for the local backlog."""
+    return conf.get(SECTION, "jira_conn_id", fallback="") or None
+
+
+def _folder(option: str, beside_dags: str) -> Path:
+    configured = conf.get(SECTION, option, fallback="")
+    if configured:
+        return Path(configured)
+    return Path(conf.get_mandatory_value("core", "dags_folder")).parent / beside_dags

@@ -1,0 +1,69 @@
+"""The trigger of a watch: one per rollout, in the triggerer, no worker slot while waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
+from rollback_budget.workflow.watcher import OpenSource, Watcher, utc_now
+
+
+class RollbackBudgetTrigger(BaseTrigger):
+    """Watches a rollout until its verdict, and fires once with ``{"evaluation": …}``.
+
+    Its path and its arguments are persisted by Airflow: they outlive an upgrade, so neither is renamed, and
+    arguments of older versions stay accepted.
+
+    :param plan: a :class:`~rollback_budget.workflow.plan.WatchPlan` as JSON.
+    :param deferred_at: when the task deferred, ISO 8601.
+    """
+
+    def __init__(self, *, plan: str, deferred_at: str, **retired: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.plan = plan
+        self.deferred_at = deferred_at
+        self.retired = retired
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the arguments that rebuild this trigger elsewhere."""
+        return (
+            "rollback_budget.workflow.trigger.RollbackBudgetTrigger",
+            {"plan": self.plan, "deferred_at": self.deferred_at},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is a verdict; a restart anywhere replays the window and goes on."""
+        plan = WatchPlan.model_validate_json(self.plan)
+        watcher = Watcher(plan, _open_source(), log=self.log)
+        while True:
+            evaluation = await watcher.look()
+            if evaluation is not None or watcher.is_over or await _review_is_over(plan):
+                break
+            await asyncio.sleep(watcher.seconds_to_next_look())
+        await self._hold()
+        yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
+
+    async def _hold(self) -> None:
+        since = utc_now() - datetime.fromisoformat(self.deferred_at)
+        await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
+
+
+async def _review_is_over(plan: WatchPlan) -> bool:
+    """Whether a guard's commander has answered, or the rollout has ended."""
+    if plan.role is not Role.GUARD or plan.rollout is None:
+        return False
+    from rollback_budget.workflow.trail import review_is_over
+
+    return await asyncio.to_thread(review_is_over, plan.rollout, plan.round_)
+
+
+def _open_source() -> OpenSource:
+    # Hooks are imported where they are used, in the triggerer, and not while DAGs are parsed.
+    from rollback_budget.workflow.connections import open_source
+
+    return open_source

@@ -1,0 +1,175 @@
+"""One way to watch, for the trigger and for the sensor: look, fold what is new, say the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from rollback_budget.engine.fold import Fold, Restart, Window
+from rollback_budget.engine.frame import Frame, frame_of
+from rollback_budget.engine.result import Evaluation
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+from rollback_budget.errors import SeriesError, SourceError
+from rollback_budget.spec.model import RolloutSpec, Tier
+from rollback_budget.workflow.plan import Role, WatchPlan
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: No backend may hold a look longer than this.
+LONGEST_FETCH = timedelta(seconds=60)
+
+OpenSource = Callable[[RolloutSpec], Awaitable[Source]]
+Now = Callable[[], datetime]
+
+
+class Log(Protocol):
+    """What is asked of a logger: plain ones fit, and Airflow's."""
+
+    def info(self, event: str, *args: object) -> object:
+        """Log at level info."""
+        ...
+
+    def warning(self, event: str, *args: object) -> object:
+        """Log at level warning."""
+        ...
+
+
+def utc_now() -> datetime:
+    """Return the time of day, aware."""
+    return datetime.now(UTC)
+
+
+class Watcher:
+    """Follows one rollout from its window's start; the first look replays whatever has happened already.
+
+    Nothing of it needs to survive a crash: a new watcher arrives at the same verdict.
+
+    :param plan: what to watch.
+    :param open_source: opens the metric source; called again until it succeeds.
+    :param now: the clock.
+    """
+
+    def __init__(self, plan: WatchPlan, open_source: OpenSource, *, log: Log, now: Now = utc_now) -> None:
+        spec = plan.spec
+        self._plan = plan
+        self._spec = spec
+        self._open_source = open_source
+        self._log = log
+        self._now = now
+        self._source: Source | None = None
+        self._trouble: str | None = None
+        self._seen: dict[str, str] = {}
+        self._series = tuple(sorted({budget.series for budget in spec.budgets}))
+        guard = plan.role is Role.GUARD
+        self._fold = Fold(
+            spec,
+            Window(plan.window_start, grid_floor(plan.window_end, spec.watch.step)),
+            restarts=_restarts(plan),
+            tiers=frozenset({Tier.A}) if guard else None,
+            watch_blind=not guard,
+        )
+        self._read_until = grid_floor(plan.window_start, spec.watch.step)
+
+    async def look(self) -> Evaluation | None:
+        """Read and fold what has settled since the last look; return the verdict once there is one.
+
+        A source that fails makes the look unknown and is asked for the same range again next time.
+        """
+        horizon = self._horizon()
+        if horizon <= self._read_until:
+            return None
+        try:
+            frame = self._frame(await self._fetch(horizon), horizon)
+        except (SourceError, SeriesError) as error:
+            self._note(str(error))
+            return self._unless_blind(horizon)
+        self._note(None)
+        verdict = self._fold.fold(frame)
+        self._read_until = horizon
+        self._report(self._fold.evaluation())
+        return verdict
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a guard has nothing left to guard."""
+        return self._plan.until is not None and self._now() >= self._plan.until
+
+    def seconds_to_next_look(self) -> float:
+        """Return how long to wait: the next poll comes just when a bucket has settled."""
+        watch = self._spec.watch
+        settled = self._now() - EPOCH - watch.settle
+        return (watch.poll - settled % watch.poll).total_seconds() + 0.01
+
+    def _horizon(self) -> datetime:
+        watch = self._spec.watch
+        return min(
+            grid_floor(self._now() - watch.settle, watch.step), grid_floor(self._plan.window_end, watch.step)
+        )
+
+    async def _fetch(self, horizon: datetime) -> Sequence[Sample]:
+        spec = self._spec
+        request = SeriesRequest(
+            series=self._series,
+            release=spec.release,
+            baseline=spec.baseline,
+            start=self._read_until,
+            end=horizon,
+            step=spec.watch.step,
+        )
+        try:
+            async with asyncio.timeout(LONGEST_FETCH.total_seconds()):
+                if self._source is None:
+                    self._source = await self._open_source(spec)
+                return await self._source.fetch(request)
+        except TimeoutError:
+            raise SourceError(
+                f"the metric source did not answer within {LONGEST_FETCH.total_seconds():g} s", transient=True
+            ) from None
+
+    def _frame(self, samples: Sequence[Sample], horizon: datetime) -> Frame:
+        return frame_of(self._spec, samples, start=self._read_until, end=horizon)
+
+    def _unless_blind(self, horizon: datetime) -> Evaluation | None:
+        """Fold the missing looks as unknown on a copy: the range is read again when the source is back."""
+        return self._fold.copy().fold(self._frame((), horizon))
+
+    def _note(self, trouble: str | None) -> None:
+        """Say once that the source went away, and once that it is back."""
+        if trouble == self._trouble:
+            return
+        if trouble is None:
+            self._log.info("the metric source answers again")
+        else:
+            self._log.warning("looks are unknown: %s", trouble)
+        self._trouble = trouble
+
+    def _report(self, evaluation: Evaluation) -> None:
+        """Log one line for each budget whose status changed."""
+        for budget in evaluation.budgets:
+            status = budget.look.status.value if budget.look is not None else "unknown"
+            if self._seen.get(budget.budget) == status:
+                continue
+            self._seen[budget.budget] = status
+            self._log.info(
+                "%s is %s at %s: delta %s, burn %s, remaining %s",
+                budget.budget,
+                status,
+                evaluation.evaluated_until,
+                None if budget.look is None else budget.look.delta,
+                budget.burn,
+                budget.remaining,
+            )
+
+
+def _restarts(plan: WatchPlan) -> list[Restart]:
+    return [
+        Restart(budget_id, override.at)
+        for override in plan.overrides
+        for budget_id in (override.budgets or (None,))
+    ]
+
+
+def grid_floor(time: datetime, step: timedelta) -> datetime:
+    """Return the last point of the UTC grid of ``step`` that is not after ``time``."""
+    return time - (time - EPOCH) % step
