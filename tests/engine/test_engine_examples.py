@@ -77,6 +77,13 @@ def test_bad_looks_around_a_short_hole_burn_through_it_and_around_a_long_one_do_
     assert (after.breaches[0].started_at, after.breaches[0].breached_at) == (at(1), at(12))
 
 
+@pytest.mark.parametrize(("accounting", "burn"), [("consecutive", 1), ("cumulative", 3)])
+def test_a_good_look_starts_the_burn_anew_or_only_pauses_it(accounting: str, burn: int) -> None:
+    spec = rollout(budget(accounting=accounting))
+    evaluation = evaluate(spec, both([120.0, 120.0, 120.0, 100.0, 120.0, 120.0]), start=START)
+    assert evaluation.budgets[0].burn == burn * MINUTE
+
+
 def test_a_relative_delta_over_zero_is_unknown_and_over_a_negative_baseline_up_is_still_up() -> None:
     at_once = rollout(budget(minutes=0))
     over_zero = evaluate(at_once, both([5.0], baseline=0.0), start=START)
@@ -206,6 +213,23 @@ def test_a_guard_sees_only_its_tier_and_is_never_blind() -> None:
     verdict = guard.fold(frame_of(spec, samples, start=START, end=at(60)))
     assert verdict is not None
     assert [(b.budget, b.breached_at) for b in verdict.breaches] == [(INCIDENTS.id, at(26))]
+
+
+def test_a_copy_goes_on_alone_so_that_a_failed_read_can_be_tried_again() -> None:
+    spec = rollout(budget(minutes=5), INCIDENTS, watch=Watch(blind_after=4 * MINUTE))
+    samples = both([120.0] * 20) + both([0] * 20, metric="incidents", baseline=0)
+    fold = Fold(spec, Window(START, at(60)))
+    fold.fold(frame_of(spec, samples, start=START, end=at(3)))
+    before = fold.evaluation()
+    assert fold.copy().fold(frame_of(spec, [], start=at(3), end=at(6))) is None
+    blind = fold.copy().fold(frame_of(spec, [], start=at(3), end=at(7)))
+    assert blind is not None
+    assert (blind.verdict, blind.evaluated_until) == (VerdictKind.BLIND, at(7))
+    assert fold.evaluation() == before
+    assert fold.copy().fold(frame_of(spec, samples, start=at(3), end=at(20))) == evaluate(
+        spec, samples, start=START, end=at(60)
+    )
+    assert fold.fold(frame_of(spec, [], start=at(3), end=at(7))) == blind
 
 
 def test_blindness_that_the_rule_lets_pass_is_no_verdict() -> None:

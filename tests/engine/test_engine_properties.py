@@ -42,7 +42,7 @@ def specs(draw: st.DrawFn) -> RolloutSpec:
                 draw(st.sampled_from(("p95", "cost"))),
                 comparison,
                 threshold,
-                minutes=draw(st.sampled_from((0, 1, 3, 6))),
+                minutes=draw(st.sampled_from((0, 2, 4, 9))),
                 area=draw(st.sampled_from(("latency", "money"))),
                 worse=Worse.LOWER if lower else Worse.HIGHER,
                 tier=draw(st.sampled_from(list(Tier))),
@@ -53,7 +53,7 @@ def specs(draw: st.DrawFn) -> RolloutSpec:
     watch = Watch(
         grace=draw(st.sampled_from((0, 3))) * MINUTE,
         max_gap=draw(st.sampled_from((1, 3))) * MINUTE,
-        blind_after=draw(st.sampled_from((4, 8))) * MINUTE,
+        blind_after=draw(st.sampled_from((6, 25))) * MINUTE,
         on_blind=draw(st.sampled_from((OnBlind.CONTINUE, OnBlind.REVIEW))),
     )
     return rollout(*budgets, watch=watch, minutes=draw(st.sampled_from((MINUTES - 5, MINUTES))))
@@ -64,12 +64,15 @@ def recordings(draw: st.DrawFn) -> list[Sample]:
     """Runs of looks that are alike, since burns need company, with holes and noise between them."""
     samples = []
     for metric in ("p95", "cost"):
-        for version, values in ((RELEASE, (80.0, 90.0, 115.0, 130.0)), (BASELINE, (100.0, 100.0, 0.0))):
+        for version, values, lengths in (
+            (RELEASE, (80.0, 100.0, 115.0, 130.0, 130.0, 130.0, nan, inf, None), (1, 1, 2, 4, 8)),
+            (BASELINE, (100.0, 100.0, 100.0, 0.0, None), (4, 10, 20)),
+        ):
             minute = 1
             while minute <= MINUTES:
-                value = draw(st.sampled_from((*values, *values, nan, inf, None)))
-                n = draw(st.sampled_from((50.0, 50.0, 5.0, 0.0, None)))
-                for _ in range(draw(st.integers(1, 12))):
+                value = draw(st.sampled_from(values))
+                n = draw(st.sampled_from((50.0, 50.0, 50.0, 5.0, 0.0, None)))
+                for _ in range(draw(st.sampled_from(lengths))):
                     if value is not None and minute <= MINUTES:
                         samples.append(Sample(at(minute), metric, version, value, n))
                     minute += 1

@@ -7,6 +7,7 @@ not text, numbers in disguise (``1:30`` is 90, ``010`` is 8) and aliases that mu
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,7 @@ def read_document(path: Path, *, may_be_empty: bool = False) -> tuple[Entries, l
     :raises SpecError: the file cannot be read as one YAML mapping.
     """
     name = str(path)
-    text = _decode(name, _read_bytes(path))
-    reader = _TreeReader(name)
-    root = reader.read(text)
+    root, problems = _parse(name, _read_bytes(path))
     start = Place(name, 1, 1)
     if root is None:
         if may_be_empty:
@@ -46,7 +45,15 @@ def read_document(path: Path, *, may_be_empty: bool = False) -> tuple[Entries, l
     if not isinstance(root, Entries):
         found = "a list" if isinstance(root, Items) else f"only {quote(root.text)}"
         raise SpecError([root.place.problem(f"a budget is a mapping (`release: <name>`), this is {found}")])
-    return root, reader.problems
+    return root, list(problems)
+
+
+# By content: a folder of budgets shares one file of defaults, which is then read once a parse.
+@lru_cache(maxsize=8)
+def _parse(name: str, content: bytes) -> tuple[Node | None, tuple[Problem, ...]]:
+    reader = _TreeReader(name)
+    root = reader.read(_decode(name, content))
+    return root, tuple(reader.problems)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -106,7 +106,8 @@ class Severity(StrEnum):
 class Frozen(BaseModel):
     """Immutable, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Deferred: a process that only parses DAGs pays for the few types that it uses.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Metric(Frozen):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
 
-from rollback_budget.ledger.location import ledger_url
-from rollback_budget.ledger.store import Ledger
+if TYPE_CHECKING:
+    from rollback_budget.ledger.store import Ledger
 
 SECTION = "rollback_budget"
 
 
 def open_ledger() -> Ledger:
     """Return the ledger; nothing is connected yet."""
+    # Tables are of no use while DAGs are parsed.
+    from rollback_budget.ledger.location import ledger_url
+    from rollback_budget.ledger.store import Ledger
+
     return Ledger(conf.get(SECTION, "sql_alchemy_conn", fallback="") or ledger_url(os.environ))
 
 

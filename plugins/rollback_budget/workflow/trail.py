@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rollback_budget.engine.result import Evaluation
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.records import Final, RolloutKey
-from rollback_budget.ledger.store import Ledger
 from rollback_budget.workflow.exchange import Answer, Exchange
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.watcher import Log, utc_now
+
+if TYPE_CHECKING:
+    from rollback_budget.ledger.store import Ledger
 
 
 def final_if_known(key: RolloutKey, log: Log) -> Final | None:

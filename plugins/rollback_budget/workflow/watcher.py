@@ -9,10 +9,10 @@ from typing import Protocol
 
 from rollback_budget.engine.fold import Fold, Restart, Window
 from rollback_budget.engine.frame import Frame, frame_of
-from rollback_budget.engine.result import Evaluation
+from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample, SeriesRequest, Source
 from rollback_budget.errors import SeriesError, SourceError
-from rollback_budget.spec.model import RolloutSpec, Tier
+from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
 from rollback_budget.workflow.plan import Role, WatchPlan
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,7 +132,19 @@ class Watcher:
 
     def _unless_blind(self, horizon: datetime) -> Evaluation | None:
         """Fold the missing looks as unknown on a copy: the range is read again when the source is back."""
-        return self._fold.copy().fold(self._frame((), horizon))
+        verdict = self._fold.copy().fold(self._frame((), horizon))
+        if verdict is None or verdict.verdict is VerdictKind.BLIND:
+            return verdict
+        # The window ended unseen: wait for the source as long as a blind watch would have.
+        watch = self._spec.watch
+        if self._now() - watch.settle - self._read_until < watch.blind_after:
+            return None
+        if watch.on_blind is OnBlind.CONTINUE:
+            return verdict
+        since = self._read_until
+        sentence = f"no metric could be read since {since.isoformat()}, and the window is over"
+        blind = Blind(area="every area", since=since, sentence=sentence)
+        return verdict.model_copy(update={"verdict": VerdictKind.BLIND, "blind": blind})
 
     def _note(self, trouble: str | None) -> None:
         """Say once that the source went away, and once that it is back."""
