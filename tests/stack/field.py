@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -199,13 +198,6 @@ class Field:
             return any(text in path.read_text(errors="replace") for path in files)
 
         wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=60)
-
-    def outwait_upstream_race(self) -> None:
-        """An answer within seconds of the question fails that try in Airflow, and is asked again."""
-        parked = time.monotonic()
-        wait_for(
-            lambda: time.monotonic() - parked > 10, "the scheduler to note the parked task", timeout_s=11
-        )
 
     def take_metrics(self, name: str) -> None:
         """Make the metric source reject every query."""

@@ -84,7 +84,6 @@ def test_every_dag_loads_and_a_broken_budget_breaks_only_its_own_visibly(field: 
 
 def test_only_the_commander_may_answer_and_going_on_needs_a_reason(field: Field) -> None:
     field.reach("go_on", "round_1.review", "awaiting_input")
-    field.outwait_upstream_race()
     dag_id, run = field.key("go_on").dag_id, field.key("go_on").run_id
     asked = field.stack.api.review(dag_id, run, "round_1.review")
     assert "human" in asked["body"]
@@ -99,7 +98,6 @@ def test_only_the_commander_may_answer_and_going_on_needs_a_reason(field: Field)
         return waits and not review["response_received"]
 
     wait_for(asked_again, "the review to be asked again", timeout_s=60)
-    field.outwait_upstream_race()
     field.worsen("go_on", handoff=0.05)
     assert field.answer("go_on", "Go on", "a known spike, it is over").status_code == 200
 

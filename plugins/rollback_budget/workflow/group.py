@@ -150,7 +150,9 @@ def _build_round(
         breached >> rollback
         if not asks:
             return decide
-        review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, **QUICK_RETRIES)
+        review = ReviewOperator(
+            task_id="review", tasks=tasks, round_=round_, **{**QUICK_RETRIES, "retries": 10}
+        )
         guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_)
         overruled = EmptyOperator(task_id="overruled")
         log_guard = LogBreachOperator(task_id="log_guard_breach", tasks=tasks, round_=round_, task="guard")

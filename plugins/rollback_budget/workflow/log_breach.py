@@ -15,8 +15,8 @@ from rollback_budget.workflow.watcher import utc_now
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Updated by every logged breach; the eval-debt DAG is scheduled on it. A URI with a scheme would make Airflow
-#: look for its owner in every provider, at every parse.
+#: Updated by every logged breach; the eval-debt DAG is scheduled on it. For a URI with a scheme Airflow would
+#: look through every provider, at every parse.
 BREACH = Asset(name="rollback_budget.breach", group="rollback_budget")
 
 

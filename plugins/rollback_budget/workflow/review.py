@@ -15,7 +15,7 @@ from rollback_budget.spec.model import OnTimeout
 from rollback_budget.workflow.evidence import review_body
 from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Tasks
 from rollback_budget.workflow.settings import open_ledger
-from rollback_budget.workflow.trail import final_if_known, record_answer
+from rollback_budget.workflow.trail import final_if_known, is_recorded, record_answer
 from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROLL_BACK_NOW = "Roll back now"
 GO_ON = "Go on"
 SHORTEST_REASON = 5
+#: A triggerer that is away must not keep the commander from being asked.
+LONGEST_LOOK = timedelta(minutes=2)
 #: Airflow's sweep needs a deadline in the future.
 SHORTEST_WAIT = timedelta(seconds=1)
 
@@ -66,7 +68,34 @@ class ReviewOperator(HITLBranchOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        """Ask, unless this rollout has ended."""
+        """Ask; a retry first looks whether the commander has answered already."""
+        ti = context["ti"]
+        if ti.try_number > 1:
+            from rollback_budget.workflow.prior_answer import PriorAnswerTrigger
+
+            self.defer(
+                trigger=PriorAnswerTrigger(ti_id=str(ti.id), deferred_at=utc_now().isoformat()),
+                method_name="execute_again",
+                timeout=LONGEST_LOOK,
+            )
+        return self.ask(context)
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
+        """Follow the answer that was there already, or ask."""
+        answer = event["answer"]
+        if answer is None:
+            return self.ask(context)
+        responded_at = datetime.fromisoformat(answer["responded_at"])
+        if is_recorded(Exchange(self.tasks, context).key, self.round_, responded_at):
+            self.log.info(
+                "the answer of %s was followed before this task was cleared; asking anew", responded_at
+            )
+            return self.ask(context)
+        self.log.info("an answer was there already")
+        return self.execute_complete(context, {**answer, "responded_at": responded_at})
+
+    def ask(self, context: Context) -> Any:
+        """Park until somebody answers or the deadline comes, unless this rollout has ended."""
         exchange = Exchange(self.tasks, context)
         final = final_if_known(exchange.key, self.log)
         if final is not None:
@@ -88,7 +117,7 @@ class ReviewOperator(HITLBranchOperator):
         answer = self._answer(exchange, event)
         if answer.go_on and answer.by is not None and len(answer.reason or "") < SHORTEST_REASON:
             self.log.warning("%s said %r without a reason; asking again", answer.by, answer.option)
-            return self.execute(context)
+            return self.ask(context)
         context["ti"].xcom_push(key=ANSWER_KEY, value=answer.model_dump(mode="json"))
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
         self._record(exchange, answer)
