@@ -11,13 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from field import BASELINE, RELEASE, Field, Scenario
 
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.engine.result import Breach, VerdictKind
 from rollback_budget.ledger.records import FinalDecision
 from rollback_budget.targets.change import Outcome
+from tests.stack.field import BASELINE, RELEASE, Field, Scenario
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
 

@@ -70,6 +70,8 @@ class Watcher:
             watch_blind=not guard,
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
+        self._began = now()
+        self._has_read = False
 
     async def look(self) -> Evaluation | None:
         """Read and fold what has settled since the last look; return the verdict once there is one.
@@ -87,6 +89,7 @@ class Watcher:
         self._note(None)
         verdict = self._fold.fold(frame)
         self._read_until = horizon
+        self._has_read = True
         self._report(self._fold.evaluation())
         return verdict
 
@@ -131,7 +134,12 @@ class Watcher:
         return frame_of(self._spec, samples, start=self._read_until, end=horizon)
 
     def _unless_blind(self, horizon: datetime) -> Evaluation | None:
-        """Fold the missing looks as unknown on a copy: the range is read again when the source is back."""
+        """Fold the missing looks as unknown on a copy: the range is read again when the source is back.
+
+        A watcher that has read nothing yet may follow one that saw all: it is not blind before its own time.
+        """
+        if not self._has_read and self._now() - self._began < self._spec.watch.blind_after:
+            return None
         verdict = self._fold.copy().fold(self._frame((), horizon))
         if verdict is None or verdict.verdict is VerdictKind.BLIND:
             return verdict
