@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from rollback_budget import RollbackBudgetGroup
@@ -115,6 +116,15 @@ def test_a_team_wraps_its_own_deploy_tasks(folder: Path) -> None:
 def test_a_dag_of_ones_own_takes_airflows_arguments(folder: Path) -> None:
     dag = RolloutDag(budget=folder / "model-v42.yaml", dag_id="mine", tags=["team"], max_active_runs=1)
     assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("mine", {"team"}, 1)
+
+
+def test_preflight_refuses_a_budget_without_owner_and_commander(folder: Path) -> None:
+    (folder / "defaults.yaml").unlink()
+    [dag] = rollout_dags(folder)
+    with pytest.raises(AirflowFailException) as caught:
+        dag.get_task("preflight").execute({})
+    for missing in ("owner", "incident_commander", "source", "target"):
+        assert missing in str(caught.value)
 
 
 def test_parsing_loads_nothing_heavy() -> None:
