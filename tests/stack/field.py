@@ -199,6 +199,11 @@ class Field:
 
         wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=60)
 
+    def edit_budget(self, name: str, **changes: str) -> None:
+        """Change a budget file while its rollout runs."""
+        document = {**self.scenarios[name].document(), **changes}
+        (self.budgets / f"{name}.yaml").write_text(json.dumps(document, indent=1))
+
     def take_metrics(self, name: str) -> None:
         """Make the metric source reject every query."""
         self._execute(name, "DROP VIEW seen")

@@ -99,6 +99,7 @@ def test_only_the_commander_may_answer_and_going_on_needs_a_reason(field: Field)
 
     wait_for(asked_again, "the review to be asked again", timeout_s=60)
     field.worsen("go_on", handoff=0.05)
+    field.edit_budget("go_on", window="10h")
     assert field.answer("go_on", "Go on", "a known spike, it is over").status_code == 200
 
 
@@ -205,6 +206,7 @@ def test_after_go_on_the_rest_of_the_window_is_watched_and_then_promoted(field: 
     assert field.end("go_on") == "success"
     assert field.final("go_on") is FinalDecision.PROMOTED
     assert field.weights("go_on") == {RELEASE: 1.0}
+    field.wait_for_log("go_on", "round_2.decide", "was edited during this rollout")
     [override] = field.ledger.overrides(field.key("go_on"))
     assert (override.by, override.reason) == ("casey", "a known spike, it is over")
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseBranchOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rollback_budget.engine.decision import Step, next_step, question_of
+from rollback_budget.errors import SpecError
 from rollback_budget.workflow.exchange import DEADLINE_KEY, Exchange, Tasks
 from rollback_budget.workflow.trail import final_if_known
 from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from rollback_budget.spec.model import RolloutSpec
 
 
 class DecideOperator(BaseBranchOperator):
@@ -26,15 +30,17 @@ class DecideOperator(BaseBranchOperator):
     :param tasks: the task ids of the rollout.
     :param round_: counted from 1.
     :param rounds: how many rounds the rollout has.
+    :param budget: path of the budget file, to say when it was edited meanwhile.
     """
 
     ui_color = "#fff7e0"
 
-    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, **kwargs: Any) -> None:
+    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, budget: str | Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tasks = tasks
         self.round_ = round_
         self.rounds = rounds
+        self.budget = str(budget)
 
     def choose_branch(self, context: Context) -> str | Iterable[str] | None:
         """Return the tasks that follow."""
@@ -48,6 +54,7 @@ class DecideOperator(BaseBranchOperator):
             self.log.info("this rollout has ended: %s", final)
             return None
         spec = exchange.spec()
+        self._report_edit(spec)
         evaluation = exchange.evaluation(self.round_)
         step = next_step(spec, evaluation, round_=self.round_, rounds=self.rounds)
         self.log.info(
@@ -62,3 +69,15 @@ class DecideOperator(BaseBranchOperator):
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")
         return [self.tasks.in_round(self.round_, name) for name in names]
+
+    def _report_edit(self, spec: RolloutSpec) -> None:
+        from rollback_budget.spec import load_budget
+
+        try:
+            edited = load_budget(Path(self.budget)).sha256 != spec.sha256
+        except SpecError:
+            edited = True
+        if edited:
+            self.log.warning(
+                "%s was edited during this rollout, which keeps the budget it began with", self.budget
+            )

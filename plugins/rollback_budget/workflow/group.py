@@ -111,6 +111,7 @@ def build_rollout(
             tasks,
             round_,
             rounds,
+            budget,
             after=previous,
             rollback=rollback or baseline_back,
             promote=promoted,
@@ -121,6 +122,7 @@ def _build_round(
     tasks: Tasks,
     round_: int,
     rounds: int,
+    budget: str | Path,
     *,
     after: BaseOperator,
     rollback: BaseOperator,
@@ -139,6 +141,7 @@ def _build_round(
             tasks=tasks,
             round_=round_,
             rounds=rounds,
+            budget=budget,
             trigger_rule=TriggerRule.NONE_SKIPPED,
             **QUICK_RETRIES,
         )
