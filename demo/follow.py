@@ -17,7 +17,8 @@ from demo.service import SimulatedService
 from demo.stack import COMMANDER, FINAL_STATES, AirflowStack
 from demo.waiting import DemoError
 from rollback_budget.engine import Evaluation, SeriesRequest, evaluate
-from rollback_budget.ledger.records import Rollout, RolloutKey
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.records import Rollout
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.sources.sql import SqlSeries
 

@@ -14,13 +14,13 @@ from demo.scenarios import BASELINE, Scenario
 from demo.service import SimulatedService
 from demo.stack import COMMANDER
 from rollback_budget.engine import VerdictKind
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.records import (
     Debt,
     Final,
     FinalDecision,
     LoggedBreach,
     RollbackRecord,
-    RolloutKey,
     TicketState,
 )
 from rollback_budget.ledger.store import Ledger

@@ -10,6 +10,7 @@ from demo.outcome import Commanding, RolloutOutcome
 from demo.scenarios import BASELINE, SCENARIOS, Scenario, write_budgets
 from rollback_budget.engine import Breach, VerdictKind
 from rollback_budget.engine.result import Comparand
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.records import (
     Debt,
     DebtState,
@@ -17,7 +18,6 @@ from rollback_budget.ledger.records import (
     FinalDecision,
     LoggedBreach,
     RollbackRecord,
-    RolloutKey,
     Ticket,
     TicketState,
 )

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from rollback_budget.errors import LedgerError
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.records import (
     CommanderDecision,
     FinalDecision,
     LoggedBreach,
     Override,
     RollbackRecord,
-    RolloutKey,
 )
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.targets.change import Outcome

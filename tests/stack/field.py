@@ -18,7 +18,8 @@ from demo.service import SimulatedService
 from demo.stack import COMMANDER, AirflowStack
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
-from rollback_budget.ledger.records import FinalDecision, Rollout, RolloutKey
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.records import FinalDecision, Rollout
 from rollback_budget.ledger.store import Ledger
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 from rollback_budget.engine.result import Breach, Comparand, Evaluation, VerdictKind
-from rollback_budget.ledger.records import Final, FinalDecision, RolloutKey
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.records import Final, FinalDecision
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Severity, Tier, Worse
 

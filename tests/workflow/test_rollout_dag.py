@@ -16,7 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from rollback_budget import RollbackBudgetGroup
 from rollback_budget.engine.decision import Question
-from rollback_budget.ledger.records import RolloutKey
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import OnTimeout
 from rollback_budget.workflow.dag import RolloutDag, rollout_dags
 from rollback_budget.workflow.evidence import review_body

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from rollback_budget.engine.fold import Fold, Restart, Window, evaluate
-from rollback_budget.engine.frame import Frame, frame_of
-from rollback_budget.engine.result import Breach, Evaluation, Status, VerdictKind
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rollback_budget.engine.fold import Fold, Restart, Window, evaluate
+    from rollback_budget.engine.frame import Frame, frame_of
+    from rollback_budget.engine.result import Breach, Evaluation, Status, VerdictKind
+    from rollback_budget.engine.sample import Sample, SeriesRequest, Source
 
 __all__ = [
     "Breach",
@@ -22,3 +26,18 @@ __all__ = [
     "evaluate",
     "frame_of",
 ]
+
+_HOMES = {
+    "fold": ("Fold", "Restart", "Window", "evaluate"),
+    "frame": ("Frame", "frame_of"),
+    "result": ("Breach", "Evaluation", "Status", "VerdictKind"),
+    "sample": ("Sample", "SeriesRequest", "Source"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: a process that parses DAGs folds nothing."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

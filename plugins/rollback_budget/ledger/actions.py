@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from rollback_budget.ledger.breaches import Breaches
 from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import DecisionRow, OverrideRow, RollbackRow
 from rollback_budget.ledger.records import (
     CommanderDecision,
@@ -17,7 +18,6 @@ from rollback_budget.ledger.records import (
     LoggedBreach,
     Override,
     RollbackRecord,
-    RolloutKey,
 )
 from rollback_budget.targets.change import Outcome
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from rollback_budget.ledger.records import RolloutKey
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Comparison
 
 

@@ -7,19 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from rollback_budget.engine.result import Breach, Evaluation
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Comparison, RolloutSpec, Severity
 from rollback_budget.targets.change import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutKey:
-    """Names a rollout: one run of one DAG."""
-
-    dag_id: str
-    run_id: str
-
-    def __str__(self) -> str:
-        return f"{self.dag_id} {self.run_id}"
 
 
 class FinalDecision(StrEnum):

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.database import Database, insert_once
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import RolloutRow
-from rollback_budget.ledger.records import Final, FinalDecision, Rollout, RolloutKey
+from rollback_budget.ledger.records import Final, FinalDecision, Rollout
 from rollback_budget.spec.model import RolloutSpec
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable
 
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.log_breach import BREACH
 from rollback_budget.workflow.settings import backlog_folder, jira_conn_id, open_ledger
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,9 +11,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rollback_budget.engine.decision import Step, next_step, question_of
 from rollback_budget.errors import SpecError
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import DEADLINE_KEY, Exchange, Tasks
 from rollback_budget.workflow.trail import final_if_known
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rollback_budget.engine.decision import Question
 from rollback_budget.engine.result import BudgetEvaluation, Evaluation
-from rollback_budget.ledger.records import RolloutKey
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import OnTimeout, RolloutSpec
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$])")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AwareDatetime
 
 from rollback_budget.engine.result import Evaluation
-from rollback_budget.ledger.records import RolloutKey
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Frozen, RolloutSpec
 from rollback_budget.workflow.plan import Override
 

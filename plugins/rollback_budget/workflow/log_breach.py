@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator
 
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import Exchange, Tasks
 from rollback_budget.workflow.rollback import PATIENT_RETRIES
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.trail import record_trail
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime
 
-from rollback_budget.ledger.records import RolloutKey
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Frozen, RolloutSpec
 
 #: Upstream race: a task resumed before the scheduler has noted its deferral fails that try.

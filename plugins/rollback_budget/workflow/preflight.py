@@ -13,9 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from rollback_budget.engine.sample import SeriesRequest
 from rollback_budget.errors import SourceError, SpecError
 from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.workflow.clock import grid_floor, utc_now
 from rollback_budget.workflow.exchange import Exchange, Tasks
 from rollback_budget.workflow.settings import open_ledger
-from rollback_budget.workflow.watcher import grid_floor, utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

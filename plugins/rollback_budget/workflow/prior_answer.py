@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER
-from rollback_budget.workflow.watcher import utc_now
 
 #: Calls from a trigger to its supervisor may never return.
 PATIENCE = timedelta(seconds=20)

@@ -12,11 +12,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from rollback_budget.engine.decision import question_of
 from rollback_budget.errors import LedgerError
 from rollback_budget.spec.model import OnTimeout
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.evidence import review_body
 from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Tasks
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.trail import final_if_known, is_recorded, record_answer
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,18 +11,19 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import AwareDatetime
 
 from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.records import Final, FinalDecision, RollbackRecord
 from rollback_budget.spec.model import Frozen, RolloutSpec
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
 from rollback_budget.targets.target import NOTHING
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import REPORT_KEY, Exchange, Shipment, Tasks
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.traffic import ReleaseTraffic
 from rollback_budget.workflow.trail import record_trail
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from rollback_budget.ledger.records import Final
 
 
 class RollbackReport(Frozen):
@@ -69,6 +70,8 @@ class RollbackOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`RollbackReport`."""
+        from rollback_budget.ledger.records import FinalDecision
+
         exchange = Exchange(self.tasks, context)
         spec = exchange.spec()
         shipment = exchange.shipment()
@@ -97,6 +100,8 @@ class RollbackOperator(BaseOperator):
         return document.model_dump(mode="json")
 
     def _take_final(self, exchange: Exchange, by: str, reason: str) -> Final | None:
+        from rollback_budget.ledger.records import FinalDecision
+
         try:
             return open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
         except LedgerError as error:
@@ -138,6 +143,8 @@ class RecordRollbackOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Write once; a retry changes nothing that is there."""
+        from rollback_budget.ledger.records import FinalDecision, RollbackRecord
+
         exchange = Exchange(self.tasks, context)
         if exchange.shipment() is None:
             raise AirflowSkipException("nothing was shipped, so there is nothing to record")

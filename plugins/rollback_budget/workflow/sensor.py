@@ -12,8 +12,8 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from rollback_budget.engine.result import Evaluation
 from rollback_budget.errors import RollbackBudgetError
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.plan import WatchPlan
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from rollback_budget.ledger.records import FinalDecision
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import REPORT_KEY, Exchange, Shipment, Tasks
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.trail import record_trail
-from rollback_budget.workflow.watcher import utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -86,6 +85,8 @@ class PromoteOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Promote, unless the ledger says that this rollout was rolled back."""
+        from rollback_budget.ledger.records import FinalDecision
+
         exchange = Exchange(self.tasks, context)
         spec = exchange.spec()
         shipment = exchange.shipment()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rollback_budget.engine.sample import Sample, SeriesRequest, Source
 from rollback_budget.errors import SourceError
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.targets.change import Traffic
-from rollback_budget.workflow.watcher import OpenSource, grid_floor, utc_now
+from rollback_budget.workflow.clock import grid_floor, utc_now
+
+if TYPE_CHECKING:
+    from rollback_budget.workflow.watcher import OpenSource
 
 
 class ReleaseTraffic:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from rollback_budget.engine.result import Evaluation
 from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.records import Final, RolloutKey
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import Answer, Exchange
 from rollback_budget.workflow.settings import open_ledger
-from rollback_budget.workflow.watcher import Log, utc_now
 
 if TYPE_CHECKING:
+    from rollback_budget.ledger.key import RolloutKey
+    from rollback_budget.ledger.records import Final
     from rollback_budget.ledger.store import Ledger
+    from rollback_budget.workflow.watcher import Log
 
 
 def final_if_known(key: RolloutKey, log: Log) -> Final | None:

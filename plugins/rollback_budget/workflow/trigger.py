@@ -9,8 +9,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
-from rollback_budget.workflow.watcher import OpenSource, Watcher, utc_now
+from rollback_budget.workflow.watcher import OpenSource, Watcher
 
 
 class RollbackBudgetTrigger(BaseTrigger):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from rollback_budget.engine.fold import Fold, Restart, Window
@@ -13,9 +13,9 @@ from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample, SeriesRequest, Source
 from rollback_budget.errors import SeriesError, SourceError
 from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
+from rollback_budget.workflow.clock import EPOCH, grid_floor, utc_now
 from rollback_budget.workflow.plan import Role, WatchPlan
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: No backend may hold a look longer than this.
 LONGEST_FETCH = timedelta(seconds=60)
 
@@ -33,11 +33,6 @@ class Log(Protocol):
     def warning(self, event: str, *args: object) -> object:
         """Log at level warning."""
         ...
-
-
-def utc_now() -> datetime:
-    """Return the time of day, aware."""
-    return datetime.now(UTC)
 
 
 class Watcher:
@@ -188,8 +183,3 @@ def _restarts(plan: WatchPlan) -> list[Restart]:
         for override in plan.overrides
         for budget_id in (override.budgets or (None,))
     ]
-
-
-def grid_floor(time: datetime, step: timedelta) -> datetime:
-    """Return the last point of the UTC grid of ``step`` that is not after ``time``."""
-    return time - (time - EPOCH) % step
