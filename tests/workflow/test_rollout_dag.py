@@ -114,8 +114,8 @@ def test_a_team_wraps_its_own_deploy_tasks(folder: Path) -> None:
 
 
 def test_a_dag_of_ones_own_takes_airflows_arguments(folder: Path) -> None:
-    dag = RolloutDag(budget=folder / "model-v42.yaml", dag_id="mine", tags=["team"], max_active_runs=1)
-    assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("mine", {"team"}, 1)
+    dag = RolloutDag(budget=folder / "model-v42.yaml", dag_id="mine", tags=["team"], max_active_runs=3)
+    assert (dag.dag_id, dag.tags, dag.max_active_runs) == ("mine", {"team"}, 3)
 
 
 def test_preflight_refuses_a_budget_without_owner_and_commander(folder: Path) -> None:

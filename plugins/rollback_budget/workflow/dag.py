@@ -109,7 +109,8 @@ def _broken_dag(dag_id: str, error: SpecError) -> DAG:
 
 
 def _defaults() -> dict[str, Any]:
-    return {"schedule": None, "start_date": START, "catchup": False, "tags": [TAG]}
+    # One rollout of a budget at a time: two would move the same traffic.
+    return {"schedule": None, "start_date": START, "catchup": False, "max_active_runs": 1, "tags": [TAG]}
 
 
 def _document(spec: RolloutSpec) -> str:
