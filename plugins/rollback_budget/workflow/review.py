@@ -16,7 +16,7 @@ from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.evidence import review_body
 from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Tasks
 from rollback_budget.workflow.settings import open_ledger
-from rollback_budget.workflow.trail import final_if_known, is_recorded, record_answer
+from rollback_budget.workflow.trail import final_if_known, record_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,17 +81,12 @@ class ReviewOperator(HITLBranchOperator):
         return self.ask(context)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Follow the answer that was there already, or ask."""
+        """Follow the answer that was there already, or ask; clearing a review does not take an answer back."""
         answer = event["answer"]
         if answer is None:
             return self.ask(context)
+        self.log.info("answered already")
         responded_at = datetime.fromisoformat(answer["responded_at"])
-        if is_recorded(Exchange(self.tasks, context).key, self.round_, responded_at):
-            self.log.info(
-                "the answer of %s was followed before this task was cleared; asking anew", responded_at
-            )
-            return self.ask(context)
-        self.log.info("an answer was there already")
         return self.execute_complete(context, {**answer, "responded_at": responded_at})
 
     def ask(self, context: Context) -> Any:

@@ -40,15 +40,6 @@ def review_is_over(key: RolloutKey, round_: int) -> bool:
         return False
 
 
-def is_recorded(key: RolloutKey, round_: int, at: datetime) -> bool:
-    """Whether the ledger holds the answer of that time; False when it cannot say."""
-    try:
-        decisions = open_ledger().decisions(key)
-    except LedgerError:
-        return False
-    return any((decision.round, decision.at) == (round_, at) for decision in decisions)
-
-
 def record_trail(ledger: Ledger, exchange: Exchange, rounds: int) -> None:
     """Write every verdict and every answer of this run that the ledger does not hold yet.
 
