@@ -81,7 +81,7 @@ class ReviewOperator(HITLBranchOperator):
         return self.ask(context)
 
     def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Follow the answer that was there already, or ask; clearing a review does not take an answer back."""
+        """Follow the answer that is there already, or ask; clearing a review takes no answer back."""
         answer = event["answer"]
         if answer is None:
             return self.ask(context)
