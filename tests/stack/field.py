@@ -26,7 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE, BASELINE = "model-v42", "model-v41"
 GOOD = Behaviour(incident=0.0)
 
-WATCH = {"poll": "1s", "step": "1s", "settle": "1s", "max_gap": "10s", "blind_after": "20s"}
+#: Settle and blindness leave room for a machine on which everything runs at once.
+WATCH = {"poll": "1s", "step": "1s", "settle": "3s", "max_gap": "10s", "blind_after": "45s"}
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,20 @@ class Field:
         """Change a budget file while its rollout runs."""
         document = {**self.scenarios[name].document(), **changes}
         (self.budgets / f"{name}.yaml").write_text(json.dumps(document, indent=1))
+
+    def take_ledger(self) -> None:
+        """Put the ledger where nobody finds it, with all that SQLite keeps beside it."""
+        self._move_ledger(self.folder, self.folder / "aside")
+
+    def give_ledger(self) -> None:
+        for made_meanwhile in self.folder.glob(f"{self.ledger_file.name}*"):
+            made_meanwhile.unlink()
+        self._move_ledger(self.folder / "aside", self.folder)
+
+    def _move_ledger(self, place: Path, to: Path) -> None:
+        to.mkdir(exist_ok=True)
+        for file in place.glob(f"{self.ledger_file.name}*"):
+            shutil.move(file, to / file.name)
 
     def take_metrics(self, name: str) -> None:
         """Make the metric source reject every query."""

@@ -5,10 +5,8 @@ One Airflow for all of them; the runs overlap, and every test waits for what it 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -44,7 +42,7 @@ SCENARIOS = [
         300,
         {"safety": INCIDENTS},
         further={
-            "watch": {"poll": "1s", "step": "1s", "settle": "1s", "blind_after": "8s", "on_blind": "rollback"}
+            "watch": {"poll": "1s", "step": "1s", "settle": "2s", "blind_after": "8s", "on_blind": "rollback"}
         },
     ),
     Scenario("killed", 900, {"safety": INCIDENTS}),
@@ -233,21 +231,20 @@ def test_the_sensor_says_the_same_in_every_mode(field: Field) -> None:
     run = field.stack.api.trigger("just_a_sensor")
     assert field.stack.wait_for_run("just_a_sensor", run) == "success"
     verdicts = [field.stack.api.xcom("just_a_sensor", run, mode) for mode in ("poke", "reschedule", "defer")]
-    kinds = {verdict["verdict"] for verdict in verdicts}
-    first = {verdict["breaches"][0]["breached_at"] for verdict in verdicts}
-    assert (kinds, len(first)) == ({"breach"}, 1)
+    assert [verdict["verdict"] for verdict in verdicts] == ["breach"] * 3
+    assert len({verdict["breaches"][0]["breached_at"] for verdict in verdicts}) == 1
 
 
 def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(field: Field) -> None:
     """The last one: it takes the ledger away from everybody."""
     field.trigger("no_ledger")
     field.reach("no_ledger", "round_1.watch", "deferred")
-    aside = shutil.move(field.ledger_file, field.ledger_file.with_suffix(".aside"))
+    field.take_ledger()
     field.worsen("no_ledger", incident=0.5)
     field.reach("no_ledger", "rollback", "success")
     assert field.weights("no_ledger") == {BASELINE: 1.0}
     field.reach("no_ledger", "round_1.log_breach", "up_for_retry", "queued", "running")
-    restore(Path(aside), field.ledger_file)
+    field.give_ledger()
     assert field.end("no_ledger") == "success"
     assert only_breach(field, "no_ledger").budget == "safety.high_severity_incidents_increase"
     assert field.final("no_ledger") is FinalDecision.ROLLED_BACK
@@ -258,9 +255,3 @@ def test_every_breach_of_all_these_nights_is_a_debt_with_a_file(field: Field) ->
     owed = {logged.debt_fingerprint for name in names for logged in field.ledger.breaches(field.key(name))}
     assert len(owed) >= 7
     field.wait_for_debts(len(owed))
-
-
-def restore(aside: Path, place: Path) -> None:
-    for leftover in place.parent.glob(f"{place.name}*"):
-        leftover.unlink()
-    shutil.move(aside, place)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from rollback_budget.ledger.database import VERSION_TABLE, Database, current_rev
 from rollback_budget.ledger.models import REVISION, Base
 
 _ADVISORY_LOCK = 7_209_461_538
+#: How long another migration of the same SQLite file is waited for.
+LOCK_TIMEOUT_S = 15.0
 
 
 def upgrade(ledger: Database) -> str:
@@ -74,14 +79,25 @@ def _refuse_airflows_database(ledger: Database, connection: Connection) -> None:
 
 def _prepare_file(ledger: Database, file: Path) -> None:
     """Make the file, and let readers go on while somebody writes: SQLite keeps that setting in the file."""
-    import sqlite3
-    from contextlib import closing
-
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=15)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+        with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as connection:
+            _write_ahead(connection)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
             f"the ledger at {ledger.place} cannot be opened: {error}. Check the folder's rights"
         ) from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; SQLite's own time-out does not cover a race for this one switch."""
+    give_up_at = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.05)
+        else:
+            return
