@@ -14,14 +14,11 @@ from tests.support.postgres import Postgres, find_binaries, running_postgres
 MARKERS = {"pure", "database", "airflow", "stack", "service"}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse tests without a marker; keep PostgreSQL tests on one worker, so that they share a server."""
+    """Refuse tests without a marker."""
     for item in items:
         if not MARKERS & {marker.name for marker in item.iter_markers()}:
             raise pytest.UsageError(f"{item.nodeid} carries none of the markers {sorted(MARKERS)}")
-        if "postgres" in getattr(item, "fixturenames", ()) or "postgres" in item.name:
-            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @pytest.fixture(scope="session")

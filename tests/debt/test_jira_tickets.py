@@ -19,7 +19,7 @@ from tests.support.jira_server import PROJECT, JiraServer, running_jira
 from tests.support.network import wait_until
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
-pytestmark = [pytest.mark.service, pytest.mark.database, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.service, pytest.mark.database]
 
 CREATE = "/rest/api/2/issue$"
 SEARCH = "/rest/api/2/search"

@@ -41,7 +41,6 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.stack
-@pytest.mark.xdist_group("stack")
 def test_a_deferred_task_goes_on_after_kill_9_of_the_triggerer_and_nothing_is_left_behind(
     tmp_path: Path,
 ) -> None:

@@ -17,7 +17,7 @@ from rollback_budget.ledger.records import FinalDecision
 from rollback_budget.targets.change import Outcome
 from tests.stack.field import BASELINE, RELEASE, Field, Scenario
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "4s"}

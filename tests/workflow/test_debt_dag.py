@@ -18,7 +18,7 @@ from tests.support.jira_server import PROJECT, running_jira
 from tests.support.network import find_free_port
 from tests.support.rollouts import log_breach, make_breach
 
-pytestmark = [pytest.mark.airflow, pytest.mark.service, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.airflow, pytest.mark.service]
 
 PREFIX = "AIRFLOW__ROLLBACK_BUDGET__"
 
