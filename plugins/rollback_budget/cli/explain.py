@@ -20,7 +20,7 @@ def explain(budget: Path, as_json: bool) -> None:
 
     spec = load_budget(budget)
     rule = {line.id: words.say_budget(spec, line) for line in spec.budgets}
-    methods = [words.say_method(line) for line in spec.budgets]
+    methods = [words.say_method(spec, line) for line in spec.budgets]
     around = {
         "window": words.say_window(spec),
         "looks": words.say_looks(spec),

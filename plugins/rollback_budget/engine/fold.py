@@ -87,6 +87,7 @@ class Fold:
             Tally(
                 spec,
                 budget,
+                opening=opening,
                 begins=max(opening + self._step, latest[budget.id] + 1),
                 on_breach=_on_breach(spec, budget, tiers, keep_going=keep_going),
             )

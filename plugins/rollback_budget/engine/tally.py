@@ -11,10 +11,10 @@ from typing import Self
 from rollback_budget.engine.comparison import UNKNOWN, Observation
 from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparing
-from rollback_budget.engine.instant import moment
-from rollback_budget.engine.method import choose
+from rollback_budget.engine.instant import length, moment
+from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
-from rollback_budget.engine.sentence import breach_sentence
+from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.spec.model import Budget, RolloutSpec
 
 
@@ -30,16 +30,20 @@ class OnBreach(Enum):
 class Tally:
     """Folds the looks of one budget.
 
+    :param opening: where the watch begins to count, in microseconds.
     :param begins: time of the first look that may count, in microseconds.
     """
 
-    def __init__(self, spec: RolloutSpec, budget: Budget, *, begins: int, on_breach: OnBreach) -> None:
+    def __init__(
+        self, spec: RolloutSpec, budget: Budget, *, opening: int, begins: int, on_breach: OnBreach
+    ) -> None:
         self.budget = budget
         self.breaches: tuple[Breach, ...] = ()
         self.ended = False
         #: The unknown looks of the latest chunk, by their place in the frame.
         self.unknown: list[int] = []
         self._spec = spec
+        self._opening = opening
         self._begins = begins
         self._on_breach = on_breach
         self._last: Observation | None = None
@@ -68,13 +72,13 @@ class Tally:
 
     def evaluation(self) -> BudgetEvaluation:
         """Return where the budget stands."""
-        burn = timedelta(microseconds=self._method.burn)
+        burn = timedelta(microseconds=self._method.deciding.burn)
         return BudgetEvaluation(
             budget=self.budget.id,
             tier=self.budget.tier,
-            method=self._method_name,
-            method_reason=self._reason,
-            p_value=self._method.p_value,
+            method=self._method.name,
+            method_reason=self._method.reason,
+            p_value=self._method.deciding.p_value,
             look=self._last.look() if self._last is not None else None,
             burn=burn,
             remaining=max(self.budget.max_duration - burn, timedelta(0)),
@@ -107,14 +111,24 @@ class Tally:
 
     def _start_over(self) -> None:
         self._comparing = comparing(self.budget)
-        self._method, self._method_name, self._reason = choose(self.budget, self._spec)
+        step = length(self._spec.watch.step)
+        begins = self._begins - step if self._last is None else self._last.time
+        span = Span(self._opening, max(self._opening, begins))
+        self._method = choose(self.budget, self._spec, span)
 
     def _breach(self) -> Breach:
-        budget, method, last = self.budget, self._method, self._last
+        budget, method, last = self.budget, self._method.deciding, self._last
         assert last is not None
         assert method.started is not None
         burn = timedelta(microseconds=method.burn)
         over_burn = self._comparing.over_burn(method.mean, last)
+        weighed = None
+        if method.over is not None and method.p_value is not None:
+            weighed = Weight(
+                over=timedelta(microseconds=method.over),
+                p_value=method.p_value,
+                since=moment(method.started),
+            )
         return Breach(
             budget=budget.id,
             area=budget.area,
@@ -123,15 +137,15 @@ class Tally:
             slice=budget.slice,
             tier=budget.tier,
             severity=budget.severity,
-            method=self._method_name,
+            method=self._method.name,
             p_value=method.p_value,
             threshold=budget.threshold,
             max_duration=budget.max_duration,
             burn=burn,
             started_at=moment(method.started),
             breached_at=moment(last.time),
-            delta=last.delta,
+            delta=last.delta if weighed is None or over_burn.delta is None else over_burn.delta,
             over_burn=over_burn,
-            sentence=breach_sentence(self._spec, budget, over_burn, burn),
+            sentence=breach_sentence(self._spec, budget, over_burn, burn, weighed),
             samples=tuple(look.look() for look in method.bad_looks),
         )
