@@ -88,6 +88,7 @@ class Fold:
                 spec,
                 budget,
                 opening=opening,
+                since=latest[budget.id],
                 begins=max(opening + self._step, latest[budget.id] + 1),
                 on_breach=_on_breach(spec, budget, tiers, keep_going=keep_going),
             )

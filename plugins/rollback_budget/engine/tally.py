@@ -11,7 +11,7 @@ from typing import Self
 from rollback_budget.engine.comparison import UNKNOWN, Observation
 from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparing
-from rollback_budget.engine.instant import length, moment
+from rollback_budget.engine.instant import moment
 from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
@@ -31,11 +31,12 @@ class Tally:
     """Folds the looks of one budget.
 
     :param opening: where the watch begins to count, in microseconds.
+    :param since: from where this budget counts: later after a decision to go on.
     :param begins: time of the first look that may count, in microseconds.
     """
 
     def __init__(
-        self, spec: RolloutSpec, budget: Budget, *, opening: int, begins: int, on_breach: OnBreach
+        self, spec: RolloutSpec, budget: Budget, *, opening: int, since: int, begins: int, on_breach: OnBreach
     ) -> None:
         self.budget = budget
         self.breaches: tuple[Breach, ...] = ()
@@ -44,6 +45,7 @@ class Tally:
         self.unknown: list[int] = []
         self._spec = spec
         self._opening = opening
+        self._since = since
         self._begins = begins
         self._on_breach = on_breach
         self._last: Observation | None = None
@@ -111,9 +113,7 @@ class Tally:
 
     def _start_over(self) -> None:
         self._comparing = comparing(self.budget)
-        step = length(self._spec.watch.step)
-        begins = self._begins - step if self._last is None else self._last.time
-        span = Span(self._opening, max(self._opening, begins))
+        span = Span(self._opening, self._since if self._last is None else self._last.time)
         self._method = choose(self.budget, self._spec, span)
 
     def _breach(self) -> Breach:
