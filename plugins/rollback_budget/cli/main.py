@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "rollback_budget.cli.validate:validate",
     "explain": "rollback_budget.cli.explain:explain",
     "replay": "rollback_budget.cli.replay:replay",
+    "design-effect": "rollback_budget.cli.design_effect:design_effect",
     "schema": "rollback_budget.cli.schema:schema",
     "ledger": "rollback_budget.cli.ledger:ledger",
     "debt": "rollback_budget.cli.debt:debt",

@@ -70,10 +70,7 @@ class EProcess:
             start[place] += evidence if evidence < start_cap else start_cap
             if evidence > any_cap:
                 evidence = any_cap
-            so_far = anywhere[place]
-            anywhere[place] = evidence + (
-                so_far + log1p(exp(-so_far)) if so_far > 0.0 else log1p(exp(so_far))
-            )
+            anywhere[place] = softplus(anywhere[place]) + evidence
             if climb[place] <= 0.0:
                 climb[place] = evidence
                 begun[place] = index
@@ -107,6 +104,11 @@ class EProcess:
             value = getattr(self, name)
             setattr(twin, name, value.copy() if isinstance(value, list) else value)
         return twin
+
+
+def softplus(value: float) -> float:
+    """Return ``log(1 + exp(value))``, whatever its size."""
+    return value + log1p(exp(-value)) if value > 0.0 else log1p(exp(value))
 
 
 def log_mean_exp(logs: list[float]) -> float:
