@@ -28,7 +28,7 @@ rollback_budget:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def budget(tmp_path: Path) -> Path:
     path = tmp_path / "model-v42.yaml"
     path.write_text(BUDGET)
@@ -52,8 +52,10 @@ def record(path: Path, minutes: int) -> Path:
     random, rows = Random(3), ["time,metric,version,value,n"]
     for minute in range(minutes):
         time = f"2026-10-01T{minute // 60:02}:{minute % 60:02}:00Z"
-        for version in ("model-v42", "model-v41"):
-            rows.append(f"{time},task_success,{version},{1 - random.randrange(12) / 60},60")
+        rows += [
+            f"{time},task_success,{version},{1 - random.randrange(12) / 60},60"
+            for version in ("model-v42", "model-v41")
+        ]
     path.write_text("\n".join(rows))
     return path
 

@@ -21,8 +21,8 @@ import click
 def design_effect(budget: Path, series: Path, as_json: bool) -> None:
     """Estimate `analysis.design_effect` for BUDGET from a series where both versions were equally good.
 
-    The series names its two versions as the budget does: an A/A test, or the baseline's traffic divided in two.
-    Use a day or more. Write the largest number into the budget.
+    The series names its two versions as the budget does: an A/A test, or the baseline's traffic divided
+    in two. Use a day or more. Write the largest number into the budget.
 
     Exits 0, or 1 when the series has too few counts to tell.
     """
