@@ -64,9 +64,11 @@ class BudgetEvaluation(Frozen):
 class Breach(Frozen):
     """A budget that is used up.
 
-    :param started_at: time of the first bad look of the burn.
+    :param started_at: time of the first bad look of the burn; with evidence, since when that has climbed.
     :param breached_at: time of the look that used the budget up.
-    :param delta: at ``breached_at``; ``over_burn`` holds the averages that the sentence quotes.
+    :param p_value: valid whenever it is read; None for ``threshold``.
+    :param delta: at ``breached_at``, or with evidence over the trailing duration; ``over_burn`` holds the
+        averages that the sentence quotes.
     :param samples: the looks that made it (the last ones, when there were very many).
     """
 
