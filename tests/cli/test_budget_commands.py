@@ -121,7 +121,8 @@ def test_explain_says_the_rule_in_sentences(run: Run) -> None:
         "if an area sees nothing for 15 min, the incident commander is asked",
         "quality.task_success_delta_pct: sequential (auto: events among requests are counted; "
         "sign where samples carry no counts): in at most 1.7 % of rollouts it is used up without harm",
-        "latency.p95_delta_pct: sign (auto: p95 is a quantile, so only values are known)",
+        "latency.p95_delta_pct: sequential (auto: requests beyond a bound are counted; "
+        "sign where samples carry no histogram)",
     ):
         assert sentence in outcome.out
 

@@ -263,7 +263,7 @@ def test_identical_samples_collapse_and_conflicting_or_naive_ones_are_named() ->
         frame_of(rollout(), [moved(samples[0], time=at(1).replace(tzinfo=None))], start=START, end=at(9))
 
 
-def test_samples_of_other_series_and_versions_and_histogram_buckets_are_left_out() -> None:
+def test_samples_of_other_series_and_versions_and_buckets_beside_a_value_change_nothing() -> None:
     samples = both([100.0] * 3)
     others = [
         Sample(at(2), "p95", "model-v40", 9e9),

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from rollback_budget.engine.bets import Arrivals, Betting, Proportions, Signs
 from rollback_budget.engine.comparison import UNKNOWN, Mean, Observation, View
+from rollback_budget.engine.exceedances import Exceedances, can_resolve
 from rollback_budget.engine.threshold import Threshold
 from rollback_budget.engine.weighed import Span, Weighed
 from rollback_budget.errors import RollbackBudgetError
@@ -102,10 +103,22 @@ class Decision:
                 )
             if known:
                 self._is_settled = True
-                counts = (arms.release_n[look], arms.baseline_n[look])
-                if any(n != n for n in counts):
-                    self._take(self._plan.without_counts, f"{self._plan.reason}, but the samples carry none")
+                lacking = self._lacking(view, look)
+                if lacking is not None:
+                    self._take(self._plan.without_counts, f"{self._plan.reason}, but {lacking}")
                 return
+
+    def _lacking(self, view: View, look: int) -> str | None:
+        """Say what the first known look does not have that the plan counts on."""
+        arms = view.arms
+        if self._plan.counted is not Counted.EXCEEDANCES:
+            counts = (arms.release_n[look], arms.baseline_n[look])
+            return "the samples carry none" if any(n != n for n in counts) else None
+        baseline = arms.baseline_buckets[look] if arms.baseline_buckets else None
+        release = arms.release_buckets[look] if arms.release_buckets else None
+        if not baseline or not release:
+            return "the samples carry no histogram"
+        return None if can_resolve(baseline, self._budget) else "the histogram is coarser than the threshold"
 
     def _take(self, name: Method, reason: str) -> None:
         budget, spec = self._budget, self._spec
@@ -140,4 +153,5 @@ def _betting(name: Method, plan: Plan) -> Callable[[Budget, RolloutSpec, Blocks]
 _COUNTING: dict[Counted, Callable[[Budget, RolloutSpec, Blocks], Betting]] = {
     Counted.EVENTS: Proportions,
     Counted.ARRIVALS: Arrivals,
+    Counted.EXCEEDANCES: Exceedances,
 }

@@ -19,7 +19,7 @@ class Counted(Enum):
     """What is counted, so that evidence can be weighed exactly."""
 
     EVENTS = "events among requests"
-    EXCEEDANCES = "requests slower than a bound"
+    EXCEEDANCES = "requests beyond a bound"
     ARRIVALS = "events by exposure"
 
 
@@ -71,9 +71,15 @@ def blocks_of(spec: RolloutSpec, budget: Budget, method: Method = Method.SEQUENT
 def plan_of(spec: RolloutSpec, budget: Budget) -> Plan:
     """Return how ``budget`` is decided. A method that it asks for and cannot have is planned all the same."""
     plan = _wanted(spec, budget)
-    if budget.method is Method.AUTO and plan.method is Method.SIGN and not _can_reject(spec, budget):
+    if (
+        budget.method is not Method.AUTO
+        or plan.without_counts is not Method.SIGN
+        or _can_reject(spec, budget)
+    ):
+        return plan
+    if plan.method is Method.SIGN:
         return _threshold("auto: the window is too short for the sign test")
-    return plan
+    return plan._replace(without_counts=Method.THRESHOLD)
 
 
 def tested_budgets(spec: RolloutSpec) -> int:
@@ -161,7 +167,13 @@ def _counted(spec: RolloutSpec, budget: Budget) -> Counted | None:
     described = spec.metrics.get(budget.metric)
     if described is None:
         return Counted.EVENTS if budget.method is Method.SEQUENTIAL else None
-    return {MetricKind.PROPORTION: Counted.EVENTS}.get(described.kind)
+    return {MetricKind.PROPORTION: Counted.EVENTS, MetricKind.QUANTILE: _exceedances(budget)}.get(
+        described.kind
+    )
+
+
+def _exceedances(budget: Budget) -> Counted | None:
+    return Counted.EXCEEDANCES if budget.worse is Worse.HIGHER else None
 
 
 def _can_reject(spec: RolloutSpec, budget: Budget) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollback_budget.spec.duration import say_duration
-from rollback_budget.spec.evidence import alpha_of, method_problem, plan_of
+from rollback_budget.spec.evidence import Counted, alpha_of, method_problem, plan_of
 from rollback_budget.spec.model import (
     Accounting,
     Action,
@@ -51,9 +51,9 @@ def say_method(spec: RolloutSpec, budget: Budget) -> str:
         counting = " (minutes add up over good looks)" if cumulative else ""
         return f"{budget.id}: decided by the values alone ({plan.reason}): no error-rate guarantee{counting}"
     worth = f"in at most {100 * alpha_of(spec):.2g} % of rollouts it is used up without harm"
-    other = (
-        "" if plan.without_counts is plan.method else f"; {plan.without_counts} where samples carry no counts"
-    )
+    lacking = "histogram" if plan.counted is Counted.EXCEEDANCES else "counts"
+    is_sure = plan.without_counts is plan.method
+    other = "" if is_sure else f"; {plan.without_counts} where samples carry no {lacking}"
     return f"{budget.id}: {plan.method} ({plan.reason}{other}): {worth}"
 
 
