@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.figure import Figure
 
 #: Each module has a ``TITLE`` and a ``measure() -> list[Figure]``.
-BENCHES = {"engine": "bench.engine", "dags": "bench.dags"}
+BENCHES = {"engine": "bench.engine", "dags": "bench.dags", "backtest": "bench.backtest"}
 
 
 def main(names: list[str]) -> int:

@@ -48,16 +48,16 @@ LATENCY = (
     Scenario("+75 %", 0.75),
 )
 
-#: What was tried around the method, one change each.
+#: What was tried around the method.
 VARIANTS = {
-    "as it is: multiples 1, 2, 4, 8; A and B joined": Rule(),
-    "A or B alone, each at half of α": Rule(joined=False),
-    "the design's grid: 0.5, 1, 2, 4, 8; A or B alone": Rule(
-        joined=False, multiples=(0.5, 1.0, 2.0, 4.0, 8.0)
+    "as it is: 0.5, 1, 2, 4 and 8 budgets beyond the margin; A or B alone": Rule(),
+    "A and B joined": Rule(joined=True),
+    "joined; 1, 2, 4, 8": Rule(joined=True, multiples=(1.0, 2.0, 4.0, 8.0)),
+    "joined; 1, 2, 4": Rule(joined=True, multiples=(1.0, 2.0, 4.0)),
+    "joined; steps of √2 from 0.5 to 8": Rule(
+        joined=True, multiples=tuple(0.5 * 2 ** (i / 2) for i in range(9))
     ),
-    "coarser: 1, 2, 4": Rule(multiples=(1.0, 2.0, 4.0)),
-    "finer: steps of √2 from 0.5 to 8": Rule(multiples=tuple(0.5 * 2 ** (i / 2) for i in range(9))),
-    "one alternative: 1.5": Rule(multiples=(1.5,)),
+    "joined; only 1.5": Rule(joined=True, multiples=(1.5,)),
     "blocks of 2 min": Rule(block=2),
     "blocks of 10 min": Rule(block=10),
     "caps 1.3 times as high": Rule(cap=1.3),

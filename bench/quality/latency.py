@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bench.quality.sequential import Rule, fold
-from bench.quality.traffic import Floats, Scenario, Traffic
+from bench.quality.traffic import DAY, Floats, Scenario, Traffic
 
 #: The budget: p95 15 % up for 20 minutes.
 BUDGET = 0.15
@@ -26,58 +28,28 @@ def exceedance(
     :param scenario: its ``harm`` is by how much every latency of the release is longer, as a fraction.
     """
     ratio = 1 + rule.null_margin * BUDGET
-    bounds = ratio ** (np.arange(-2 * APART, 40 * APART) / APART)
-    blocks = rule.blocks
-    phase = random.uniform(0, 2 * np.pi, rollouts)
-    start = random.integers(0, blocks * rule.block - 10, rollouts)
-    lasting = (
-        None
-        if scenario.lasting is None
-        else random.integers(scenario.lasting[0], scenario.lasting[1] + 1, rollouts)
-    )
-    past = np.zeros((rollouts, bounds.size + 1))
-    recent: list[tuple[Floats, Floats]] = []
-    counts: list[tuple[Floats, Floats, Floats, Floats]] = []
-    beyond = []
-    first = None
-    for block in range(-1, blocks):
-        begin = max(block, 0) * rule.block
-        minutes = 1 if block < 0 else rule.block
-        drift = DRIFT * np.sin(2 * np.pi * begin / 1440 + phase)
-        if lasting is None:
-            harmed = np.full(rollouts, float(begin >= scenario.onset))
-        else:
-            overlap = np.minimum(start + lasting, begin + minutes) - np.maximum(start, begin)
-            harmed = np.clip(overlap, 0, None) / minutes
-        arms = [_buckets(bounds, drift, 0.0, minutes * per_minute, random)]
-        # A block that is harmed in part is a mixture of both.
-        healthy = _buckets(bounds, drift, 0.0, minutes * per_minute * (1 - harmed), random)
-        ill = _buckets(bounds, drift, scenario.harm, minutes * per_minute * harmed, random)
-        arms.append(healthy + ill)
-        if block < 0:
-            past, first = arms[0].copy(), arms
-            continue
+    bounds: Floats = ratio ** (np.arange(-2 * APART, 40 * APART) / APART)
+    draw = _Latencies(scenario, per_minute, bounds, rollouts, random)
+    first = draw.minutes(0, 1)
+    past = first.baseline
+    recent: list[Arms] = []
+    counts, beyond = [], []
+    for block in range(rule.blocks):
+        begin = block * rule.block
+        arms = draw.minutes(begin, rule.block) if block else first.plus(draw.minutes(1, rule.block - 1))
         bound = np.clip(_place(past) + APART, APART, bounds.size - 1)
-        if block == 0:
-            primed = [
-                _above(arm, place) for arm, place in zip(first or arms, (bound - APART, bound), strict=True)
-            ]
-            begun = Traffic(
-                *(value[:, None] for value in (primed[0], first[0].sum(1), primed[1], first[1].sum(1)))
-            )
-            arms = [arm + look for arm, look in zip(arms, first, strict=True)]
-        counts.append(
-            (_above(arms[0], bound - APART), arms[0].sum(1), _above(arms[1], bound), arms[1].sum(1))
-        )
-        past = past * 2.0 ** (-rule.block / rule.half_life) + arms[0]
-        recent = [*recent[-(rule.duration - 1) :], (arms[0], arms[1])]
+        if not block:
+            primed = Traffic(*(column[:, None] for column in _exceeding(first, bound)))
+        counts.append(_exceeding(arms, bound))
+        past = arms.baseline + (2.0 ** (-rule.block / rule.half_life) * past if block else 0.0)
+        recent = [*recent[-(rule.duration - 1) :], arms]
         if len(recent) == rule.duration:
-            baseline, release = (_quantile(bounds, sum(pair[arm] for pair in recent)) for arm in (0, 1))
+            baseline = _quantile(bounds, np.sum([one.baseline for one in recent], axis=0))
+            release = _quantile(bounds, np.sum([one.release for one in recent], axis=0))
             beyond.append(release > (1 + BUDGET) * baseline)
-    folded = Traffic(*(np.stack(column, axis=1) for column in zip(*counts, strict=True)))
     return fold(
-        folded,
-        begun,
+        Traffic(*(np.stack(column, axis=1) for column in zip(*counts, strict=True))),
+        primed,
         np.stack(beyond, axis=1),
         rule,
         offset=0.0,
@@ -86,13 +58,62 @@ def exceedance(
     )
 
 
-def _buckets(
-    bounds: Floats, drift: Floats, harm: float, requests: Floats | float, random: np.random.Generator
-) -> Floats:
-    """Draw how many requests of each rollout fall under each bound, and above the last."""
-    below = norm.cdf((np.log(bounds / (1 + harm)) - drift[:, None]) / SPREAD)
-    shares = np.diff(below, axis=1, prepend=0.0, append=1.0)
-    return random.poisson(shares * np.broadcast_to(requests, drift.shape)[:, None]).astype(float)
+class Arms(NamedTuple):
+    """How many requests fall in each bucket, of shape (rollouts, buckets)."""
+
+    baseline: Floats
+    release: Floats
+
+    def plus(self, other: Arms) -> Arms:
+        """Return the sums."""
+        return Arms(self.baseline + other.baseline, self.release + other.release)
+
+
+class _Latencies:
+    """Draws requests of both arms, some minutes at a time."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        per_minute: float,
+        bounds: Floats,
+        rollouts: int,
+        random: np.random.Generator,
+    ) -> None:
+        self._scenario, self._per_minute, self._bounds, self._random = scenario, per_minute, bounds, random
+        self._phase = random.uniform(0, 2 * np.pi, rollouts)
+        longest = scenario.lasting[1] if scenario.lasting else 0
+        self._start = random.integers(0, DAY - longest, rollouts)
+        self._stop = self._start + (
+            random.integers(scenario.lasting[0], longest + 1, rollouts) if longest else 0
+        )
+
+    def minutes(self, begin: int, minutes: int) -> Arms:
+        """Return the requests of the minutes from ``begin``; one harmed in part is a mixture."""
+        if self._scenario.lasting is None:
+            harmed = np.full(self._phase.shape, float(begin >= self._scenario.onset))
+        else:
+            overlap = np.minimum(self._stop, begin + minutes) - np.maximum(self._start, begin)
+            harmed = np.clip(overlap, 0, None) / minutes
+        drift = DRIFT * np.sin(2 * np.pi * begin / DAY + self._phase)
+        requests = minutes * self._per_minute
+        healthy, ill = self._shares(drift, 0.0), self._shares(drift, self._scenario.harm)
+        mixed = healthy * (1 - harmed)[:, None] + ill * harmed[:, None]
+        return Arms(*(self._random.poisson(requests * shares).astype(float) for shares in (healthy, mixed)))
+
+    def _shares(self, drift: Floats, harm: float) -> Floats:
+        below = norm.cdf((np.log(self._bounds / (1 + harm)) - drift[:, None]) / SPREAD)
+        return np.diff(below, axis=1, prepend=0.0, append=1.0)
+
+
+def _exceeding(arms: Arms, bound: NDArray[np.int64]) -> Traffic:
+    """Return the requests above the bound; the baseline's would, were they slower by the null margin."""
+    return Traffic(
+        _above(arms.baseline, bound - APART),
+        arms.baseline.sum(axis=1),
+        _above(arms.release, bound),
+        arms.release.sum(axis=1),
+    )
 
 
 def _place(buckets: Floats) -> NDArray[np.int64]:

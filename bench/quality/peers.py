@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from bench.quality.sequential import NEVER, Rule, trailing
-from bench.quality.traffic import DAY, Floats, Traffic, in_blocks
+from bench.quality.sequential import NEVER, TINY, Rule, trailing
+from bench.quality.traffic import DAY, Floats, Traffic
 
 Booleans = NDArray[np.bool_]
 
@@ -88,34 +88,36 @@ def gap_of(traffic: Traffic) -> Floats:
 
 
 def sign(traffic: Traffic, rule: Rule) -> Floats:
-    """The project's ``sign``: bets on the sign of each block's difference, from values alone (design 5.2)."""
-    values = [
-        np.divide(bad, seen, out=np.full_like(bad, np.nan), where=seen > 0)
-        for bad, seen in ((traffic.baseline_bad, traffic.baseline), (traffic.release_bad, traffic.release))
-    ]
-    difference = values[1] - values[0]
+    """The project's ``sign``: bets on the sign of each block's difference, from values alone (design 5.2).
+
+    Its blocks are an eighth of the duration: 2.5 minutes hold two looks and three in turn.
+    """
+    difference = gap_of(traffic)
     known = np.isfinite(difference)
-    total = in_blocks(np.where(known, difference, 0.0), rule.block)
-    looks = in_blocks(known.astype(float), rule.block)
-    mean = total / np.maximum(looks, 1)
-    side = np.sign(mean - rule.null_margin * rule.budget)
-    bets = np.log1p(np.array([0.2, 0.5, 0.9]) * side[:, :, None])
-    bets[looks == 0] = 0.0
-    duration, window = rule.duration, rule.blocks
-    start = np.zeros((mean.shape[0], 3))
-    restart = np.full_like(start, -np.inf)
-    rejects = np.zeros(mean.shape, dtype=bool)
-    for block in range(mean.shape[1]):
-        seen = looks[:, block, None] > 0
-        start += np.minimum(bets[:, block], np.log(2 / rule.alpha) / duration)
-        grown = np.logaddexp(0.0, restart) + np.minimum(
-            bets[:, block], np.log(2 * window / rule.alpha) / (duration + 1)
-        )
-        restart = np.where(seen, grown, restart)
-        rejects[:, block] = rule.rejects(np.exp(start).mean(axis=1), np.exp(restart).mean(axis=1))
+    duration = 8
+    block = rule.minutes / duration
+    index = np.ceil(np.arange(1, DAY + 1) / block).astype(int) - 1
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    total = np.add.reduceat(np.where(known, difference, 0.0), starts, axis=1)
+    looks = np.add.reduceat(known.astype(float), starts, axis=1)
+    side = np.sign(total / np.maximum(looks, 1) - rule.null_margin * rule.budget)
+    bets = np.log1p(np.array([0.2, 0.5, 0.9]) * np.where(side > 0, 1.0, -1.0)[:, :, None])
+    window = starts.size
+    limits = np.log(2 / rule.alpha), np.log(2 * window / rule.alpha)
+    from_start = np.zeros((total.shape[0], 3))
+    from_any = np.full_like(from_start, -np.inf)
+    rejects = np.zeros(total.shape, dtype=bool)
+    for place in range(window):
+        seen = looks[:, place, None] > 0
+        from_start += np.where(seen, np.minimum(bets[:, place], limits[0] / duration), 0.0)
+        grown = np.logaddexp(0.0, from_any) + np.minimum(bets[:, place], limits[1] / (duration + 1))
+        from_any = np.where(seen, grown, from_any)
+        ahead, detector = np.exp(from_start).mean(axis=1), np.exp(from_any).mean(axis=1)
+        rejects[:, place] = (ahead >= np.exp(limits[0] - TINY)) | (detector >= np.exp(limits[1] - TINY))
     mean = trailing(total, duration) / np.maximum(trailing(looks, duration), 1)
-    breached = rejects[:, duration - 1 :] & (mean > rule.budget)
-    return (_first(breached) + duration - 1) * rule.block
+    first = _first(rejects[:, duration - 1 :] & (mean > rule.budget)) + duration - 1
+    # A block that ends between two looks is closed at the second one.
+    return np.ceil(first * block)
 
 
 RULES: dict[str, Callable[[Traffic, Rule], Floats]] = {

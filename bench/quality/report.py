@@ -220,6 +220,10 @@ the day. Before each block, the bound is the baseline's p95 over its past plus t
 up to a bucket bound.
 """
 TRIED = """\
-Medians and shares at 5/30/200 requests a minute and arm, on the same rollouts as above, one change at a
-time.
+Medians and shares at 5/30/200 requests a minute and arm, on the same rollouts as above.
+
+*Joined* means one test instead of two at half of α each: reject when `A/2 + B/(2T) ≥ 1/α`, which keeps the
+guarantee (`A/2 + (B + T − i)/(2T)` is a nonnegative martingale that starts at 1) and is never later. A grid
+of alternatives pays for each of them with the logarithm of their number; fewer are faster where one of them
+fits, and come nearer to the limit at half the budget. Higher caps are what lets a blip through.
 """

@@ -27,10 +27,10 @@ class Rule:
     null_margin: float = 0.5
     alpha: float = 0.05
     block: int = 5
-    multiples: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    multiples: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     half_life: float = 120.0
     design_effect: float = 1.0
-    joined: bool = True
+    joined: bool = False
     cap: float = 1.0
 
     @property
@@ -57,17 +57,18 @@ class Rule:
 def project(
     theta_c: Floats, theta_t: Floats, offset: float, n_c: Floats, n_t: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the reverse information projection on ``q_t = q_c + offset``, by reweighting in a bracket."""
+    """Return the reverse information projection on ``q_t = q_c + offset``, by Newton steps in a bracket."""
     low, high = np.broadcast_to(theta_c, theta_t.shape), theta_t - offset
     q = (n_c * theta_c + n_t * (theta_t - offset)) / (n_c + n_t)
-    for _ in range(7):
-        q = np.clip(q, low, high)
+    for _ in range(8):
         t = q + offset
-        w_c, w_t = n_c / (q * (1 - q)), n_t / (t * (1 - t))
-        slope = w_c * (q - theta_c) + w_t * (t - theta_t)
+        slope = n_c * (q - theta_c) / (q * (1 - q)) + n_t * (t - theta_t) / (t * (1 - t))
+        bend = n_c * (theta_c / q**2 + (1 - theta_c) / (1 - q) ** 2) + n_t * (
+            theta_t / t**2 + (1 - theta_t) / (1 - t) ** 2
+        )
         low, high = np.where(slope < 0, q, low), np.where(slope > 0, q, high)
-        q = q - slope / (w_c + w_t)
-    q = np.clip(q, low, high)
+        moved = q - slope / bend
+        q = np.where((low <= moved) & (moved <= high), moved, (low + high) / 2)
     return q, q + offset
 
 
