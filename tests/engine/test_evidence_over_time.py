@@ -204,3 +204,21 @@ def test_the_same_data_as_rates_and_as_whole_counts_agree_to_the_bit() -> None:
     exact, shown = (evaluate(spec, some, start=START, until=at(120)) for some in (samples, rounded))
     assert exact.breaches[0].p_value == shown.breaches[0].p_value
     assert exact.breaches[0].over_burn == shown.breaches[0].over_burn
+
+
+def test_late_data_is_reported_once_and_never_added() -> None:
+    spec = rollout(SUCCESS, metrics=METRICS, minutes=120)
+    samples = [s for s in recorded(60, holes=0) if s.series == "task_success"]
+    gone = {at(minute) for minute in range(11, 16)}
+    early = [s for s in samples if s.time not in gone]
+    fold = Fold(spec, Window(START, at(120)))
+    fold.fold(frame_of(spec, early, start=START, end=at(40)))
+    before = fold.evaluation().budgets[0]
+    for _ in range(2):
+        fold.fold(frame_of(spec, samples, start=START, end=at(40)))
+    after = fold.evaluation().budgets[0]
+    assert (before.late_looks, after.late_looks, after.unknown_looks) == (0, 5, 5)
+    assert after.model_copy(update={"late_looks": 0}) == before
+    fold.fold(frame_of(spec, samples, start=at(40), end=at(60)))
+    missed = evaluate(spec, early, start=START, until=at(60)).budgets[0]
+    assert fold.evaluation().budgets[0].p_value == missed.p_value

@@ -47,7 +47,10 @@ class Look(Comparand):
 
 
 class BudgetEvaluation(Frozen):
-    """Where one budget stands at ``evaluated_until``."""
+    """Where one budget stands at ``evaluated_until``.
+
+    :param late_looks: looks whose data came after they were folded without it; they stay unknown.
+    """
 
     budget: str
     tier: Tier
@@ -59,6 +62,7 @@ class BudgetEvaluation(Frozen):
     remaining: timedelta
     looks: int
     unknown_looks: int
+    late_looks: int = 0
 
 
 class Breach(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from copy import copy
 from datetime import timedelta
 from enum import Enum
@@ -16,6 +17,9 @@ from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.spec.model import Budget, RolloutSpec
+
+#: How many of its latest looks without data a tally remembers, to tell when it comes after all.
+MOST_MISSED = 256
 
 
 class OnBreach(Enum):
@@ -51,6 +55,8 @@ class Tally:
         self._last: Observation | None = None
         self._looks = 0
         self._unknown_looks = 0
+        self._missed: deque[int] = deque(maxlen=MOST_MISSED)
+        self._late_looks = 0
         self._start_over()
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
@@ -72,6 +78,13 @@ class Tally:
             first = end
         return stop
 
+    def notice_late(self, frame: Frame, stop: int) -> None:
+        """Count the looks before ``stop`` that were folded without data and have some now."""
+        for look in range(stop):
+            if frame.times[look] in self._missed and not self._is_missing(frame, look):
+                self._missed.remove(frame.times[look])
+                self._late_looks += 1
+
     def evaluation(self) -> BudgetEvaluation:
         """Return where the budget stands."""
         burn = timedelta(microseconds=self._method.deciding.burn)
@@ -86,12 +99,14 @@ class Tally:
             remaining=max(self.budget.max_duration - burn, timedelta(0)),
             looks=self._looks,
             unknown_looks=self._unknown_looks,
+            late_looks=self._late_looks,
         )
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         twin = copy(self)
         twin._method, twin._comparing = self._method.copy(), self._comparing.copy()
+        twin._missed = self._missed.copy()
         return twin
 
     def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
@@ -103,13 +118,19 @@ class Tally:
         count = stop - first if breach is None else breach + 1
         self._comparing.advance(view, count)
         if UNKNOWN in view.statuses:
-            self.unknown += [
+            unknown = [
                 first + offset for offset, status in enumerate(view.statuses[:count]) if status is UNKNOWN
             ]
+            self.unknown += unknown
+            self._missed.extend(frame.times[look] for look in unknown if self._is_missing(frame, look))
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])
         return first + count, breach is not None
+
+    def _is_missing(self, frame: Frame, look: int) -> bool:
+        arms = frame.arms[self.budget.series]
+        return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
 
     def _start_over(self) -> None:
         self._comparing = comparing(self.budget)
