@@ -67,19 +67,21 @@ def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) ->
     for budget in dict.fromkeys(point["budget"] for point in points):
         data: Any = alt.Data(values=[point for point in points if point["budget"] == budget])
         base: Any = alt.Chart(data).encode(
-            x=alt.X("false:Q", title="false trips, of all labelled", axis=alt.Axis(format="%")),
+            x=alt.X(
+                "false:Q", title="false trips, of all labelled", axis=alt.Axis(format="%"), scale=_whole()
+            ),
             y=alt.Y("found:Q", title="found, of the bad", axis=alt.Axis(format="%"), scale=_whole()),
             color=alt.Color("threshold:N", title="threshold", sort=None),
         )
         dots = base.mark_point(filled=True, opacity=0.85).encode(
-            size=alt.Size("minutes:Q", title="minutes"),
+            size=alt.Size("minutes:O", title="minutes", scale=alt.Scale(range=[40, 240])),
             shape=alt.Shape(
                 "rule:N",
                 title=None,
                 scale=alt.Scale(domain=["candidate", "as it is"], range=["circle", "diamond"]),
             ),
         )
-        lines = base.mark_line(opacity=0.4).encode(order="minutes:Q")
+        lines = base.mark_line(opacity=0.4).encode(order="minutes:Q", size=alt.value(1.5))
         panels.append((lines + dots).properties(width=300, height=220, title=budget))
     _save(alt.concat(*panels, columns=2).resolve_scale(color="independent", size="independent"), path)
 
@@ -101,7 +103,7 @@ def _row(trace: Trace, track: Track) -> Any:
             (point.time, None if point.p_value is None else -log10(max(point.p_value, 1e-300)))
             for point in track.points
         ]
-        panels.append(_panel(trace, track, "evidence, −log₁₀ p", evidence, -log10(trace.alpha)))
+        panels.append(_panel(trace, track, "evidence (−log10 p)", evidence, -log10(trace.alpha)))
     return alt.vconcat(*panels, spacing=4).properties(title=f"{budget.area}: {budget.key}")
 
 
