@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test check format bench schema clean
+.PHONY: help venv demo test check format bench bench-quality schema clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ schema: $(STAMP) ## Rewrite the JSON schemas under docs/ from the types
 
 bench: $(STAMP) ## Print the figures that the README quotes
 	@$(BIN)/python -m bench
+
+bench-quality: $(STAMP) ## Simulate how good the decisions are, and write docs/decision-quality.md
+	@$(BIN)/python -m bench.decision_quality
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

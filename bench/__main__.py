@@ -11,7 +11,12 @@ from rich.table import Table
 from bench.figure import Figure
 
 #: Each module has a ``TITLE`` and a ``measure() -> list[Figure]``.
-BENCHES = {"engine": "bench.engine", "dags": "bench.dags", "demo": "bench.demo"}
+BENCHES = {
+    "engine": "bench.engine",
+    "dags": "bench.dags",
+    "backtest": "bench.backtest",
+    "demo": "bench.demo",
+}
 
 
 def main(names: list[str]) -> int:

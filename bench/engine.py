@@ -6,11 +6,24 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 
 from bench.figure import Figure, best_of
 from rollback_budget.engine import Fold, Sample, Window, evaluate, frame_of
-from rollback_budget.spec.model import Budget, Comparison, RolloutSpec, Severity, Tier, Worse
+from rollback_budget.engine.boundary import MULTIPLES, Counts, Line, log_evidence
+from rollback_budget.engine.eprocess import EProcess
+from rollback_budget.spec.model import (
+    Budget,
+    Comparison,
+    Method,
+    Metric,
+    MetricKind,
+    RolloutSpec,
+    Severity,
+    Tier,
+    Worse,
+)
 
 TITLE = "engine: 4 budgets, one look a minute"
 
@@ -18,6 +31,8 @@ START = datetime(2026, 10, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DAY = 24 * 60
 RELEASE, BASELINE = "model-v42", "model-v41"
+#: Half of -2 % of a success rate.
+LINE = Line(0.01, 0.99)
 #: Metric, comparison, threshold, minutes, and a level that stays within the budget.
 RULES = (
     ("task_success", Comparison.DELTA_PCT, -2.0, 20, 0.9),
@@ -45,18 +60,27 @@ def measure() -> list[Figure]:
     in_all = best_of(10, lambda: evaluate(spec, samples, start=START))
     poll = best_of(5, follow) / DAY / len(RULES)
     kept_1, kept_10 = kept_after(1), kept_after(10)
+    weighed, day = counted(), list(rates())
+    counts = frame_of(weighed, day, start=window.start, end=window.end)
+    by_evidence = best_of(10, lambda: Fold(weighed, window).fold(counts))
+    block = best_of(500, lambda: log_evidence(Counts(28, 300, 31, 300), 0.1, LINE, 0.018))
+    process = EProcess(alpha=0.0125, blocks=4, in_window=288, alternatives=len(MULTIPLES))
+    indices = count()
+    update = block + best_of(500, lambda: process.update(next(indices), [0.1, 0.2, 0.3, 0.1, -0.4]))
     return [
-        Figure("replay of 24 h, folding", replay * 1e3, "ms", limit=10),
+        Figure("replay of 24 h, folding, by threshold", replay * 1e3, "ms", limit=10),
         Figure("replay of 24 h, laying the samples out in a frame", laid_out * 1e3, "ms"),
         Figure("replay of 24 h, from samples to the evaluation", in_all * 1e3, "ms"),
         Figure("one poll, per budget, from samples to the verdict", poll * 1e6, "µs", limit=50),
+        Figure("replay of 24 h, 4 budgets by sequential", by_evidence * 1e3, "ms", limit=50),
+        Figure("one block of evidence, per budget", update * 1e6, "µs", limit=200),
         Figure("memory of a watch after 1 day", kept_1 / 1024, "KiB"),
         Figure("memory of a watch after 10 days", kept_10 / 1024, "KiB", limit=round(1.5 * kept_1 / 1024, 1)),
     ]
 
 
 def rollout(*, days: int) -> RolloutSpec:
-    """Return the rule of the design's minimal file, for a window of ``days``."""
+    """Return the rule of the design's minimal file, for a window of ``days``, decided by the values."""
     budgets = tuple(
         Budget(
             id=f"{metric}.{metric}_{comparison.value}",
@@ -68,6 +92,7 @@ def rollout(*, days: int) -> RolloutSpec:
             max_duration=minutes * MINUTE,
             tier=Tier.B if minutes else Tier.A,
             severity=Severity.MAJOR,
+            method=Method.THRESHOLD,
         )
         for metric, comparison, threshold, minutes, _ in RULES
     )
@@ -79,6 +104,35 @@ def rollout(*, days: int) -> RolloutSpec:
         window=timedelta(days=days),
         budgets=budgets,
     )
+
+
+def counted() -> RolloutSpec:
+    """Return four budgets on proportions of 20 min each."""
+    budgets = tuple(
+        budget.model_copy(
+            update={
+                "comparison": Comparison.DELTA_PCT,
+                "threshold": -2.0,
+                "worse": Worse.LOWER,
+                "max_duration": 20 * MINUTE,
+                "tier": Tier.B,
+                "method": Method.SEQUENTIAL,
+            }
+        )
+        for budget in rollout(days=1).budgets
+    )
+    metrics = {budget.metric: Metric(kind=MetricKind.PROPORTION) for budget in budgets}
+    return rollout(days=1).model_copy(update={"budgets": budgets, "metrics": metrics})
+
+
+def rates() -> Iterator[Sample]:
+    """Yield a day of both versions at 60 requests a minute and a success rate of about 90 %."""
+    noise = Random(1)
+    for minute in range(1, DAY + 1):
+        for metric, *_ in RULES:
+            for version in (RELEASE, BASELINE):
+                successes = 60 - noise.randrange(13)
+                yield Sample(START + minute * MINUTE, metric, version, successes / 60, 60.0)
 
 
 def bucket(minute: int) -> Iterator[Sample]:

@@ -30,6 +30,7 @@ rollback_budget:
   latency:
     p95_delta_pct: +15
     max_duration_min: 30
+    method: threshold
   escalation:
     human_handoff_delta_pct: +8
     max_duration_min: 20

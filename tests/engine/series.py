@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import settings
 
 from rollback_budget.engine import Sample
-from rollback_budget.spec.model import Budget, Comparison, RolloutSpec, Severity, Tier, Watch, Worse
+from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Severity, Tier, Watch, Worse
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -34,6 +34,7 @@ def budget(
     tier: Tier = Tier.B,
     **more: Any,
 ) -> Budget:
+    """A budget that is decided by its values, unless ``more`` names another method."""
     return Budget(
         id=f"{area}.{metric}_{comparison.value}",
         area=area,
@@ -44,7 +45,7 @@ def budget(
         max_duration=timedelta(minutes=minutes),
         tier=tier,
         severity=Severity.MAJOR,
-        **more,
+        **{"method": Method.THRESHOLD, **more},
     )
 
 

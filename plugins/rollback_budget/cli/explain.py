@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rollback_budget.spec.model import RolloutSpec
 
 
 @click.command()
 @click.argument("budget", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain(budget: Path, as_json: bool) -> None:
+@click.option(
+    "--traffic",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Requests per minute and version: say how long harm takes to be found.",
+)
+@click.option(
+    "--bad-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="P",
+    help="Share of bad events of the baseline that --traffic assumes.",
+)
+def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float) -> None:
     """Say what BUDGET agrees to, in sentences for the people who agree to it.
+
+    With --traffic, also how long twice and five times the agreed harm takes to be found: a forecast for
+    budgets that the sequential test decides.
 
     Exits 0, or 1 with every problem of a file that does not load.
     """
@@ -20,13 +41,14 @@ def explain(budget: Path, as_json: bool) -> None:
 
     spec = load_budget(budget)
     rule = {line.id: words.say_budget(spec, line) for line in spec.budgets}
-    methods = [words.say_method(line) for line in spec.budgets]
+    methods = [words.say_method(spec, line) for line in spec.budgets]
     around = {
         "window": words.say_window(spec),
         "looks": words.say_looks(spec),
         "blind": words.say_blind(spec),
         "decides": words.say_deciders(spec),
     }
+    detection = _detection(spec, traffic, bad_rate)
     missing = preflight_problems(spec)
     if as_json:
         heading = {
@@ -36,7 +58,14 @@ def explain(budget: Path, as_json: bool) -> None:
             "sha256": spec.sha256,
         }
         lines = [{"budget": name, "sentence": sentence} for name, sentence in rule.items()]
-        said = {**heading, "budgets": lines, "methods": methods, **around, "missing_to_ship": missing}
+        said = {
+            **heading,
+            "budgets": lines,
+            "methods": methods,
+            "detection": detection,
+            **around,
+            "missing_to_ship": missing,
+        }
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
         return
     click.echo(f"{_shown(spec.release)}, rolled out against {_shown(spec.baseline)} ({spec.name})\n")
@@ -47,10 +76,23 @@ def explain(budget: Path, as_json: bool) -> None:
     click.echo("\n\nmethod:")
     for note in methods:
         click.echo(f"  - {_shown(note)}")
+    if detection:
+        click.echo("\ntime to detection:")
+        for note in detection:
+            click.echo(f"  - {_shown(note)}")
     if missing:
         click.echo("\nmissing to ship:")
         for problem in missing:
             click.echo(f"  - {_shown(problem)}")
+
+
+def _detection(spec: RolloutSpec, traffic: float | None, bad_rate: float) -> list[str]:
+    from rollback_budget.engine.detection import say_detection
+
+    if traffic is None:
+        return []
+    said = (say_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
+    return [sentence for sentence in said if sentence]
 
 
 def _shown(text: str) -> str:

@@ -14,6 +14,8 @@ COMMANDS = {
     "validate": "rollback_budget.cli.validate:validate",
     "explain": "rollback_budget.cli.explain:explain",
     "replay": "rollback_budget.cli.replay:replay",
+    "design-effect": "rollback_budget.cli.design_effect:design_effect",
+    "backtest": "rollback_budget.cli.backtest:backtest",
     "schema": "rollback_budget.cli.schema:schema",
     "ledger": "rollback_budget.cli.ledger:ledger",
     "debt": "rollback_budget.cli.debt:debt",

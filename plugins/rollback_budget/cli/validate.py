@@ -33,14 +33,20 @@ class Report:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--traffic",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Requests per minute and version: warn where a budget is slow, and recommend a fast line.",
+)
 @click.pass_context
-def validate(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+def validate(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, traffic: float | None) -> None:
     """Check budget files, or every budget in a folder.
 
     Prints each problem as `file:line:column: what is wrong, what would be right`. What a budget lacks for
     shipping is a warning. Exits 0 when every budget loads, else 1.
     """
-    reports = [report for path in paths for report in _check(path)]
+    reports = [report for path in paths for report in _check(path, traffic)]
     ok = all(report.ok for report in reports)
     if as_json:
         each = [{"ok": report.ok, **asdict(report)} for report in reports]
@@ -50,7 +56,7 @@ def validate(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None
     ctx.exit(0 if ok else 1)
 
 
-def _check(path: Path) -> Iterable[Report]:
+def _check(path: Path, traffic: float | None) -> Iterable[Report]:
     from rollback_budget.spec.load import find_budgets, is_budget
 
     if not path.is_dir():
@@ -59,14 +65,14 @@ def _check(path: Path) -> Iterable[Report]:
                 "this is a shared fragment, not a budget: validate the folder, or a budget that builds on it"
             )
             return [Report(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
-        return [_check_file(path)]
+        return [_check_file(path, traffic)]
     budgets = find_budgets(path)
     if not budgets:
         wrong = (
             "no budget in this folder: a budget is a .yaml file that is not defaults.yaml or _something.yaml"
         )
         return [Report(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
-    reports = [_check_file(budget) for budget in budgets]
+    reports = [_check_file(budget, traffic) for budget in budgets]
     first: dict[str, str] = {}
     for budget, report in zip(budgets, reports, strict=True):
         other = first.setdefault(budget.stem, str(budget))
@@ -76,19 +82,24 @@ def _check(path: Path) -> Iterable[Report]:
     return reports
 
 
-def _check_file(path: Path) -> Report:
+def _check_file(path: Path, traffic: float | None) -> Report:
     from rollback_budget.spec import load_budget, preflight_problems, warnings
 
     try:
         spec = load_budget(path)
     except SpecError as error:
         return Report(str(path), problems=list(error.problems))
+    slow = []
+    if traffic is not None:
+        from rollback_budget.engine.detection import slow_budgets
+
+        slow = slow_budgets(spec, traffic)
     return Report(
         str(path),
         name=spec.name,
         release=spec.release,
         sha256=spec.sha256,
-        warnings=warnings(spec),
+        warnings=[*warnings(spec), *slow],
         missing_to_ship=preflight_problems(spec),
     )
 

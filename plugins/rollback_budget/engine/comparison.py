@@ -91,14 +91,17 @@ class Comparing(Protocol):
 
 
 class Limit:
-    """A threshold with its direction; a delta at the threshold, give or take float noise, is good."""
+    """A threshold with its direction; a delta at the threshold, give or take float noise, is good.
+
+    :param part: of the threshold, where only a part of it is tolerated.
+    """
 
     __slots__ = ("_edge", "_near", "_sign")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, part: float = 1.0) -> None:
         self._sign = 1.0 if budget.worse is Worse.HIGHER else -1.0
-        self._edge = self._sign * budget.threshold
-        self._near = NEAR_THRESHOLD * abs(budget.threshold)
+        self._edge = self._sign * part * budget.threshold
+        self._near = NEAR_THRESHOLD * abs(self._edge)
 
     def statuses(self, deltas: list[float], scale: Callable[[int], float]) -> list[Status]:
         """Return the status of each delta.
@@ -116,6 +119,11 @@ class Limit:
             else GOOD
             for offset, delta in enumerate(deltas)
         ]
+
+    def status(self, budget: Budget, delta: float, release: float, baseline: float) -> Status:
+        """Return the status of one ``delta`` between two values."""
+        scale = _FORMULAS[budget.comparison][1]
+        return self.statuses([delta], lambda _: scale(release, baseline))[0]
 
 
 class Pointwise:
@@ -160,6 +168,11 @@ class Pointwise:
     def copy(self) -> Self:
         """Return itself: there is no state."""
         return self
+
+
+def delta_of(budget: Budget, release: float, baseline: float) -> float:
+    """Return the delta between two values in the comparison's unit, NaN when unknown."""
+    return _FORMULAS[budget.comparison][0]([release], [baseline])[0]
 
 
 def _known(

@@ -87,6 +87,8 @@ class Fold:
             Tally(
                 spec,
                 budget,
+                opening=opening,
+                since=latest[budget.id],
                 begins=max(opening + self._step, latest[budget.id] + 1),
                 on_breach=_on_breach(spec, budget, tiers, keep_going=keep_going),
             )
@@ -107,6 +109,8 @@ class Fold:
         """Fold the looks of ``frame`` that are new; return the verdict once it is reached."""
         if self._verdict is None:
             first = bisect_left(frame.times, self._next_look)
+            for tally in self._tallies if first else ():
+                tally.notice_late(frame, first)
             stop = bisect_right(frame.times, min(self._end, frame.end))
             while first < stop and self._verdict is None:
                 first = self._fold_chunk(frame, first, min(first + CHUNK, stop))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
 from math import nan
@@ -21,14 +22,23 @@ FINITE = sys.float_info.max
 _Column = tuple[dict[int, float], dict[int, float]]
 
 
+#: How many events of one step were at most so large, by upper bound.
+Histogram = dict[float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """Both arms of one series, one entry a look; NaN is unknown."""
+    """Both arms of one series, one entry a look; NaN is unknown.
+
+    :param release_buckets: cumulative histograms, None for a look without; empty when no look has one.
+    """
 
     release: list[float]
     release_n: list[float]
     baseline: list[float]
     baseline_n: list[float]
+    release_buckets: list[Histogram | None] = field(default_factory=list)
+    baseline_buckets: list[Histogram | None] = field(default_factory=list)
 
     def part(self, first: int, stop: int) -> Arms:
         """Return the looks ``first`` to ``stop - 1``."""
@@ -37,6 +47,8 @@ class Arms:
             self.release_n[first:stop],
             self.baseline[first:stop],
             self.baseline_n[first:stop],
+            self.release_buckets[first:stop],
+            self.baseline_buckets[first:stop],
         )
 
 
@@ -59,7 +71,8 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
 
     There is a look at every sample's time, and one at the end of every step of the grid that has no sample at
     all: that is how holes are seen. The grid lies where the earliest sample lies, else on ``start``.
-    Samples of other series or versions, and histogram buckets, are left out.
+    Samples of other series or versions are left out. A look with a histogram and no value takes its value
+    and its number of events from the histogram, where the metric's name says which quantile it is.
 
     :raises SeriesError: a naive time, or two different samples for one time, series and version.
     """
@@ -67,11 +80,12 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
     columns: dict[tuple[str, str], _Column] = {
         (name, version): ({}, {}) for name in names for version in (spec.release, spec.baseline)
     }
+    buckets: dict[tuple[str, str], dict[int, Histogram]] = {}
     after, until = micros(start), micros(end)
     moment, time = start, after
     for sample in samples:
         column = columns.get((sample.series, sample.version))
-        if column is None or sample.le is not None:
+        if column is None:
             continue
         if sample.time is not moment:
             moment = sample.time
@@ -83,6 +97,9 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
                 ) from None
         if not after < time <= until:
             continue
+        if sample.le is not None:
+            _add_bucket(buckets.setdefault((sample.series, sample.version), {}).setdefault(time, {}), sample)
+            continue
         values, counts = column
         value, n = sample.value, sample.n
         if not -FINITE <= value <= FINITE:
@@ -92,18 +109,55 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
         if time in values:
             _check_same(sample, (values[time], counts[time]), (value, n))
         values[time], counts[time] = value, n
+    for place, histograms in buckets.items():
+        _fill_values(columns[place], histograms, quantile_of(place[0]))
     times = _looks(columns.values(), after, until, length(spec.watch.step))
-    arms = {
-        name: Arms(
-            *(
-                list(map(by_time.get, times, repeat(nan)))
-                for version in (spec.release, spec.baseline)
-                for by_time in columns[name, version]
-            )
+    arms = {}
+    for name in names:
+        places = (name, spec.release), (name, spec.baseline)
+        (release, release_n), (baseline, baseline_n) = (
+            [list(map(by_time.get, times, repeat(nan))) for by_time in columns[place]] for place in places
         )
-        for name in names
-    }
+        of_release, of_baseline = (
+            list(map(buckets.get(place, {}).get, times)) if buckets else [] for place in places
+        )
+        arms[name] = Arms(release, release_n, baseline, baseline_n, of_release, of_baseline)
     return Frame(times, until, arms)
+
+
+def quantile_of(series: str) -> float | None:
+    """Return which quantile a metric is by its name (``p95``, ``latency_p99``), None when it does not say."""
+    named = re.search(r"(?:^|_)p(\d\d\d?)(?:_|$)", series.partition(":")[0])
+    return None if named is None else int(named[1]) / 10 ** len(named[1])
+
+
+def quantile_in(histogram: Histogram, level: float) -> float:
+    """Return the quantile, taken to lie evenly inside its bucket; NaN for an empty or unbounded one."""
+    bounds = sorted(histogram)
+    wanted = level * histogram[bounds[-1]] if bounds else 0.0
+    below, start = 0.0, 0.0
+    for bound in bounds:
+        count = histogram[bound]
+        if wanted > 0.0 and count >= wanted:
+            return start + (bound - start) * (wanted - below) / (count - below) if bound <= FINITE else nan
+        below, start = count, bound
+    return nan
+
+
+def _add_bucket(histogram: Histogram, sample: Sample) -> None:
+    assert sample.le is not None
+    if not 0.0 <= sample.value <= FINITE or sample.le != sample.le:
+        return
+    if histogram.setdefault(sample.le, sample.value) != sample.value:
+        _check_same(sample, (histogram[sample.le], nan), (sample.value, nan))
+
+
+def _fill_values(column: _Column, histograms: dict[int, Histogram], level: float | None) -> None:
+    values, counts = column
+    for time, histogram in histograms.items():
+        if level is not None and histogram and time not in values:
+            values[time] = quantile_in(histogram, level)
+            counts[time] = max(histogram.values())
 
 
 def _check_same(sample: Sample, before: tuple[float, float], now: tuple[float, float]) -> None:

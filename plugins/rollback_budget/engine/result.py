@@ -47,7 +47,10 @@ class Look(Comparand):
 
 
 class BudgetEvaluation(Frozen):
-    """Where one budget stands at ``evaluated_until``."""
+    """Where one budget stands at ``evaluated_until``.
+
+    :param late_looks: looks whose data came after they were folded without it; they stay unknown.
+    """
 
     budget: str
     tier: Tier
@@ -59,14 +62,17 @@ class BudgetEvaluation(Frozen):
     remaining: timedelta
     looks: int
     unknown_looks: int
+    late_looks: int = 0
 
 
 class Breach(Frozen):
     """A budget that is used up.
 
-    :param started_at: time of the first bad look of the burn.
+    :param started_at: time of the first bad look of the burn; with evidence, since when that has climbed.
     :param breached_at: time of the look that used the budget up.
-    :param delta: at ``breached_at``; ``over_burn`` holds the averages that the sentence quotes.
+    :param p_value: valid whenever it is read; None for ``threshold``.
+    :param delta: at ``breached_at``, or with evidence over the trailing duration; ``over_burn`` holds the
+        averages that the sentence quotes.
     :param samples: the looks that made it (the last ones, when there were very many).
     """
 

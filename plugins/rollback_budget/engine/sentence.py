@@ -4,35 +4,54 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from math import floor, log10
+from typing import NamedTuple
 
 from rollback_budget.engine.result import Comparand
 from rollback_budget.spec.duration import say_duration
 from rollback_budget.spec.model import Budget, Comparison, Metric, MetricKind, RolloutSpec, Worse
 
+#: Smaller ones are said to be below it.
+LEAST_P_VALUE = 0.0001
 
-def breach_sentence(spec: RolloutSpec, budget: Budget, over_burn: Comparand, burn: timedelta) -> str:
-    """Say what was beyond which threshold, by how much, and for how long."""
+
+class Weight(NamedTuple):
+    """What the evidence of a breach weighs: over which time it is quoted, how strong, and since when."""
+
+    over: timedelta
+    p_value: float
+    since: datetime
+
+
+def breach_sentence(
+    spec: RolloutSpec, budget: Budget, over_burn: Comparand, burn: timedelta, weight: Weight | None = None
+) -> str:
+    """Say what was beyond which threshold, by how much, and for how long; and how sure that is."""
+    lasted = _for(burn) if weight is None else f" over {say_duration(weight.over)}"
     metric = spec.metric(budget.metric)
     name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
     arms = _arms(budget, metric, over_burn)
     if budget.comparison is Comparison.INCREASE:
         what = (
-            f"{_more(over_burn.delta)} {name} than {spec.baseline}{arms}{_for(burn)}, "
+            f"{_more(over_burn.delta)} {name} than {spec.baseline}{arms}{lasted}, "
             f"budget: {_more(budget.threshold, worse=budget.worse)}"
         )
     elif not budget.comparison.needs_baseline:
         bound = "at most" if budget.worse is Worse.HIGHER else "at least"
         value = _value(over_burn.release_value, metric)
-        what = f"{name} was {value}{arms}{_for(burn)}, budget {bound} {_value(budget.threshold, metric)}"
+        what = f"{name} was {value}{arms}{lasted}, budget {bound} {_value(budget.threshold, metric)}"
     else:
         unit = _delta_unit(budget, metric)
         side = "above" if (over_burn.delta or 0.0) > 0 else "below"
         delta = _beyond(abs(over_burn.delta or 0.0), abs(budget.threshold))
         what = (
-            f"{name} was {delta}{unit} {side} {spec.baseline}{arms}{_for(burn)}, "
+            f"{name} was {delta}{unit} {side} {spec.baseline}{arms}{lasted}, "
             f"budget {budget.threshold:+.6g}{unit}"
         )
-    return f"{budget.area}: {what}{_for(budget.max_duration)}"
+    said = f"{budget.area}: {what}{_for(budget.max_duration)}"
+    if weight is None:
+        return said
+    p_value = f"p = {weight.p_value:.1g}" if weight.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
+    return f"{said}; {p_value} (anytime-valid), evidence since {weight.since:%H:%M} UTC"
 
 
 def blind_sentence(area: str, since: datetime, until: datetime) -> str:

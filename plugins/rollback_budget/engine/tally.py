@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from copy import copy
 from datetime import timedelta
 from enum import Enum
@@ -12,10 +13,13 @@ from rollback_budget.engine.comparison import UNKNOWN, Observation
 from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparing
 from rollback_budget.engine.instant import moment
-from rollback_budget.engine.method import choose
+from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
-from rollback_budget.engine.sentence import breach_sentence
+from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.spec.model import Budget, RolloutSpec
+
+#: How many of its latest looks without data a tally remembers, to tell when it comes after all.
+MOST_MISSED = 256
 
 
 class OnBreach(Enum):
@@ -30,21 +34,29 @@ class OnBreach(Enum):
 class Tally:
     """Folds the looks of one budget.
 
+    :param opening: where the watch begins to count, in microseconds.
+    :param since: from where this budget counts: later after a decision to go on.
     :param begins: time of the first look that may count, in microseconds.
     """
 
-    def __init__(self, spec: RolloutSpec, budget: Budget, *, begins: int, on_breach: OnBreach) -> None:
+    def __init__(
+        self, spec: RolloutSpec, budget: Budget, *, opening: int, since: int, begins: int, on_breach: OnBreach
+    ) -> None:
         self.budget = budget
         self.breaches: tuple[Breach, ...] = ()
         self.ended = False
         #: The unknown looks of the latest chunk, by their place in the frame.
         self.unknown: list[int] = []
         self._spec = spec
+        self._opening = opening
+        self._since = since
         self._begins = begins
         self._on_breach = on_breach
         self._last: Observation | None = None
         self._looks = 0
         self._unknown_looks = 0
+        self._missed: deque[int] = deque(maxlen=MOST_MISSED)
+        self._late_looks = 0
         self._start_over()
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
@@ -66,26 +78,35 @@ class Tally:
             first = end
         return stop
 
+    def notice_late(self, frame: Frame, stop: int) -> None:
+        """Count the looks before ``stop`` that were folded without data and have some now."""
+        for look in range(stop):
+            if frame.times[look] in self._missed and not self._is_missing(frame, look):
+                self._missed.remove(frame.times[look])
+                self._late_looks += 1
+
     def evaluation(self) -> BudgetEvaluation:
         """Return where the budget stands."""
-        burn = timedelta(microseconds=self._method.burn)
+        burn = timedelta(microseconds=self._method.deciding.burn)
         return BudgetEvaluation(
             budget=self.budget.id,
             tier=self.budget.tier,
-            method=self._method_name,
-            method_reason=self._reason,
-            p_value=self._method.p_value,
+            method=self._method.name,
+            method_reason=self._method.reason,
+            p_value=self._method.deciding.p_value,
             look=self._last.look() if self._last is not None else None,
             burn=burn,
             remaining=max(self.budget.max_duration - burn, timedelta(0)),
             looks=self._looks,
             unknown_looks=self._unknown_looks,
+            late_looks=self._late_looks,
         )
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         twin = copy(self)
         twin._method, twin._comparing = self._method.copy(), self._comparing.copy()
+        twin._missed = self._missed.copy()
         return twin
 
     def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
@@ -97,24 +118,38 @@ class Tally:
         count = stop - first if breach is None else breach + 1
         self._comparing.advance(view, count)
         if UNKNOWN in view.statuses:
-            self.unknown += [
+            unknown = [
                 first + offset for offset, status in enumerate(view.statuses[:count]) if status is UNKNOWN
             ]
+            self.unknown += unknown
+            self._missed.extend(frame.times[look] for look in unknown if self._is_missing(frame, look))
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])
         return first + count, breach is not None
 
+    def _is_missing(self, frame: Frame, look: int) -> bool:
+        arms = frame.arms[self.budget.series]
+        return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
+
     def _start_over(self) -> None:
         self._comparing = comparing(self.budget)
-        self._method, self._method_name, self._reason = choose(self.budget, self._spec)
+        span = Span(self._opening, self._since if self._last is None else self._last.time)
+        self._method = choose(self.budget, self._spec, span)
 
     def _breach(self) -> Breach:
-        budget, method, last = self.budget, self._method, self._last
+        budget, method, last = self.budget, self._method.deciding, self._last
         assert last is not None
         assert method.started is not None
         burn = timedelta(microseconds=method.burn)
         over_burn = self._comparing.over_burn(method.mean, last)
+        weighed = None
+        if method.over is not None and method.p_value is not None:
+            weighed = Weight(
+                over=timedelta(microseconds=method.over),
+                p_value=method.p_value,
+                since=moment(method.started),
+            )
         return Breach(
             budget=budget.id,
             area=budget.area,
@@ -123,15 +158,15 @@ class Tally:
             slice=budget.slice,
             tier=budget.tier,
             severity=budget.severity,
-            method=self._method_name,
+            method=self._method.name,
             p_value=method.p_value,
             threshold=budget.threshold,
             max_duration=budget.max_duration,
             burn=burn,
             started_at=moment(method.started),
             breached_at=moment(last.time),
-            delta=last.delta,
+            delta=last.delta if weighed is None or over_burn.delta is None else over_burn.delta,
             over_burn=over_burn,
-            sentence=breach_sentence(self._spec, budget, over_burn, burn),
+            sentence=breach_sentence(self._spec, budget, over_burn, burn, weighed),
             samples=tuple(look.look() for look in method.bad_looks),
         )

@@ -22,6 +22,7 @@ class Threshold:
     __slots__ = ("_bad_at", "_consecutive", "_evidence", "_max_duration", "_max_gap", "burn")
 
     p_value = None
+    over = None
 
     def __init__(self, budget: Budget, spec: RolloutSpec) -> None:
         self._consecutive = budget.accounting is Accounting.CONSECUTIVE

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import repeat
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def read_series(path: str | Path) -> list[Sample]:
     samples: dict[tuple[datetime, str, str, float | None], tuple[str, Sample]] = {}
     clock = _Clock()
     try:
+        if read is _csv_rows and (plain := _plain_csv(path)):
+            return plain
         for place, row in read(path):
             sample = _sample(place, row, clock)
             key = (sample.time, sample.series, sample.version, sample.le)
@@ -113,6 +116,34 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
             raise SeriesError(
                 f"{path}:{reader.line_num}: not readable as CSV ({error}); mend this line"
             ) from None
+
+
+def _plain_csv(path: Path) -> list[Sample] | None:
+    """Read a CSV in which nothing is out of the ordinary by whole columns, in half the time.
+
+    None for any other file: reading it row by row says what is wrong, and where.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            header, *rows = filter(None, csv.reader(file))
+            texts = dict(zip(header, zip(*rows, strict=True), strict=True))
+            time, metric, version, value = (texts[name] for name in REQUIRED)
+            # float() would take 1_000 for a number.
+            if not all(metric) or not all(version) or "_" in "".join((*value, *texts.get("n", ()))):
+                return None
+            moments = {text: _time("", text) for text in set(time)}
+            times = [moments[text] for text in time]
+            values = [float(text) if text else nan for text in value]
+            counts = [float(text) if text else None for text in texts["n"]] if "n" in texts else repeat(None)
+        except (csv.Error, KeyError, ValueError, SeriesError):
+            return None
+    if "n" in texts and not all(n is None or n >= 0.0 for n in counts):
+        return None
+    if any(texts.get("le", ())) or len(set(zip(time, metric, version, strict=True))) < len(time):
+        return None
+    if len(set(moments.values())) < len(moments):
+        return None
+    return list(map(Sample, times, metric, version, values, counts, repeat(None)))
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:

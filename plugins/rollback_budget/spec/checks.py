@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from rollback_budget.spec.evidence import method_problem
 from rollback_budget.spec.model import (
     Action,
     Budget,
     Comparison,
-    Method,
     MetricKind,
     RolloutSpec,
     SqlSource,
@@ -34,11 +34,7 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
         problems += [
             f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
         ]
-    problems += [
-        f"{budget.id}: `method: {budget.method}` is not available yet; write `auto` or `threshold`"
-        for budget in spec.budgets
-        if budget.method in (Method.SEQUENTIAL, Method.SIGN)
-    ]
+    problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
     return problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rollback_budget.spec.duration import say_duration
+from rollback_budget.spec.evidence import Counted, alpha_of, method_problem, plan_of
 from rollback_budget.spec.model import (
     Accounting,
     Action,
@@ -15,13 +16,6 @@ from rollback_budget.spec.model import (
     Tier,
     Worse,
 )
-
-_METHODS = {
-    Method.AUTO: "auto means threshold for now: no error-rate guarantee",
-    Method.THRESHOLD: "decided by the values alone: no error-rate guarantee",
-    Method.SEQUENTIAL: "asks for the sequential test, which is not available yet",
-    Method.SIGN: "asks for the sign test, which is not available yet",
-}
 
 
 def say_budget(spec: RolloutSpec, budget: Budget) -> str:
@@ -44,12 +38,23 @@ def say_decision(spec: RolloutSpec, tier: Tier) -> str:
             return f"the incident commander decides within {within}; silence {silence}"
 
 
-def say_method(budget: Budget) -> str:
+def say_method(spec: RolloutSpec, budget: Budget) -> str:
     """Say how the budget is decided, and what that is worth."""
-    if budget.comparison is Comparison.INCREASE:
+    if budget.comparison is Comparison.INCREASE and not budget.max_duration:
         return f"{budget.id}: counted exactly; one event more than tolerated is beyond the threshold"
-    counting = " (minutes add up over good looks)" if budget.accounting is Accounting.CUMULATIVE else ""
-    return f"{budget.id}: {_METHODS[budget.method]}{counting}"
+    problem = method_problem(spec, budget)
+    if problem is not None:
+        return problem
+    plan = plan_of(spec, budget)
+    if plan.method is Method.THRESHOLD:
+        cumulative = budget.accounting is Accounting.CUMULATIVE
+        counting = " (minutes add up over good looks)" if cumulative else ""
+        return f"{budget.id}: decided by the values alone ({plan.reason}): no error-rate guarantee{counting}"
+    worth = f"in at most {100 * alpha_of(spec):.2g} % of rollouts it is used up without harm"
+    lacking = "histogram" if plan.counted is Counted.EXCEEDANCES else "counts"
+    is_sure = plan.without_counts is plan.method
+    other = "" if is_sure else f"; {plan.without_counts} where samples carry no {lacking}"
+    return f"{budget.id}: {plan.method} ({plan.reason}{other}): {worth}"
 
 
 def say_window(spec: RolloutSpec) -> str:

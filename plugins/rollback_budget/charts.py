@@ -1,0 +1,151 @@
+"""Charts: one drawing, as SVG or PNG by the file's suffix. Needs the extra ``charts``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rollback_budget.errors import RollbackBudgetError
+
+if TYPE_CHECKING:
+    from rollback_budget.backtest.score import Score
+    from rollback_budget.backtest.sweep import Candidate
+    from rollback_budget.backtest.trace import Trace, Track
+
+FORMATS = (".svg", ".png")
+
+_INK, _LIMIT, _ONSET = "#1f4e79", "#c2410c", "#6b7280"
+_WIDTH, _HEIGHT = 520, 110
+#: Vega reads names with dots or brackets as paths; these are the only columns there are.
+_TIME = "time:T"
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file that cannot become a chart before any work is done.
+
+    :raises RollbackBudgetError: another suffix, or the extra is not installed.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise RollbackBudgetError(f"{path}: a chart is written as {' or '.join(FORMATS)}; change the suffix")
+    try:
+        import altair  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError:
+        raise RollbackBudgetError(
+            f"{path}: charts need altair and vl-convert; install rollback-budget[charts]"
+        ) from None
+
+
+def draw_trace(trace: Trace, path: Path) -> None:
+    """Write delta, burn and evidence over time, a row a budget, with breaches and the onset marked."""
+    import altair as alt
+
+    rows = [_row(trace, track) for track in trace.tracks]
+    _save(
+        alt.vconcat(*rows, spacing=24).resolve_scale(color="independent").properties(title=trace.title), path
+    )
+
+
+def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) -> None:
+    """Write the curve from quick and jumpy to slow and calm: a panel a budget, a point a candidate."""
+    import altair as alt
+
+    points = [
+        {
+            "budget": candidate.budget,
+            "threshold": f"{candidate.threshold:+g}",
+            "minutes": candidate.max_duration.total_seconds() / 60,
+            "false": score.false_trips / max(score.good + score.bad, 1),
+            "found": score.found / max(score.bad, 1),
+            "rule": "as it is" if candidate.is_current else "candidate",
+        }
+        for candidate, score in candidates
+    ]
+    panels = []
+    for budget in dict.fromkeys(point["budget"] for point in points):
+        data: Any = alt.Data(values=[point for point in points if point["budget"] == budget])
+        base: Any = alt.Chart(data).encode(
+            x=alt.X(
+                "false:Q", title="false trips, of all labelled", axis=alt.Axis(format="%"), scale=_whole()
+            ),
+            y=alt.Y("found:Q", title="found, of the bad", axis=alt.Axis(format="%"), scale=_whole()),
+            color=alt.Color("threshold:N", title="threshold", sort=None),
+        )
+        dots = base.mark_point(filled=True, opacity=0.85).encode(
+            size=alt.Size("minutes:O", title="minutes", scale=alt.Scale(range=[40, 240])),
+            shape=alt.Shape(
+                "rule:N",
+                title=None,
+                scale=alt.Scale(domain=["candidate", "as it is"], range=["circle", "diamond"]),
+            ),
+        )
+        lines = base.mark_line(opacity=0.4).encode(order="minutes:Q", size=alt.value(1.5))
+        panels.append((lines + dots).properties(width=300, height=220, title=budget))
+    _save(alt.concat(*panels, columns=2).resolve_scale(color="independent", size="independent"), path)
+
+
+def _row(trace: Trace, track: Track) -> Any:
+    import altair as alt
+
+    budget = track.budget
+    minutes = budget.max_duration.total_seconds() / 60
+    deltas = [(point.time, point.delta) for point in track.points]
+    burns = [(point.time, point.burn.total_seconds() / 60) for point in track.points]
+    panels = [
+        _panel(trace, track, f"delta ({_unit(track)})", deltas, budget.threshold),
+        _panel(trace, track, "burn (min)", burns, minutes),
+    ]
+    if any(point.p_value is not None for point in track.points):
+        # Powers of ten against chance: 2 means that chance does this once in a hundred rollouts at most.
+        evidence = [
+            (point.time, None if point.p_value is None else -log10(max(point.p_value, 1e-300)))
+            for point in track.points
+        ]
+        panels.append(_panel(trace, track, "evidence (−log10 p)", evidence, -log10(trace.alpha)))
+    return alt.vconcat(*panels, spacing=4).properties(title=f"{budget.area}: {budget.key}")
+
+
+def _panel(
+    trace: Trace, track: Track, name: str, values: Iterable[tuple[Any, float | None]], limit: float
+) -> Any:
+    import altair as alt
+
+    shown = [{"time": time.isoformat(), "value": value} for time, value in values]
+    line: Any = (
+        alt.Chart(alt.Data(values=shown))
+        .mark_line(color=_INK, strokeWidth=1.2, interpolate="step-after")
+        .encode(
+            x=alt.X(_TIME, title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%H:%M")),
+            y=alt.Y("value:Q", title=name),
+        )
+    )
+    layers = [
+        line,
+        alt.Chart(alt.Data(values=[{"value": limit}])).mark_rule(color=_LIMIT).encode(y="value:Q"),
+    ]
+    for time, color, dash in ((trace.onset, _ONSET, [4, 3]), (track.breached_at, _LIMIT, [1, 0])):
+        if time is not None:
+            mark: Any = alt.Chart(alt.Data(values=[{"time": time.isoformat()}]))
+            layers.append(mark.mark_rule(color=color, strokeDash=dash, strokeWidth=1.5).encode(x=_TIME))
+    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+
+
+def _unit(track: Track) -> str:
+    return {"delta_pct": "%", "delta_pp": "pp", "increase": "events"}.get(
+        track.budget.comparison.value, "value"
+    )
+
+
+def _whole() -> Any:
+    import altair as alt
+
+    return alt.Scale(domain=[0, 1])
+
+
+def _save(chart: Any, path: Path) -> None:
+    try:
+        chart.configure(background="white").save(str(path))
+    except OSError as error:
+        raise RollbackBudgetError(f"{path}: cannot be written ({error.strerror}); check the path") from error

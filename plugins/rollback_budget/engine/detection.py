@@ -1,0 +1,135 @@
+"""How long a sequential test needs to see a given harm at a given traffic: a forecast, not a guarantee."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import erf, exp, inf, log, pi, sqrt
+
+from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, line_of, project, step_of
+from rollback_budget.engine.eprocess import log_mean_exp, softplus
+from rollback_budget.spec.duration import say_duration
+from rollback_budget.spec.evidence import Counted, alpha_of, blocks_of, plan_of
+from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Worse
+
+#: Harm that ``explain`` and ``validate`` speak of, in multiples of the threshold.
+TYPICAL_HARM = (2.0, 5.0)
+#: Share of bad events that a forecast assumes of the baseline where nothing else is said.
+USUAL_RATE = 0.1
+
+#: A line that decides this fast needs no faster one beside it.
+FAST = timedelta(minutes=3)
+#: A budget is slow when it needs so many of its durations.
+SLOW = 3
+
+
+def expected_detection(
+    spec: RolloutSpec, budget: Budget, *, per_minute: float, harm: float, rate: float = USUAL_RATE
+) -> timedelta | None:
+    """Return the usual time from the onset of harm at the window's start to the breach.
+
+    The log evidence of a block is nearly normal, and what is cut off above its cap is known in closed form;
+    the means are added up until a limit is reached. Simulated medians are met within 20 % or one block.
+
+    :param per_minute: requests per minute and arm.
+    :param harm: multiple of the budget's threshold by which the release is worse.
+    :param rate: the baseline's share of bad events.
+    :return: None when ``sequential`` does not decide this budget, or would not see it within the window.
+    """
+    plan = plan_of(spec, budget)
+    if plan.method is not Method.SEQUENTIAL or plan.counted is not Counted.EVENTS:
+        return None
+    blocks, alpha = blocks_of(spec, budget), alpha_of(spec)
+    effect = spec.analysis.design_effect
+    requests = per_minute * (blocks.length / timedelta(minutes=1))
+    start_limit, any_limit = log(2.0 / alpha), log(2.0 * blocks.in_window / alpha)
+    start_cap, any_cap = start_limit / blocks.in_duration, any_limit / (blocks.in_duration + 1)
+    moments = _moments(spec, budget, requests, harm, rate)
+    scale = 1.0 if effect == "auto" else effect
+    adds = [(mean / scale, deviation / scale) for mean, deviation in moments]
+    to_start = [_capped_mean(mean, deviation, start_cap) for mean, deviation in adds]
+    to_any = [_capped_mean(mean, deviation, any_cap) for mean, deviation in adds]
+    start, anywhere = [0.0] * len(adds), [-inf] * len(adds)
+    for block in range(1, blocks.in_window + 1):
+        start = [value + more for value, more in zip(start, to_start, strict=True)]
+        anywhere = [softplus(value) + more for value, more in zip(anywhere, to_any, strict=True)]
+        enough = log_mean_exp(start) >= start_limit - 1e-9 or log_mean_exp(anywhere) >= any_limit - 1e-9
+        if enough and block >= blocks.in_duration:
+            return block * blocks.length
+    return None
+
+
+def say_detection(
+    spec: RolloutSpec, budget: Budget, per_minute: float, rate: float = USUAL_RATE
+) -> str | None:
+    """Say how long typical harm takes to be found; None where there is nothing to forecast."""
+    found = []
+    for harm in TYPICAL_HARM:
+        if rate + harm * step_of(budget, rate) >= 1.0:
+            continue
+        after = expected_detection(spec, budget, per_minute=per_minute, harm=harm, rate=rate)
+        when = f"in about {say_duration(after)}" if after else f"hardly within {say_duration(spec.window)}"
+        found.append(f"a {_say_harm(budget, harm)} is found {when}")
+    plan = plan_of(spec, budget)
+    if plan.counted is not Counted.EVENTS or not found:
+        return None
+    at = f"at {per_minute:g} requests/min/arm and {100 * rate:g} % bad ones in the baseline"
+    return f"{budget.id}: {at}, {', '.join(found)}"
+
+
+def slow_budgets(spec: RolloutSpec, per_minute: float, rate: float = USUAL_RATE) -> list[str]:
+    """Recommend a fast line for each area whose main line needs long to see twice its threshold."""
+    advice = []
+    for budget in spec.budgets:
+        plan = plan_of(spec, budget)
+        if plan.counted is not Counted.EVENTS or plan.method is not Method.SEQUENTIAL:
+            continue
+        after = expected_detection(spec, budget, per_minute=per_minute, harm=TYPICAL_HARM[0], rate=rate)
+        others = [b for b in spec.budgets if b.area == budget.area and b.metric == budget.metric]
+        is_fastest = budget.max_duration == min(other.max_duration for other in others)
+        alone = is_fastest and budget.max_duration > FAST
+        if alone and (after is None or after > SLOW * budget.max_duration):
+            needs = f"about {say_duration(after)}" if after else f"more than {say_duration(spec.window)}"
+            advice.append(
+                f"{budget.id}: at {per_minute:g} requests/min/arm a {_say_harm(budget, TYPICAL_HARM[0])} "
+                f"takes {needs} to be found; add a fast line to {budget.area}, such as "
+                f"`{budget.key}: {10 * budget.threshold:+g}` for {say_duration(FAST)}"
+            )
+    return advice
+
+
+def _say_harm(budget: Budget, harm: float) -> str:
+    unit = "-point" if budget.comparison is Comparison.DELTA_PP else " %"
+    return f"{harm * abs(budget.threshold):g}{unit} {'drop' if budget.worse is Worse.LOWER else 'rise'}"
+
+
+def _moments(
+    spec: RolloutSpec, budget: Budget, requests: float, harm: float, rate: float
+) -> list[tuple[float, float]]:
+    """Return mean and standard deviation of a block's log evidence for each alternative."""
+    line, step = line_of(budget, spec.analysis.null_margin), step_of(budget, rate)
+    truth = min(max(rate + harm * step, LEAST), MOST)
+    edge = line.at(rate)
+    found = []
+    for multiple in MULTIPLES:
+        release = min(edge + step * multiple, MOST)
+        if release <= edge:
+            found.append((0.0, 0.0))
+            continue
+        null_c = project(rate, release, line, 1, 1)
+        null_t = line.at(null_c)
+        mean = variance = 0.0
+        for p, claimed, null in ((rate, rate, null_c), (truth, release, null_t)):
+            bad, good = log(claimed / null), log((1.0 - claimed) / (1.0 - null))
+            mean += requests * (p * bad + (1.0 - p) * good)
+            variance += requests * p * (1.0 - p) * (bad - good) ** 2
+        found.append((mean, sqrt(variance)))
+    return found
+
+
+def _capped_mean(mean: float, deviation: float, cap: float) -> float:
+    """Return the mean of a normal variable that is cut off above ``cap``."""
+    if deviation == 0.0:
+        return min(mean, cap)
+    z = (mean - cap) / deviation
+    above = 0.5 * (1.0 + erf(z / sqrt(2.0)))
+    return mean - (mean - cap) * above - deviation * exp(-0.5 * z * z) / sqrt(2.0 * pi)

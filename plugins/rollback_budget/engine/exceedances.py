@@ -1,0 +1,139 @@
+"""Quantiles by counting: how many requests of each version lie beyond a bound that was chosen before."""
+
+from __future__ import annotations
+
+from collections import deque
+from copy import copy
+from math import inf
+from typing import Self
+
+from rollback_budget.engine.bets import HALF_LIFE
+from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, Counts, Line, log_evidence
+from rollback_budget.engine.comparison import Mean, View
+from rollback_budget.engine.frame import Histogram, quantile_in, quantile_of
+from rollback_budget.spec.evidence import Blocks
+from rollback_budget.spec.model import Budget, RolloutSpec
+
+#: Where a metric's name does not say which quantile it is.
+USUAL_LEVEL = 0.95
+
+
+class Exceedances:
+    """Requests beyond a bound, tested as proportions are (design 5.2).
+
+    If a harmless release is slower by no more than the margin, ``P(X_t > q) <= P((1 + margin) X_c > q)``. The
+    baseline is counted beyond the largest bucket bound that is at most ``q / (1 + margin)``, which only makes
+    the test more careful.
+    """
+
+    __slots__ = (
+        "_decay",
+        "_effect",
+        "_level",
+        "_open_c",
+        "_open_t",
+        "_past",
+        "_past_index",
+        "_ratio",
+        "_recent",
+    )
+
+    alternatives = len(MULTIPLES)
+
+    def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:
+        effect = spec.analysis.design_effect
+        assert effect != "auto"
+        self._effect = effect
+        self._level = quantile_of(budget.metric) or USUAL_LEVEL
+        self._ratio = 1.0 + spec.analysis.null_margin * abs(budget.threshold) / 100.0
+        self._decay = 0.5 ** (blocks.length / HALF_LIFE)
+        self._open_c: Histogram = {}
+        self._open_t: Histogram = {}
+        #: The baseline up to and with block ``_past_index``, the older the lighter.
+        self._past: Histogram = {}
+        self._past_index = -1
+        self._recent: deque[tuple[int, Histogram, Histogram]] = deque(maxlen=blocks.in_duration)
+
+    def add(self, view: View, first: int, stop: int, index: int) -> None:
+        """Collect the looks ``first`` to ``stop - 1``, which lie in block ``index``."""
+        arms = view.arms
+        if not arms.release_buckets:
+            return
+        for look in range(first, stop):
+            baseline, release = arms.baseline_buckets[look], arms.release_buckets[look]
+            if not self._past and baseline:
+                self._past, self._past_index = baseline, index
+                continue
+            self._open_c = _sum(self._open_c, baseline or {})
+            self._open_t = _sum(self._open_t, release or {})
+
+    def close(self, index: int) -> list[float] | None:
+        """Close block ``index``; return its log evidence for each alternative, None when it has none."""
+        baseline, release = self._open_c, self._open_t
+        self._open_c, self._open_t = {}, {}
+        logs = None
+        if baseline and release:
+            logs = self._weigh(baseline, release)
+            self._recent.append((index, baseline, release))
+        if baseline:
+            faded = self._decay ** (index - self._past_index)
+            self._past = _sum({bound: faded * count for bound, count in self._past.items()}, baseline)
+            self._past_index = index
+        return logs
+
+    def trailing(self) -> Mean:
+        """Return both quantiles over the trailing duration."""
+        newest = self._recent[-1][0] if self._recent else 0
+        baseline: Histogram = {}
+        release: Histogram = {}
+        for index, of_baseline, of_release in self._recent:
+            if index > newest - (self._recent.maxlen or 1):
+                baseline, release = _sum(baseline, of_baseline), _sum(release, of_release)
+        values = quantile_in(release, self._level), quantile_in(baseline, self._level)
+        return Mean(*values, max(release.values(), default=0.0), max(baseline.values(), default=0.0))
+
+    def copy(self) -> Self:
+        """Return one that goes on from here on its own."""
+        twin = copy(self)
+        twin._recent = self._recent.copy()
+        return twin
+
+    def _weigh(self, baseline: Histogram, release: Histogram) -> list[float] | None:
+        bounds = sorted(bound for bound in self._past if bound < inf)
+        wanted = self._ratio * quantile_in(self._past, self._level)
+        beyond_t = next((bound for bound in bounds if bound >= wanted), None)
+        if beyond_t is None:
+            return None
+        edge = beyond_t / self._ratio * (1.0 + LEAST)
+        beyond_c = max((bound for bound in bounds if bound <= edge), default=None)
+        if beyond_c is None:
+            return None
+        slow, all_past = _beyond(self._past, beyond_c)
+        k_c, n_c = _beyond(baseline, beyond_c)
+        k_t, n_t = _beyond(release, beyond_t)
+        rate = min(max((slow + 0.5) / (all_past + 1.0), LEAST), MOST)
+        counts = Counts(round(k_c), round(n_c), round(k_t), round(n_t))
+        logs = log_evidence(counts, rate, Line(0.0, 1.0), rate)
+        return [evidence / self._effect for evidence in logs]
+
+
+def can_resolve(histogram: Histogram, budget: Budget) -> bool:
+    """Whether neighbouring bounds around the quantile are no further apart than the budget's ratio."""
+    value = quantile_in(histogram, quantile_of(budget.metric) or USUAL_LEVEL)
+    bounds = sorted(bound for bound in histogram if 0.0 < bound < inf)
+    below = max((bound for bound in bounds if bound <= value), default=0.0)
+    above = min((bound for bound in bounds if bound > value), default=inf)
+    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + LEAST)
+
+
+def _sum(one: Histogram, other: Histogram) -> Histogram:
+    """Add two histograms; one that is empty has no bounds, and bounds that only one has are left out."""
+    if not one or not other:
+        return one or other
+    return {bound: count + other[bound] for bound, count in one.items() if bound in other}
+
+
+def _beyond(histogram: Histogram, bound: float) -> tuple[float, float]:
+    """Return how many events lie beyond ``bound``, and how many there are."""
+    total = max(histogram.values(), default=0.0)
+    return max(total - histogram.get(bound, total), 0.0), total

@@ -1,0 +1,76 @@
+"""What the commands say about evidence: forecasts, fast lines and the design effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner
+
+from rollback_budget.cli.design_effect import design_effect
+from rollback_budget.cli.explain import explain
+from rollback_budget.cli.validate import validate
+from rollback_budget.errors import SeriesError
+
+pytestmark = pytest.mark.pure
+
+BUDGET = """\
+release: model-v42
+baseline: model-v41
+window: 24h
+metrics: {task_success: {kind: proportion}}
+rollback_budget:
+  quality:
+    task_success_delta_pp: -2.0
+    max_duration_min: 20
+"""
+
+
+@pytest.fixture
+def budget(tmp_path: Path) -> Path:
+    path = tmp_path / "model-v42.yaml"
+    path.write_text(BUDGET)
+    return path
+
+
+def test_explain_forecasts_the_time_to_detection_at_a_given_traffic(budget: Path) -> None:
+    said = CliRunner().invoke(explain, [str(budget), "--traffic", "30"]).output
+    assert "a 10-point drop is found in about 30 min" in said
+    assert json.loads(CliRunner().invoke(explain, [str(budget), "--json"]).output)["detection"] == []
+
+
+def test_validate_recommends_a_fast_line_at_low_traffic_only(budget: Path) -> None:
+    slow = CliRunner().invoke(validate, [str(budget), "--traffic", "5"])
+    assert slow.exit_code == 0
+    assert "add a fast line to quality, such as `task_success_delta_pp: -20` for 3 min" in slow.output
+    assert "fast line" not in CliRunner().invoke(validate, [str(budget), "--traffic", "300"]).output
+
+
+def record(path: Path, minutes: int) -> Path:
+    random, rows = Random(3), ["time,metric,version,value,n"]
+    for minute in range(minutes):
+        time = f"2026-10-01T{minute // 60:02}:{minute % 60:02}:00Z"
+        rows += [
+            f"{time},task_success,{version},{1 - random.randrange(12) / 60},60"
+            for version in ("model-v42", "model-v41")
+        ]
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_the_design_effect_of_a_series_is_estimated_and_ready_to_copy(budget: Path, tmp_path: Path) -> None:
+    series = record(tmp_path / "aa.csv", 900)
+    said = json.loads(
+        CliRunner().invoke(design_effect, [str(budget), "--series", str(series), "--json"]).output
+    )
+    # Uniform on twelve counts has 2.38 times the variance of a binomial with the same mean.
+    assert said["design_effect"] == pytest.approx(
+        (12**2 - 1) / 12 / (60 * 5.5 / 60 * (1 - 5.5 / 60)), rel=0.4
+    )
+    assert said["budgets"] == {"quality.task_success_delta_pp": said["design_effect"]}
+    text = CliRunner().invoke(design_effect, [str(budget), "--series", str(series)]).output
+    assert f"analysis: {{design_effect: {said['design_effect']:.2f}}}" in text
+    short = CliRunner().invoke(design_effect, [str(budget), "--series", str(record(tmp_path / "b.csv", 30))])
+    assert isinstance(short.exception, SeriesError)
