@@ -85,7 +85,7 @@ class _Latencies:
         longest = scenario.lasting[1] if scenario.lasting else 0
         self._start = random.integers(0, DAY - longest, rollouts)
         self._stop = self._start + (
-            random.integers(scenario.lasting[0], longest + 1, rollouts) if longest else 0
+            random.integers(scenario.lasting[0], longest + 1, rollouts) if scenario.lasting else 0
         )
 
     def minutes(self, begin: int, minutes: int) -> Arms:

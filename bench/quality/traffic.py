@@ -87,7 +87,7 @@ def simulate(scenario: Scenario, per_minute: float, rollouts: int, random: np.ra
     wander = [
         _wandering(scenario.clustering, per_minute, rollouts, random)
         for _ in range(2 if scenario.clustering > 1 else 0)
-    ] or [0.0, 0.0]
+    ] or [np.zeros(1), np.zeros(1)]
     return Traffic(
         random.binomial(baseline, np.clip(level + wander[0], 0.001, 0.999)).astype(float),
         baseline.astype(float),
