@@ -163,7 +163,7 @@ def _cell(found: Found, scenario: Scenario) -> str:
 
 
 def _share(found: Found) -> str:
-    return f"{100 * found.share:.1f} ± {100 * found.error:.1f} %"
+    return f"{100 * found.share:.1f} ± {100 * found.error:.2f} %"
 
 
 def _minutes(median: float) -> str:

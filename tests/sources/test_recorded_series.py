@@ -144,3 +144,19 @@ async def test_the_source_answers_a_request_and_nothing_more(tmp_path: Path) -> 
     with pytest.raises(SourceError, match="no such file") as caught:
         await RecordedSource(tmp_path / "gone.csv").fetch(request)
     assert not caught.value.transient
+
+
+def test_a_plain_csv_is_read_as_one_that_must_be_read_row_by_row(tmp_path: Path) -> None:
+    rows = (
+        ROW
+        + "2026-10-01T12:00:00Z,p95,v41,,,\n"
+        + "2026-10-01T12:00:00Z,p95,v41,12,,0.5\n"
+        + "2026-10-01T12:00:00Z,p95,v41,14,,+Inf\n"
+    )
+    plain = read_series(write(tmp_path, HEADER + rows))
+    by_row = read_series(write(tmp_path, HEADER + rows + ROW))
+    assert repr(plain) == repr(by_row)
+    assert [sample.le for sample in plain] == [None, None, 0.5, inf]
+    # The same time, spelled otherwise, is the same place.
+    for other in (ROW.replace("00Z", "00+00:00"), ROW.replace(",194,", ",194.0,")):
+        assert repr(read_series(write(tmp_path, HEADER + rows + other))) == repr(plain)

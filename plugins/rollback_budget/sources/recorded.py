@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from itertools import repeat
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -128,22 +127,24 @@ def _plain_csv(path: Path) -> list[Sample] | None:
             header, *rows = filter(None, csv.reader(file))
             texts = dict(zip(header, zip(*rows, strict=True), strict=True))
             time, metric, version, value = (texts[name] for name in REQUIRED)
+            n, le = (texts.get(name, ("",) * len(time)) for name in ("n", "le"))
             # float() would take 1_000 for a number.
-            if not all(metric) or not all(version) or "_" in "".join((*value, *texts.get("n", ()))):
+            if not all(metric) or not all(version) or "_" in "".join((*value, *n, *le)):
                 return None
             moments = {text: _time("", text) for text in set(time)}
-            times = [moments[text] for text in time]
+            bounds = {text: float(text) if text else None for text in set(le)}
             values = [float(text) if text else nan for text in value]
-            counts = [float(text) if text else None for text in texts["n"]] if "n" in texts else repeat(None)
+            numbers = [float(text) if text else None for text in n]
         except (csv.Error, KeyError, ValueError, SeriesError):
             return None
-    if "n" in texts and not all(n is None or n >= 0.0 for n in counts):
+    if any(len(set(known.values())) < len(known) for known in (moments, bounds)):
         return None
-    if any(texts.get("le", ())) or len(set(zip(time, metric, version, strict=True))) < len(time):
+    if len(set(zip(time, metric, version, le, strict=True))) < len(time):
         return None
-    if len(set(moments.values())) < len(moments):
+    if not all(number is None or number >= 0.0 for number in numbers):
         return None
-    return list(map(Sample, times, metric, version, values, counts, repeat(None)))
+    times, limits = map(moments.__getitem__, time), map(bounds.__getitem__, le)
+    return list(map(Sample, times, metric, version, values, numbers, limits))
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:
