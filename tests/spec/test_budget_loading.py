@@ -262,3 +262,11 @@ def test_warnings_name_what_is_probably_not_meant(load: Load) -> None:
     seconds = load(rule("p95_delta_pp: 8\nmax_duration: 5m", "metrics: {p95: {kind: quantile}}"))
     assert any("proportion" in warning for warning in warnings(seconds))
     assert any("description" in warning for warning in warnings(load(MINIMAL)))
+
+
+@pytest.mark.parametrize(("share", "warned"), [("0.5", False), ("0.9", True)])
+def test_a_mean_with_a_small_baseline_is_warned_about(load: Load, share: str, warned: bool) -> None:
+    target = f"target: {{conn_id: r, read: {{path: /t}}, ship_share: {share}}}"
+    cost = "metrics: {cost: {kind: mean}}"
+    spec = load(rule("cost_delta_pct: 15\nmax_duration: 5m", f"{cost}\n{target}"))
+    assert any("skewed" in warning for warning in warnings(spec)) is warned
