@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from scipy.special import log_ndtr  # type: ignore[import-untyped]
+from scipy.special import log_ndtr
 
 from bench.quality.sequential import NEVER, TINY, trailing
 from bench.quality.traffic import DAY, Floats

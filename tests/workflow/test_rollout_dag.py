@@ -135,3 +135,11 @@ def test_parsing_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_preflight_wants_to_know_how_to_move_traffic_that_no_team_moves(folder: Path) -> None:
+    defaults = (folder / "defaults.yaml").read_text()
+    (folder / "defaults.yaml").write_text(defaults[: defaults.index("  write:")])
+    [dag] = rollout_dags(folder)
+    with pytest.raises(AirflowFailException, match=r"target\.write is missing"):
+        dag.get_task("preflight").execute({})

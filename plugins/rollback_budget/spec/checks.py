@@ -59,12 +59,12 @@ def warnings(spec: RolloutSpec) -> list[str]:
 
 
 def _skewed_means(spec: RolloutSpec) -> list[str]:
-    """Say where ``sign`` takes a small baseline for a cheap one: a mean of few skewed values is mostly low."""
+    """Say where ``sign`` takes a small baseline for a cheap one: the mean of few values is mostly low."""
     if spec.target is None or spec.target.ship_share <= 0.5:
         return []
     return [
-        f"{budget.id}: a mean of skewed values needs as much traffic on {spec.baseline} as on {spec.release}; "
-        "give `target.ship_share` at most 0.5"
+        f"{budget.id}: a mean of skewed values needs as much traffic on {spec.baseline} "
+        f"as on {spec.release}; give `target.ship_share` at most 0.5"
         for budget in spec.budgets
         if spec.metric(budget.metric).kind is MetricKind.MEAN and budget.comparison.needs_baseline
     ]

@@ -63,7 +63,11 @@ class HttpTargetSection(Section, HttpTarget):
     positive: ClassVar[tuple[str, ...]] = ("deadline", "request_timeout")
     conn_id: str = Field(examples=["traffic_router"])
     read: HttpReadSection = Field(examples=["{path: /control/traffic}"])
-    write: HttpWriteSection = Field(examples=["{path: /control/traffic, body: {...}}"])
+    write: HttpWriteSection | None = Field(
+        default=None,
+        examples=["{path: /control/traffic, body: {...}}"],
+        description="How to set who serves; left out where a team's own operators move all traffic.",
+    )
 
 
 def _not_json(value: object, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
