@@ -96,5 +96,5 @@ def both(
 
 
 def moved(sample: Sample, **changes: Any) -> Sample:
-    fields: Mapping[str, Any] = {name: getattr(sample, name) for name in Sample.__slots__}
+    fields: Mapping[str, Any] = {name: getattr(sample, name) for name in Sample._fields}
     return Sample(**{**fields, **changes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -49,7 +50,12 @@ def run_backtest(
     else:
         # A fresh process, not a fork: the caller may run threads (a progress bar does).
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(recordings)), mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            min(jobs, len(recordings)),
+            mp_context=context,
+            # A recording is many small values and no cycles; looking for cycles would only cost time.
+            initializer=gc.disable,
+        ) as pool:
             tried = _collect(pool.map(one, recordings, chunksize=4), on_done)
     problems = [problem for problem in tried if isinstance(problem, str)]
     if problems:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a source delivers.
+class Sample(NamedTuple):
+    """What a source delivers; a tuple, because a day of a rollout is ten thousand of them.
 
     :param time: aware; the sample covers ``(time - step, time]``.
     :param series: ``metric`` or ``metric:slice``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -122,21 +123,21 @@ def _plain_csv(path: Path) -> list[Sample] | None:
 
     None for any other file: reading it row by row says what is wrong, and where.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            header, *rows = filter(None, csv.reader(file))
-            texts = dict(zip(header, zip(*rows, strict=True), strict=True))
-            time, metric, version, value = (texts[name] for name in REQUIRED)
-            n, le = (texts.get(name, ("",) * len(time)) for name in ("n", "le"))
-            # float() would take 1_000 for a number.
-            if not all(metric) or not all(version) or "_" in "".join((*value, *n, *le)):
-                return None
-            moments = {text: _time("", text) for text in set(time)}
-            bounds = {text: float(text) if text else None for text in set(le)}
-            values = [float(text) if text else nan for text in value]
-            numbers = [float(text) if text else None for text in n]
-        except (csv.Error, KeyError, ValueError, SeriesError):
+    text = path.read_bytes().decode("utf-8-sig")
+    try:
+        header, *rows = filter(None, csv.reader(io.StringIO(text, newline="")))
+        texts = dict(zip(header, zip(*rows, strict=True), strict=True))
+        time, metric, version, value = (texts[name] for name in REQUIRED)
+        n, le = (texts.get(name, ("",) * len(time)) for name in ("n", "le"))
+        # float() would take 1_000 for a number.
+        if not all(metric) or not all(version) or "_" in "".join((*value, *n, *le)):
             return None
+        moments = {said: _time("", said) for said in set(time)}
+        bounds = {said: float(said) if said else None for said in set(le)}
+        values = [float(said) if said else nan for said in value]
+        numbers = [float(said) if said else None for said in n]
+    except (csv.Error, KeyError, ValueError, SeriesError):
+        return None
     if any(len(set(known.values())) < len(known) for known in (moments, bounds)):
         return None
     if len(set(zip(time, metric, version, le, strict=True))) < len(time):
