@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from bench.figure import Figure, best_of
 
@@ -37,25 +38,24 @@ def measure() -> list[Figure]:
     """Import in fresh processes, taking turns; build DAGs in this one, taking turns."""
     with tempfile.TemporaryDirectory() as home:
         os.environ.setdefault("AIRFLOW_HOME", home)
-        plain, ours = _imports(home)
-        seconds, mebibytes = ours[0] - plain[0], ours[1] - plain[1]
+        seconds, mebibytes, heavy = _imports(home)
         ratio, tasks = _parsing(Path(home))
     return [
         Figure("importing what a DAG file imports, CPU over a plain DAG file's", seconds, "s", 0.15),
         Figure("peak memory over a plain DAG file's", mebibytes, "MiB", 15),
-        Figure(f"heavy modules loaded by it ({', '.join(HEAVY)})", len(ours[2]), "modules", 0),
+        Figure(f"heavy modules loaded by it ({', '.join(HEAVY)})", len(heavy), "modules", 0),
         Figure(
             f"{DAGS} budgets into DAGs of {tasks} tasks, over plain DAGs of as many empty ones", ratio, "×", 3
         ),
     ]
 
 
-def _imports(home: str) -> tuple[tuple[float, float, list[str]], tuple[float, float, list[str]]]:
-    plain, ours = [], []
-    for _ in range(RUNS):
-        plain.append(_probe(PLAIN, home))
-        ours.append(_probe(OURS, home))
-    return min(plain), min(ours)
+def _imports(home: str) -> tuple[float, float, list[str]]:
+    """Return the medians of what our imports cost on top, run by run, and the heavy modules among them."""
+    pairs = [(_probe(PLAIN, home), _probe(OURS, home)) for _ in range(RUNS)]
+    seconds = median(ours[0] - plain[0] for plain, ours in pairs)
+    mebibytes = median(ours[1] - plain[1] for plain, ours in pairs)
+    return seconds, mebibytes, pairs[0][1][2]
 
 
 def _probe(imports: str, home: str) -> tuple[float, float, list[str]]:
@@ -96,6 +96,6 @@ def _parsing(folder: Path) -> tuple[float, int]:
 
     rounds: list[Callable[[], object]] = [plain, ours]
     best = [
-        min(times) for times in zip(*([best_of(1, run) for run in rounds] for _ in range(5)), strict=True)
+        min(times) for times in zip(*([best_of(1, run) for run in rounds] for _ in range(9)), strict=True)
     ]
     return best[1] / best[0], tasks
