@@ -78,23 +78,21 @@ class Exchange:
 
     def spec(self) -> RolloutSpec:
         """Return the spec that preflight froze."""
-        return RolloutSpec.model_validate_json(self._pull(self.tasks.id("preflight")))
+        return RolloutSpec.model_validate_json(self.pull(self.tasks.id("preflight")))
 
     def shipment(self) -> Shipment | None:
         """Return what was shipped; None when nothing was."""
-        value = self._pull(self.tasks.id("ship"))
+        value = self.pull(self.tasks.id("ship"))
         return None if value is None else Shipment.model_validate(value)
 
     def evaluation(self, round_: int, task: str = "watch") -> Evaluation | None:
         """Return the verdict of a round's watch or guard; None when it gave none."""
-        value = self._pull(self.tasks.in_round(round_, task))
+        value = self.pull(self.tasks.in_round(round_, task))
         return None if value is None else Evaluation.model_validate(value)
 
     def answers(self, before: int) -> list[Answer]:
         """Return the commander's answers of the rounds before round ``before``."""
-        values = [
-            self._pull(self.tasks.in_round(round_, "review"), ANSWER_KEY) for round_ in range(1, before)
-        ]
+        values = [self.pull(self.tasks.in_round(round_, "review"), ANSWER_KEY) for round_ in range(1, before)]
         return [Answer.model_validate(value) for value in values if value is not None]
 
     def overrides(self, before: int) -> tuple[Override, ...]:
@@ -103,9 +101,6 @@ class Exchange:
             Override(at=answer.at, budgets=answer.budgets) for answer in self.answers(before) if answer.go_on
         )
 
-    def pull(self, task_id: str, key: str) -> Any:
+    def pull(self, task_id: str, key: str = "return_value") -> Any:
         """Return what the task with this full id left under ``key``."""
-        return self._pull(task_id, key)
-
-    def _pull(self, task_id: str, key: str = "return_value") -> Any:
         return self.context["ti"].xcom_pull(task_ids=task_id, key=key)

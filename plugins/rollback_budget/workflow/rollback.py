@@ -37,7 +37,6 @@ class RollbackReport(Frozen):
     detail: str
     by: str
     reason: str
-
     release_serves: bool = False
 
     @property
@@ -194,11 +193,14 @@ def author_of(exchange: Exchange, rounds: int) -> tuple[str, str]:
         guarded = exchange.evaluation(round_, "guard")
         if guarded is not None:
             return "the rule", guarded.sentence
-        answers = [answer for answer in exchange.answers(before=round_ + 1) if answer.round_ == round_]
+        answer = next((one for one in exchange.answers(before=round_ + 1) if one.round_ == round_), None)
+        if answer is not None and answer.go_on:
+            # They decided to go on; what rolls back is the round after it, which gave no verdict.
+            break
         evaluation = exchange.evaluation(round_)
         said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
-        if answers:
-            return answers[0].author, answers[0].reason or said
+        if answer is not None:
+            return answer.author, answer.reason or said
         if evaluation is not None:
             return "the rule", said
     return "the rule", "the watch gave no verdict"
