@@ -41,12 +41,14 @@ class SeriesError(RollbackBudgetError):
 class SourceError(RollbackBudgetError):
     """A metric source that did not answer.
 
-    ``transient`` says whether asking again may help (a time-out, a restart) or not (a rejected query).
+    ``transient`` says whether asking again may help (a time-out, a restart) or not (a rejected query);
+    ``retry_after`` is how long asking again is of no use, None when the backend did not say.
     """
 
-    def __init__(self, message: str, *, transient: bool) -> None:
+    def __init__(self, message: str, *, transient: bool, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.transient = transient
+        self.retry_after = retry_after
 
 
 class TargetError(RollbackBudgetError):

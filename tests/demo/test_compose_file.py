@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft201909Validator
 
 from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import SqlSource
+from rollback_budget.spec.source import SqlSource
 
 pytestmark = pytest.mark.pure
 

@@ -9,15 +9,7 @@ from fractions import Fraction
 from math import isfinite
 
 from rollback_budget.engine import Sample, Status, VerdictKind
-from rollback_budget.spec.model import (
-    Accounting,
-    Action,
-    Budget,
-    Comparison,
-    OnBlind,
-    RolloutSpec,
-    Worse,
-)
+from rollback_budget.spec.model import Accounting, Action, Budget, Comparison, OnBlind, RolloutSpec, Worse
 
 
 @dataclass

@@ -16,15 +16,7 @@ from hypothesis import strategies as st
 from rollback_budget.engine import Evaluation, Fold, Sample, Window, boundary, evaluate, frame_of
 from rollback_budget.engine.boundary import MULTIPLES, Counts, Line, log_evidence
 from rollback_budget.engine.eprocess import EProcess, log_mean_exp
-from rollback_budget.spec.model import (
-    Analysis,
-    Comparison,
-    Method,
-    Metric,
-    MetricKind,
-    RolloutSpec,
-    Worse,
-)
+from rollback_budget.spec.model import Analysis, Comparison, Method, Metric, MetricKind, RolloutSpec, Worse
 from tests.engine.series import BASELINE, RELEASE, START, at, budget, property_test, rollout
 
 pytestmark = pytest.mark.pure

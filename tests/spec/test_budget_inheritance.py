@@ -9,7 +9,8 @@ import pytest
 
 from rollback_budget.errors import SpecError
 from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import HttpTarget, RecordedSource
+from rollback_budget.spec.source import RecordedSource
+from rollback_budget.spec.target import HttpTarget
 
 pytestmark = pytest.mark.pure
 

@@ -24,10 +24,10 @@ from rollback_budget.spec.model import (
     OnTimeout,
     RolloutSpec,
     Severity,
-    SqlSource,
     Tier,
     Worse,
 )
+from rollback_budget.spec.source import SqlSource
 
 pytestmark = pytest.mark.pure
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollback_budget.errors import TargetError
-from rollback_budget.spec.model import HttpRead, HttpTarget, HttpWrite
+from rollback_budget.spec.target import HttpRead, HttpTarget, HttpWrite
 from rollback_budget.targets.http import HttpControl, Reply
 from rollback_budget.targets.target import Serving
 

@@ -15,7 +15,8 @@ from demo.service import SimulatedService
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import HttpTarget, RolloutSpec
+from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.spec.target import HttpTarget
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
 from rollback_budget.workflow.connections import open_source, open_target
 from rollback_budget.workflow.traffic import ReleaseTraffic

@@ -12,7 +12,7 @@ from airflow.sdk.serde import deserialize, serialize
 from airflow.triggers.base import TriggerEvent
 
 from rollback_budget.engine.result import Evaluation, VerdictKind
-from rollback_budget.spec.model import RecordedSource
+from rollback_budget.spec.source import RecordedSource
 from rollback_budget.workflow.plan import WatchPlan
 from rollback_budget.workflow.trigger import RollbackBudgetTrigger
 from tests.engine.series import rollout

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime
 
-from rollback_budget.spec.model import Comparison, Frozen, Method, Severity, Tier
+from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.model import Comparison, Method, Severity, Tier
 
 
 class Status(StrEnum):

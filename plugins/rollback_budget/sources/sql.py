@@ -25,7 +25,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollback_budget.engine.sample import Sample, SeriesRequest
 from rollback_budget.errors import SourceError
-from rollback_budget.spec.model import Metric, RolloutSpec, SqlSource
+from rollback_budget.spec.model import Metric, RolloutSpec
+from rollback_budget.spec.source import SqlSource
 
 COLUMNS = ("time", "metric", "version", "value", "n")
 

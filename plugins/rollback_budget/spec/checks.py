@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from rollback_budget.spec.evidence import method_problem
-from rollback_budget.spec.model import (
-    Action,
-    Budget,
-    Comparison,
-    MetricKind,
-    RolloutSpec,
-    SqlSource,
-    Tier,
-)
+from rollback_budget.spec.model import Action, Budget, Comparison, MetricKind, RolloutSpec, Tier
+from rollback_budget.spec.source import SqlSource
 
 _HERE = "to this budget or to defaults.yaml"
 

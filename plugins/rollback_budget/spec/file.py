@@ -19,8 +19,9 @@ from rollback_budget.spec.sections import (
     MetricSection,
     WatchSection,
 )
+from rollback_budget.spec.source_sections import SourceSection
+from rollback_budget.spec.target_sections import HttpTargetSection
 from rollback_budget.spec.tree import name_type, quote
-from rollback_budget.spec.wiring import HttpTargetSection, SourceSection
 
 
 def _as_budgets(value: object) -> object:

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined
 
 from rollback_budget.spec.duration import LONGEST, parse_duration, write_duration
-from rollback_budget.spec.model import Frozen
+from rollback_budget.spec.frozen import Frozen
 from rollback_budget.spec.tree import name_type, quote
 
 

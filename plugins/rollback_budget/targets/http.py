@@ -11,7 +11,8 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from rollback_budget.errors import TargetError
-from rollback_budget.spec.model import HttpTarget, RolloutSpec
+from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.spec.target import HttpTarget
 from rollback_budget.targets.target import Serving
 
 

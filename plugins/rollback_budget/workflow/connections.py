@@ -16,7 +16,8 @@ from rollback_budget.engine.sample import Source
 from rollback_budget.errors import SourceError, TargetError
 from rollback_budget.sources.recorded import RecordedSource as RecordedSeries
 from rollback_budget.sources.sql import SqlSeries
-from rollback_budget.spec.model import RecordedSource, RolloutSpec, SqlSource
+from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.spec.source import RecordedSource, SqlSource
 from rollback_budget.targets.http import HttpControl, Reply, Send
 from rollback_budget.targets.target import Target
 

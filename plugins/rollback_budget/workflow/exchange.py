@@ -9,7 +9,8 @@ from pydantic import AwareDatetime
 
 from rollback_budget.engine.result import Evaluation
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.model import Frozen, RolloutSpec
+from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.workflow.plan import Override
 
 if TYPE_CHECKING:

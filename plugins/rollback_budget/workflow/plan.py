@@ -8,7 +8,8 @@ from enum import StrEnum
 from pydantic import AwareDatetime
 
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.model import Frozen, RolloutSpec
+from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.model import RolloutSpec
 
 #: Upstream race: a task resumed before the scheduler has noted its deferral fails that try.
 HOLD_AFTER_DEFER = timedelta(seconds=10)

@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import AwareDatetime
 
 from rollback_budget.errors import LedgerError
-from rollback_budget.spec.model import Frozen, RolloutSpec
+from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
 from rollback_budget.targets.target import NOTHING
 from rollback_budget.workflow.clock import utc_now

@@ -1,42 +1,16 @@
-"""The sections of a budget file that connect it: where samples come from, and who serves."""
+"""The section of a budget file that says who serves, and how to change it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 from pydantic_core import InitErrorDetails
 
-from rollback_budget.spec.model import HttpRead, HttpTarget, HttpWrite, RecordedSource, SqlSource
 from rollback_budget.spec.section import Section, mistake
+from rollback_budget.spec.target import HttpRead, HttpTarget, HttpWrite
 from rollback_budget.spec.tree import name_type
-
-
-class SqlSection(Section, SqlSource):
-    """Any common-sql connection."""
-
-    conn_id: str = Field(examples=["request_log"])
-
-
-class RecordedSection(Section, RecordedSource):
-    """A file of recorded series."""
-
-    path: str = Field(examples=["series.csv"])
-
-
-def _source_type(value: Any) -> Any:
-    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-
-
-SourceSection = Annotated[
-    Annotated[SqlSection, Tag("sql")] | Annotated[RecordedSection, Tag("recorded")],
-    Discriminator(
-        _source_type,
-        custom_error_type="rule",
-        custom_error_message="`source` is a mapping with `type: sql` or `type: recorded`",
-    ),
-]
 
 
 class HttpReadSection(Section, HttpRead):
