@@ -105,8 +105,21 @@ class Blind(Frozen):
     sentence: str
 
 
+class Late(Frozen):
+    """Samples that came, or changed, after their looks were decided. The verdict is without them.
+
+    :param newest: the latest time that one of them belongs to.
+    """
+
+    samples: int
+    newest: AwareDatetime
+
+
 class Evaluation(Frozen):
-    """The verdict of a watch and its reasons."""
+    """The verdict of a watch and its reasons.
+
+    :param late: what a live watch saw too late; ``replay`` on the final data has it in and may differ.
+    """
 
     verdict: VerdictKind
     final: bool
@@ -119,6 +132,7 @@ class Evaluation(Frozen):
     breaches: tuple[Breach, ...] = ()
     blind: Blind | None = None
     budgets: tuple[BudgetEvaluation, ...] = ()
+    late: Late | None = None
 
     @property
     def sentence(self) -> str:

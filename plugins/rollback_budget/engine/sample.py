@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Sample(NamedTuple):
@@ -47,4 +47,13 @@ class Source(Protocol):
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``, in any order, in as few backend requests as possible."""
+        ...
+
+
+@runtime_checkable
+class Watermarked(Protocol):
+    """A source that knows up to where everything is in; a watch decides no look beyond."""
+
+    async def settled_until(self) -> datetime | None:
+        """Return the time up to which nothing more is to come, None when nothing is in at all."""
         ...

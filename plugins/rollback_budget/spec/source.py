@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,13 +13,19 @@ from rollback_budget.spec.frozen import Frozen
 class SqlSource(Frozen):
     """Any common-sql connection.
 
-    :param query: one statement giving ``time, metric, version, value, n`` for every metric; without it each
-        metric's own query is used and all are joined into one statement.
+    :param query: one statement giving ``time, metric, version, value, n`` (and ``le``, for histograms) for
+        every metric; without it each metric's own query is used and all are joined into one statement.
+    :param statement_timeout: after which the database ends a statement.
+    :param late: how far back every poll reads again, to report rows that came late.
+    :param watermark: a SELECT of one time up to which all rows are in; no look beyond it is decided.
     """
 
     type: Literal["sql"] = "sql"
     conn_id: str
     query: str | None = None
+    statement_timeout: timedelta = timedelta(seconds=30)
+    late: timedelta = timedelta(minutes=5)
+    watermark: str | None = None
 
 
 class RecordedSource(Frozen):
@@ -29,3 +36,8 @@ class RecordedSource(Frozen):
 
 
 Source = Annotated[SqlSource | RecordedSource, Field(discriminator="type")]
+
+
+def lateness_of(source: Source | None) -> timedelta:
+    """Return how far back every poll reads again."""
+    return getattr(source, "late", timedelta(0))

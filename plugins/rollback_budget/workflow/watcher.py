@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rollback_budget.engine.fold import Fold, Restart, Window
-from rollback_budget.engine.frame import Frame, frame_of
+from rollback_budget.engine.frame import frame_of
 from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
 from rollback_budget.errors import SeriesError, SourceError
 from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
 from rollback_budget.workflow.clock import EPOCH, grid_floor, utc_now
+from rollback_budget.workflow.late import LateReport
 from rollback_budget.workflow.plan import Role, WatchPlan
 
 #: No backend may hold a look longer than this.
@@ -65,6 +66,7 @@ class Watcher:
             watch_blind=not guard,
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
+        self._late = LateReport(spec, self._read_until, log, now)
         self._began = now()
         self._has_read = False
 
@@ -77,16 +79,23 @@ class Watcher:
         if horizon <= self._read_until:
             return None
         try:
-            frame = self._frame(await self._fetch(horizon), horizon)
+            settled, samples = await self._fetch(horizon)
+            frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
         except (SourceError, SeriesError) as error:
             self._note(str(error))
-            return self._unless_blind(horizon)
-        self._note(None)
-        verdict = self._fold.fold(frame)
-        self._read_until = horizon
-        self._has_read = True
-        self._report(self._fold.evaluation())
-        return verdict
+            return self._late.add_to(self._unless_blind(horizon))
+        lags = horizon - settled > self._spec.watch.max_gap
+        self._note("the source's watermark says that the newest rows are not in" if lags else None)
+        verdict = None
+        if settled > self._read_until:
+            verdict = self._fold.fold(frame)
+            self._late.notice(samples, settled)
+            self._read_until = settled
+            self._has_read = True
+            self._report(self._fold.evaluation())
+        if verdict is None and settled < horizon:
+            verdict = self._unless_blind(horizon)
+        return self._late.add_to(verdict)
 
     @property
     def is_over(self) -> bool:
@@ -105,28 +114,37 @@ class Watcher:
             grid_floor(self._now() - watch.settle, watch.step), grid_floor(self._plan.window_end, watch.step)
         )
 
-    async def _fetch(self, horizon: datetime) -> Sequence[Sample]:
-        spec = self._spec
-        request = SeriesRequest(
-            series=self._series,
-            release=spec.release,
-            baseline=spec.baseline,
-            start=self._read_until,
-            end=horizon,
-            step=spec.watch.step,
-        )
+    async def _fetch(self, horizon: datetime) -> tuple[datetime, Sequence[Sample]]:
+        """Return up to where everything is in, at most ``horizon``, and the samples up to there."""
         try:
             async with asyncio.timeout(LONGEST_FETCH.total_seconds()):
                 if self._source is None:
-                    self._source = await self._open_source(spec)
-                return await self._source.fetch(request)
+                    self._source = await self._open_source(self._spec)
+                settled = await self._settled(self._source, horizon)
+                if settled <= self._read_until:
+                    return self._read_until, ()
+                return settled, await self._source.fetch(self._request(settled))
         except TimeoutError:
             raise SourceError(
                 f"the metric source did not answer within {LONGEST_FETCH.total_seconds():g} s", transient=True
             ) from None
 
-    def _frame(self, samples: Sequence[Sample], horizon: datetime) -> Frame:
-        return frame_of(self._spec, samples, start=self._read_until, end=horizon)
+    async def _settled(self, source: Source, horizon: datetime) -> datetime:
+        if not isinstance(source, Watermarked):
+            return horizon
+        until = await source.settled_until()
+        return self._read_until if until is None else min(horizon, grid_floor(until, self._spec.watch.step))
+
+    def _request(self, end: datetime) -> SeriesRequest:
+        spec = self._spec
+        return SeriesRequest(
+            series=self._series,
+            release=spec.release,
+            baseline=spec.baseline,
+            start=self._late.reread_from(self._read_until),
+            end=end,
+            step=spec.watch.step,
+        )
 
     def _unless_blind(self, horizon: datetime) -> Evaluation | None:
         """Fold the missing looks as unknown on a copy: the range is read again when the source is back.
@@ -135,7 +153,8 @@ class Watcher:
         """
         if not self._has_read and self._now() - self._began < self._spec.watch.blind_after:
             return None
-        verdict = self._fold.copy().fold(self._frame((), horizon))
+        unseen = frame_of(self._spec, (), start=self._read_until, end=horizon)
+        verdict = self._fold.copy().fold(unseen)
         if verdict is None or verdict.verdict is VerdictKind.BLIND:
             return verdict
         # The window ended unseen: wait for the source as long as a blind watch would have.
