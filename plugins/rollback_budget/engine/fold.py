@@ -15,6 +15,7 @@ from rollback_budget.engine.instant import length, micros, moment
 from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.sentence import blind_sentence
+from rollback_budget.engine.suspension import Suspension
 from rollback_budget.engine.tally import OnBreach, Tally
 from rollback_budget.errors import RollbackBudgetError
 from rollback_budget.spec.model import Action, Budget, OnBlind, RolloutSpec, Tier
@@ -104,6 +105,11 @@ class Fold:
     def evaluated_until(self) -> datetime | None:
         """Up to where looks are folded; at a verdict, its look."""
         return None if self._until is None else moment(self._until)
+
+    def suspend(self, suspensions: Sequence[Suspension]) -> None:
+        """Take these suspensions, and no others, for the looks that are still to be folded."""
+        for tally in self._tallies:
+            tally.suspend(suspensions)
 
     def fold(self, frame: Frame) -> Evaluation | None:
         """Fold the looks of ``frame`` that are new; return the verdict once it is reached."""
@@ -205,11 +211,16 @@ class Fold:
         return None if self._keep_going else look
 
     def _dark(self, clock: AreaClock, stop: int) -> list[int]:
-        """Return the looks before ``stop`` that are unknown to every budget of an area."""
-        unknown = [self._tallies[place].unknown for place in clock.budgets]
-        if not all(unknown):
+        """Return the looks before ``stop`` that are unknown to every budget of an area that is in force.
+
+        Where every one is suspended, nobody wants to see anything.
+        """
+        tallies = [self._tallies[place] for place in clock.budgets]
+        if not all(tally.unknown or tally.suspended for tally in tallies):
             return []
-        dark = set(unknown[0]).intersection(*unknown[1:])
+        unseen = [{*tally.unknown, *tally.suspended} for tally in tallies]
+        dark = unseen[0].intersection(*unseen[1:])
+        dark -= set(tallies[0].suspended).intersection(*(tally.suspended for tally in tallies[1:]))
         return sorted(look for look in dark if look < stop)
 
     def _area_clocks(self, latest: dict[str, int], unseen_since: int) -> list[AreaClock]:
@@ -231,6 +242,7 @@ def evaluate(
     end: datetime | None = None,
     until: datetime | None = None,
     restarts: Sequence[Restart] = (),
+    suspensions: Sequence[Suspension] = (),
     keep_going: bool = False,
 ) -> Evaluation:
     """Return the verdict over recorded ``samples``, which come in any order.
@@ -242,6 +254,7 @@ def evaluate(
     window = Window(start, start + spec.window if end is None else end)
     latest = max((sample.time for sample in samples), default=start) if until is None else until
     fold = Fold(spec, window, restarts=restarts, keep_going=keep_going)
+    fold.suspend(suspensions)
     fold.fold(frame_of(spec, samples, start=start, end=max(start, min(latest, window.end))))
     return fold.evaluation()
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime
 
+from rollback_budget.engine.suspension import Suspension
 from rollback_budget.spec.frozen import Frozen
 from rollback_budget.spec.model import Comparison, Method, Severity, Tier
 
@@ -51,6 +52,8 @@ class BudgetEvaluation(Frozen):
     """Where one budget stands at ``evaluated_until``.
 
     :param late_looks: looks whose data came after they were folded without it; they stay unknown.
+    :param suspended_looks: looks that added to nothing, because the budget was suspended.
+    :param suspended: the suspension under which the latest look was.
     """
 
     budget: str
@@ -64,6 +67,8 @@ class BudgetEvaluation(Frozen):
     looks: int
     unknown_looks: int
     late_looks: int = 0
+    suspended_looks: int = 0
+    suspended: Suspension | None = None
 
 
 class Breach(Frozen):

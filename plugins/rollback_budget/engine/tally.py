@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from copy import copy
 from datetime import timedelta
 from enum import Enum
 from typing import Self
 
-from rollback_budget.engine.comparison import UNKNOWN, Observation
+from rollback_budget.engine.comparison import UNKNOWN, Observation, View
 from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparing
 from rollback_budget.engine.instant import moment
 from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
+from rollback_budget.engine.suspension import Stretch, Suspension
 from rollback_budget.spec.model import Budget, RolloutSpec
 
 #: How many of its latest looks without data a tally remembers, to tell when it comes after all.
@@ -47,6 +49,8 @@ class Tally:
         self.ended = False
         #: The unknown looks of the latest chunk, by their place in the frame.
         self.unknown: list[int] = []
+        #: The suspended looks of the latest chunk, likewise.
+        self.suspended: list[int] = []
         self._spec = spec
         self._opening = opening
         self._since = since
@@ -57,17 +61,32 @@ class Tally:
         self._unknown_looks = 0
         self._missed: deque[int] = deque(maxlen=MOST_MISSED)
         self._late_looks = 0
+        self._suspended_looks = 0
+        self._suspension: Suspension | None = None
+        self.suspend(())
         self._start_over()
+
+    def suspend(self, suspensions: Sequence[Suspension]) -> None:
+        """Take these suspensions (those of other budgets too) for the looks that are still to be folded."""
+        self._stretch = Stretch(self.budget, suspensions, self._spec.watch.settle)
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.
 
         :return: the look after the last one that was folded.
         """
-        self.unknown = []
+        self.unknown, self.suspended = [], []
         first = bisect_left(frame.times, self._begins, first, stop)
         while first < stop:
-            end, breached = self._fold_until_breach(frame, first, stop)
+            suspension, change = self._stretch.at(frame.times, first, stop)
+            if (suspension is None) is not (self._suspension is None):
+                self._start_over()
+            self._suspension = suspension
+            if suspension is not None:
+                self._pass_over(frame, first, change)
+                first = change
+                continue
+            end, breached = self._fold_until_breach(frame, first, change)
             if breached:
                 self.breaches += (self._breach(),)
                 if self._on_breach is OnBreach.END:
@@ -100,6 +119,8 @@ class Tally:
             looks=self._looks,
             unknown_looks=self._unknown_looks,
             late_looks=self._late_looks,
+            suspended_looks=self._suspended_looks,
+            suspended=self._suspension,
         )
 
     def copy(self) -> Self:
@@ -116,6 +137,17 @@ class Tally:
         view = self._comparing.view(frame.arms[self.budget.series], first, stop)
         breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=listens)
         count = stop - first if breach is None else breach + 1
+        self._note(frame, view, first, count)
+        return first + count, breach is not None
+
+    def _pass_over(self, frame: Frame, first: int, stop: int) -> None:
+        """Note suspended looks: what they found is said, and adds to nothing."""
+        view = self._comparing.view(frame.arms[self.budget.series], first, stop)
+        self._note(frame, view, first, stop - first)
+        self.suspended += range(first, stop)
+        self._suspended_looks += stop - first
+
+    def _note(self, frame: Frame, view: View, first: int, count: int) -> None:
         self._comparing.advance(view, count)
         if UNKNOWN in view.statuses:
             unknown = [
@@ -126,7 +158,6 @@ class Tally:
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])
-        return first + count, breach is not None
 
     def _is_missing(self, frame: Frame, look: int) -> bool:
         arms = frame.arms[self.budget.series]

@@ -1,9 +1,9 @@
-"""What people and tasks did about a breach: decisions, overrides, rollbacks; and the rollout's story."""
+"""What people and tasks did about a breach: decisions, overrides and rollbacks."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import select
 
@@ -13,9 +13,6 @@ from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import DecisionRow, OverrideRow, RollbackRow
 from rollback_budget.ledger.records import (
     CommanderDecision,
-    Final,
-    HistoryEvent,
-    LoggedBreach,
     Override,
     RollbackRecord,
 )
@@ -146,17 +143,6 @@ class Actions(Breaches):
             ).first()
             return None if row is None else _rollback(row)
 
-    def history(self, key: RolloutKey) -> list[HistoryEvent]:
-        """Return a rollout's breaches, decisions, overrides, rollback and final decision in order of time."""
-        rollout = self.rollout(key)
-        rollback = self.rollback_of(key)
-        events: list[HistoryEvent] = [*self.breaches(key), *self.decisions(key), *self.overrides(key)]
-        if rollback is not None:
-            events.append(rollback)
-        if rollout is not None and rollout.final is not None:
-            events.append(rollout.final)
-        return sorted(events, key=_time)
-
 
 def _rollback(row: RollbackRow) -> RollbackRecord:
     return RollbackRecord(
@@ -168,13 +154,3 @@ def _rollback(row: RollbackRow) -> RollbackRecord:
         data_plane=row.data_plane,
         detail=row.detail,
     )
-
-
-def _time(event: HistoryEvent) -> datetime:
-    match event:
-        case LoggedBreach():
-            return event.breach.breached_at
-        case RollbackRecord():
-            return event.requested_at or event.verified_at or datetime.max.replace(tzinfo=UTC)
-        case CommanderDecision() | Override() | Final():
-            return event.at

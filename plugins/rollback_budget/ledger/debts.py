@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
-from rollback_budget.ledger.actions import Actions
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.models import DebtEventRow, DebtRow, TicketRow
 from rollback_budget.ledger.records import (
@@ -22,13 +21,14 @@ from rollback_budget.ledger.records import (
     Ticket,
     TicketState,
 )
+from rollback_budget.ledger.story import Story
 from rollback_budget.spec.model import Comparison, Severity
 
 #: Says what a debt (None: not known yet) becomes by another breach, and what that is called.
 Advance = Callable[[Debt | None, LoggedBreach], tuple[Debt, DebtEventKind]]
 
 
-class Debts(Actions):
+class Debts(Story):
     """The debts of the ledger. Every method raises LedgerError."""
 
     def count_breach(self, breach: LoggedBreach, at: datetime, advance: Advance) -> DebtChange | None:

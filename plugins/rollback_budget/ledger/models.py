@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0001"
+REVISION = "0002"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -160,6 +160,31 @@ class RollbackRow(Base):
     control_plane: Mapped[str]
     data_plane: Mapped[str]
     detail: Mapped[str]
+
+
+class SuspensionRow(Base):
+    """A budget put out of force for a while; only its early end is ever added.
+
+    It holds for one rollout (``dag_id``, ``run_id``), for every one of a DAG, or for those whose release or
+    service has this ``name``.
+    """
+
+    __tablename__ = "suspensions"
+    __table_args__ = (UniqueConstraint("once"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    once: Mapped[str] = mapped_column(String(250))
+    dag_id: Mapped[str | None] = mapped_column(String(250))
+    run_id: Mapped[str | None] = mapped_column(String(250))
+    name: Mapped[str | None]
+    budget: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    by: Mapped[str]
+    reason: Mapped[str]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    ended_reason: Mapped[str | None]
 
 
 class DebtRow(Base):

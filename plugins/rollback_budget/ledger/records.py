@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from rollback_budget.engine.result import Breach, Evaluation
+from rollback_budget.engine.suspension import Suspension
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Comparison, RolloutSpec, Severity
 from rollback_budget.targets.change import Outcome
@@ -107,8 +108,53 @@ class RollbackRecord:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a suspension holds for: one rollout, every one of a DAG, or every one of a release or service.
+
+    :param run_id: with ``dag_id``; None for every run of it.
+    :param name: a release's or a service's.
+    """
+
+    dag_id: str | None = None
+    run_id: str | None = None
+    name: str | None = None
+
+    def includes(self, key: RolloutKey | None, spec: RolloutSpec) -> bool:
+        """Whether the rollout ``key`` (None: one without a key) of ``spec`` is meant."""
+        if self.dag_id is None:
+            return self.name in (spec.release, spec.service)
+        return key is not None and self.dag_id == key.dag_id and self.run_id in (None, key.run_id)
+
+    def __str__(self) -> str:
+        if self.dag_id is None:
+            return f"every rollout of {self.name}"
+        return f"every run of {self.dag_id}" if self.run_id is None else f"{self.dag_id} {self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedSuspension:
+    """A suspension as it stands in the ledger.
+
+    :param suspension: what the engine is told; it ends where it was ended early.
+    :param planned_until: the end it was given at first.
+    """
+
+    id: int
+    scope: Scope
+    suspension: Suspension
+    planned_until: datetime
+    ended_at: datetime | None = None
+    ended_by: str | None = None
+    ended_reason: str | None = None
+
+    def is_active(self, now: datetime) -> bool:
+        """Whether it holds now."""
+        return self.suspension.since <= now < self.suspension.until
+
+
 #: One line of a rollout's story.
-HistoryEvent = LoggedBreach | CommanderDecision | Override | RollbackRecord | Final
+HistoryEvent = LoggedBreach | CommanderDecision | Override | LoggedSuspension | RollbackRecord | Final
 
 
 class DebtState(StrEnum):

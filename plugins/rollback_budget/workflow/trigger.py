@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
+from rollback_budget.workflow.suspended import suspensions_of_this_process
 from rollback_budget.workflow.watcher import OpenSource, Watcher
 
 
@@ -40,7 +41,7 @@ class RollbackBudgetTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
         plan = WatchPlan.model_validate_json(self.plan)
-        watcher = Watcher(plan, _open_source(), log=self.log)
+        watcher = Watcher(plan, _open_source(), log=self.log, suspensions=suspensions_of_this_process())
         while True:
             evaluation = await watcher.look()
             if evaluation is not None or watcher.is_over or await _review_is_over(plan):

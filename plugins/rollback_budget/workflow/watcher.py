@@ -16,6 +16,7 @@ from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
 from rollback_budget.workflow.clock import EPOCH, grid_floor, utc_now
 from rollback_budget.workflow.late import LateReport
 from rollback_budget.workflow.plan import Role, WatchPlan
+from rollback_budget.workflow.suspended import AskSuspensions
 
 #: No backend may hold a look longer than this.
 LONGEST_FETCH = timedelta(seconds=60)
@@ -43,15 +44,25 @@ class Watcher:
 
     :param plan: what to watch.
     :param open_source: opens the metric source; called again until it succeeds.
+    :param suspensions: says which budgets are suspended; None suspends none.
     :param now: the clock.
     """
 
-    def __init__(self, plan: WatchPlan, open_source: OpenSource, *, log: Log, now: Now = utc_now) -> None:
+    def __init__(
+        self,
+        plan: WatchPlan,
+        open_source: OpenSource,
+        *,
+        log: Log,
+        suspensions: AskSuspensions | None = None,
+        now: Now = utc_now,
+    ) -> None:
         spec = plan.spec
         self._plan = plan
         self._spec = spec
         self._open_source = open_source
         self._log = log
+        self._suspensions = suspensions
         self._now = now
         self._source: Source | None = None
         self._trouble: str | None = None
@@ -78,6 +89,7 @@ class Watcher:
         horizon = self._horizon()
         if horizon <= self._read_until:
             return None
+        await self._learn_suspensions(horizon)
         try:
             settled, samples = await self._fetch(horizon)
             frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
@@ -113,6 +125,13 @@ class Watcher:
         return min(
             grid_floor(self._now() - watch.settle, watch.step), grid_floor(self._plan.window_end, watch.step)
         )
+
+    async def _learn_suspensions(self, horizon: datetime) -> None:
+        """Learn of every suspension that concerns a look up to ``horizon``: it was recorded by now."""
+        if self._suspensions is None:
+            return
+        as_of = horizon + self._spec.watch.settle
+        self._fold.suspend(await self._suspensions(self._plan, as_of, self._log))
 
     async def _fetch(self, horizon: datetime) -> tuple[datetime, Sequence[Sample]]:
         """Return up to where everything is in, at most ``horizon``, and the samples up to there."""

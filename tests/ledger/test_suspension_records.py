@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollback_budget.engine.suspension import Suspension
+from rollback_budget.errors import LedgerError
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.records import FinalDecision, LoggedSuspension, Scope
+from rollback_budget.ledger.store import Ledger
+from tests.support.rollouts import KEY, NOON, make_spec, race
+
+pytestmark = pytest.mark.database
+
+HOUR = timedelta(hours=1)
+HOLD = Suspension(
+    budget="latency", since=NOON, until=NOON + HOUR, by="alice", reason="load test'; --\n{{ x }}"
+)
+THIS = Scope(dag_id=KEY.dag_id, run_id=KEY.run_id)
+
+
+def test_a_suspension_comes_back_as_it_was_recorded_and_a_retry_is_the_same_one(ledger: Ledger) -> None:
+    first = ledger.suspend(THIS, HOLD, once="review 1")
+    late = HOLD.model_copy(update={"since": NOON + HOUR / 2})
+    assert race(4, lambda _: ledger.suspend(THIS, late, once="review 1")) == [first] * 4
+    assert first.suspension == HOLD
+    assert ledger.suspend(THIS, HOLD).id != first.id
+    assert [one.scope for one in ledger.suspensions()] == [THIS, THIS]
+
+
+def test_the_first_early_end_holds_and_one_that_is_over_stays_as_it_is(ledger: Ledger) -> None:
+    hold = ledger.suspend(THIS, HOLD)
+    ended = ledger.end_suspension(hold.id, "bob", "done", NOON + HOUR / 4)
+    assert (ended.suspension.until, ended.planned_until) == (NOON + HOUR / 4, NOON + HOUR)
+    assert ledger.end_suspension(hold.id, "carol", "again", NOON + HOUR / 3) == ended
+    over = ledger.suspend(THIS, HOLD)
+    assert ledger.end_suspension(over.id, "bob", "late", NOON + 2 * HOUR) == over
+    with pytest.raises(LedgerError, match="no suspension 99"):
+        ledger.end_suspension(99, "bob", "", NOON)
+
+
+def test_only_what_ends_later_is_read(ledger: Ledger) -> None:
+    hold = ledger.suspend(THIS, HOLD)
+    ended = ledger.end_suspension(ledger.suspend(THIS, HOLD).id, "bob", "done", NOON + HOUR / 4)
+    assert ledger.suspensions(after=NOON) == [hold, ended]
+    assert ledger.suspensions(after=NOON + HOUR / 4) == [hold]
+    assert ledger.suspensions(after=NOON + HOUR) == []
+    assert (hold.is_active(NOON), hold.is_active(NOON + HOUR)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("scope", "includes"),
+    [
+        (THIS, True),
+        (Scope(dag_id=KEY.dag_id), True),
+        (Scope(name="model-v42"), True),
+        (Scope(name="support-bot"), True),
+        (Scope(dag_id=KEY.dag_id, run_id="another"), False),
+        (Scope(dag_id="another"), False),
+        (Scope(name="model-v41"), False),
+        (Scope(), False),
+    ],
+)
+def test_a_suspension_tells_of_the_rollouts_in_its_scope(
+    ledger: Ledger, scope: Scope, includes: bool
+) -> None:
+    ledger.open_rollout(KEY, make_spec(), NOON - HOUR)
+    hold = ledger.suspend(scope, HOLD)
+    assert ledger.suspensions_of(KEY) == ([hold] if includes else [])
+    assert ledger.history(KEY) == ([hold] if includes else [])
+    assert scope.includes(None, make_spec()) is (scope.dag_id is None and includes)
+
+
+def test_a_rollouts_story_has_the_suspensions_of_its_own_time(ledger: Ledger) -> None:
+    ledger.suspend(THIS, HOLD)
+    ledger.suspend(THIS, HOLD.model_copy(update={"since": NOON + 5 * HOUR, "until": NOON + 6 * HOUR}))
+    ledger.open_rollout(KEY, make_spec(), NOON - HOUR)
+    ledger.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON + 4 * HOUR)
+    kinds = [type(event).__name__ for event in ledger.history(KEY)]
+    assert kinds == ["LoggedSuspension", "Final"]
+    later = RolloutKey(KEY.dag_id, "manual__later")
+    ledger.open_rollout(later, make_spec(), NOON + 3 * HOUR)
+    assert ledger.suspensions_of(later) == []
+
+
+def test_an_active_suspension_knows_its_words(ledger: Ledger) -> None:
+    hold: LoggedSuspension = ledger.suspend(Scope(name="model-v42"), HOLD)
+    assert str(hold.scope) == "every rollout of model-v42"
+    assert str(replace(hold, scope=THIS).scope) == str(KEY)
