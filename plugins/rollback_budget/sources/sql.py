@@ -82,7 +82,7 @@ class SqlSeries:
     def _one(self, series: str, request: SeriesRequest) -> Select[Any]:
         metric, _, slice_ = series.partition(":")
         query = self._metrics.get(metric, Metric()).query
-        if query is None:
+        if not isinstance(query, str):
             raise SourceError(
                 f"metric {metric!r} has no query; add metrics.{metric}.query, or source.query for all",
                 transient=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rollback_budget.spec.evidence import method_problem
 from rollback_budget.spec.model import Action, Budget, Comparison, MetricKind, RolloutSpec, Tier
-from rollback_budget.spec.source import SqlSource
+from rollback_budget.spec.source import PrometheusSource, SqlSource
 
 _HERE = "to this budget or to defaults.yaml"
 
@@ -27,6 +27,16 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
         problems += [
             f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
         ]
+    if isinstance(spec.source, PrometheusSource):
+        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
+        problems += [
+            f"`metrics.{name}.query` is missing: say which series make it up, or choose a `preset`"
+            for name in unasked
+        ]
+        if spec.source.slice_label is None and any(budget.slice for budget in spec.budgets):
+            problems.append(
+                "`source.slice_label` is missing: name the label that holds the slice of a budget"
+            )
     problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
     return problems
 

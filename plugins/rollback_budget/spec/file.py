@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.duration import write_duration
+from rollback_budget.spec.preset import preset_names
+from rollback_budget.spec.query_sections import query_mistakes
 from rollback_budget.spec.rule import BudgetSection
 from rollback_budget.spec.section import Section, mistake, wrong
 from rollback_budget.spec.sections import (
@@ -40,6 +42,12 @@ _Area = Annotated[
 ]
 
 
+def _with_preset(schema: dict[str, Any]) -> None:
+    """Let editors know the line ``preset:``, which is resolved before metrics are read."""
+    name = {"enum": preset_names(), "type": "string"}
+    schema["properties"] = {"preset": {"anyOf": [name, {"items": name, "type": "array"}]}}
+
+
 class BudgetFile(Section):
     """A stop-loss rule for one rollout: beyond X for Y minutes, roll back.
 
@@ -60,7 +68,11 @@ class BudgetFile(Section):
     service: str = Field(default="default", description="What releases belong to; debts are kept by service.")
     owner: str | None = Field(default=None, description="Who answers for this rollout; needed to ship.")
     incident_commander: Commanders = Field(default=(), description="Who may override; needed to ship.")
-    metrics: dict[str, MetricSection] = Field(default_factory=dict)
+    metrics: dict[str, MetricSection] = Field(
+        default_factory=dict,
+        description="What each metric is; `preset: <name>` brings ready-made ones.",
+        json_schema_extra=_with_preset,
+    )
     watch: WatchSection = WatchSection()
     analysis: AnalysisSection = AnalysisSection()
     source: SourceSection | None = Field(default=None, description="Where samples come from; needed to ship.")
@@ -78,6 +90,7 @@ class BudgetFile(Section):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what is wrong between sections."""
         yield from super().mistakes(data)
+        yield from query_mistakes(data)
         release, baseline = data.get("release"), data.get("baseline")
         if isinstance(release, str) and release == baseline:
             why = f"`baseline` is {quote(release)}, the same as `release`"

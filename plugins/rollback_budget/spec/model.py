@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
 from rollback_budget.spec.target import Target
 
@@ -112,14 +113,15 @@ class Metric(Frozen):
 
     :param kind: what the values are; proportions are fractions between 0 and 1.
     :param unit: shown behind values, for example ``s``.
-    :param query: the source's query (for ``sql``: a SELECT giving ``time, version, value, n``); None when
-        the source's own query gives all metrics at once.
+    :param query: the source's query (for ``sql``: a SELECT giving ``time, version, value, n``; for
+        ``prometheus`` the series that make it up, or PromQL); None when the source's own query gives all
+        metrics at once.
     :param user_impact: False for an internal metric that users do not feel.
     """
 
     kind: MetricKind = MetricKind.GAUGE
     unit: str = ""
-    query: str | None = None
+    query: str | PrometheusQuery | None = None
     user_impact: bool = True
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rollback_budget.errors import Problem, SpecError
 from rollback_budget.spec.document import read_document
+from rollback_budget.spec.preset import take_presets
 from rollback_budget.spec.tree import Entries, Node, Scalar, plain, quote
 
 DEFAULTS = "defaults.yaml"
@@ -55,7 +56,10 @@ def resolve(path: Path) -> Resolved:
         problems.extend(found)
         trees.append(tree)
         base = _base(base, tree, resolved, first=False)
-    resolved.tree = _without_extends(reduce(lambda child, parent: _merge_roots(parent, child), trees))
+    merged = _without_extends(reduce(lambda child, parent: _merge_roots(parent, child), trees))
+    merged, presets, found = take_presets(merged)
+    problems.extend(found)
+    resolved.tree = reduce(lambda own, preset: _merge_roots(preset, own), reversed(presets), merged)
     return resolved
 
 
@@ -94,8 +98,8 @@ def _merge_roots(base: Entries, own: Entries) -> Entries:
 def merge(base: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
     """Merge mappings deeply, the budget's own keys first; everything else is replaced by the budget's.
 
-    An area is one decision and a request body is data: both are replaced as a whole, and so is a
-    mapping of another ``type``, whose keys mean something else.
+    An area is one decision, a request body is data and a metric's query is one question: all are replaced
+    as a whole, and so is a mapping of another ``type``, whose keys mean something else.
     """
     if not (isinstance(base, Entries) and isinstance(own, Entries)) or _is_one_piece(path):
         return own
@@ -113,7 +117,9 @@ def _rest(base: Entries, own: Entries) -> dict[str, Node]:
 
 
 def _is_one_piece(path: tuple[str, ...]) -> bool:
-    return path == ("target", "write", "body") or (len(path) == 2 and path[0] == "rollback_budget")
+    if path == ("target", "write", "body") or (len(path) == 2 and path[0] == "rollback_budget"):
+        return True
+    return len(path) == 3 and (path[0], path[2]) == ("metrics", "query")
 
 
 def _type_of(tree: Entries) -> object:

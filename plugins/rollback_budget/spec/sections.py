@@ -12,6 +12,7 @@ from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.duration import parse_duration, write_duration
 from rollback_budget.spec.model import Action, Analysis, Metric, TierDecision, Watch
+from rollback_budget.spec.query_sections import QuerySection, kind_mistakes
 from rollback_budget.spec.section import Section, mistake, nearest, wrong
 from rollback_budget.spec.tree import name_type, quote
 
@@ -26,6 +27,14 @@ _SHORT_PATTERN = "^(auto_rollback|record_only|incident_commander_decision(_withi
 
 class MetricSection(Section, Metric):
     """What a metric is and how its source is asked for it."""
+
+    query: QuerySection | None = Field(default=None, description="The source's query for this metric.")
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+        """Yield why the query cannot give what the metric is."""
+        yield from super().mistakes(data)
+        yield from kind_mistakes(data)
 
 
 class WatchSection(Section, Watch):

@@ -28,6 +28,25 @@ class SqlSource(Frozen):
     watermark: str | None = None
 
 
+class PrometheusSource(Frozen):
+    """Prometheus, or what speaks its HTTP API (Thanos, Mimir), behind an Airflow ``http`` connection.
+
+    :param version_label: the label that tells the release from the baseline.
+    :param slice_label: the label that holds the slice of a budget.
+    :param labels: further labels that every series must have, with their values.
+    :param scrape_interval: how often the series are scraped; ranges are made to hold two samples at least.
+    :param timeout: for one request.
+    """
+
+    type: Literal["prometheus"] = "prometheus"
+    conn_id: str
+    version_label: str = "version"
+    slice_label: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    scrape_interval: timedelta = timedelta(seconds=30)
+    timeout: timedelta = timedelta(seconds=30)
+
+
 class RecordedSource(Frozen):
     """A file of recorded series: CSV, JSON Lines or Parquet."""
 
@@ -35,7 +54,7 @@ class RecordedSource(Frozen):
     path: str
 
 
-Source = Annotated[SqlSource | RecordedSource, Field(discriminator="type")]
+Source = Annotated[SqlSource | PrometheusSource | RecordedSource, Field(discriminator="type")]
 
 
 def lateness_of(source: Source | None) -> timedelta:

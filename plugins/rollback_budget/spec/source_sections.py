@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
+from pydantic_core import InitErrorDetails
 
-from rollback_budget.spec.section import Section
-from rollback_budget.spec.source import RecordedSource, SqlSource
+from rollback_budget.spec.section import Section, mistake
+from rollback_budget.spec.source import PrometheusSource, RecordedSource, SqlSource
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class SqlSection(Section, SqlSource):
     """Any common-sql connection."""
 
     conn_id: str = Field(examples=["request_log"])
+
+
+class PrometheusSection(Section, PrometheusSource):
+    """Prometheus, or what speaks its HTTP API, behind an Airflow `http` connection."""
+
+    positive: ClassVar[tuple[str, ...]] = ("scrape_interval", "timeout")
+    conn_id: str = Field(examples=["prometheus"])
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+        """Yield what cannot be a label."""
+        yield from super().mistakes(data)
+        version = data.get("version_label", cls.model_fields["version_label"].default)
+        labels = data.get("labels") if isinstance(data.get("labels"), dict) else {}
+        for place, label in (
+            (("version_label",), version),
+            (("slice_label",), data.get("slice_label")),
+            *((("labels", name), name) for name in labels or {}),
+        ):
+            if isinstance(label, str) and not _LABEL.fullmatch(label):
+                yield mistake(
+                    place, f"`{place[0]}` names a label: letters, digits and underscores, as in Prometheus"
+                )
+        for name in (version, data.get("slice_label")):
+            if isinstance(name, str) and labels and name in labels:
+                yield mistake(
+                    ("labels", name), f"{name} tells versions or slices apart; it cannot be fixed here", "key"
+                )
 
 
 class RecordedSection(Section, RecordedSource):
@@ -27,10 +60,12 @@ def _source_type(value: Any) -> Any:
 
 
 SourceSection = Annotated[
-    Annotated[SqlSection, Tag("sql")] | Annotated[RecordedSection, Tag("recorded")],
+    Annotated[SqlSection, Tag("sql")]
+    | Annotated[PrometheusSection, Tag("prometheus")]
+    | Annotated[RecordedSection, Tag("recorded")],
     Discriminator(
         _source_type,
         custom_error_type="rule",
-        custom_error_message="`source` is a mapping with `type: sql` or `type: recorded`",
+        custom_error_message="`source` is a mapping with `type: sql`, `type: prometheus` or `type: recorded`",
     ),
 ]
