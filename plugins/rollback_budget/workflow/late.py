@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from rollback_budget.engine.lateness import Lateness
 from rollback_budget.engine.result import Evaluation, Late
 from rollback_budget.engine.sample import Sample
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.source import lateness_of
-
-if TYPE_CHECKING:
-    from rollback_budget.workflow.watcher import Log
+from rollback_budget.workflow.clock import Log, Now
 
 #: A trickle of late samples is one line in so long.
 QUIET = timedelta(minutes=10)
@@ -25,7 +22,7 @@ class LateReport:
     :param began: where the watch begins to read; nothing before it is read again.
     """
 
-    def __init__(self, spec: RolloutSpec, began: datetime, log: Log, now: Callable[[], datetime]) -> None:
+    def __init__(self, spec: RolloutSpec, began: datetime, log: Log, now: Now) -> None:
         step = spec.watch.step
         self._reach = -(-lateness_of(spec.source) // step) * step
         self._began = began

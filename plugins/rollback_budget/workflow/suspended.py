@@ -9,13 +9,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from rollback_budget.errors import LedgerError
-from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.clock import Log, utc_now
 
 if TYPE_CHECKING:
     from rollback_budget.engine.suspension import Suspension
     from rollback_budget.ledger.records import LoggedSuspension
     from rollback_budget.workflow.plan import WatchPlan
-    from rollback_budget.workflow.watcher import Log
 
 #: A look waits for the ledger no longer than this, and then goes by what was known last.
 PATIENCE = timedelta(seconds=2)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rollback_budget.ledger.key import RolloutKey
     from rollback_budget.ledger.records import Final
     from rollback_budget.ledger.store import Ledger
-    from rollback_budget.workflow.watcher import Log
+    from rollback_budget.workflow.clock import Log
 
 
 def final_if_known(key: RolloutKey, log: Log) -> Final | None:

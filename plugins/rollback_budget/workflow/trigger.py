@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -12,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.workflow.suspended import suspensions_of_this_process
+from rollback_budget.workflow.turns import starting
 from rollback_budget.workflow.watcher import OpenSource, Watcher
 
 
@@ -40,8 +42,16 @@ class RollbackBudgetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
-        plan = WatchPlan.model_validate_json(self.plan)
-        watcher = Watcher(plan, _open_source(), log=self.log, suspensions=suspensions_of_this_process())
+        # Thousands may start at once: one at a time, and whatever else is due in between.
+        async with starting():
+            plan = WatchPlan.model_validate_json(self.plan)
+            watcher = Watcher(
+                plan,
+                _open_source(),
+                log=self.log,
+                suspensions=suspensions_of_this_process(),
+                elapsed=time.monotonic,
+            )
         while True:
             evaluation = await watcher.look()
             if evaluation is not None or watcher.is_over or await _review_is_over(plan):
@@ -51,7 +61,7 @@ class RollbackBudgetTrigger(BaseTrigger):
         yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
 
     async def _hold(self) -> None:
-        since = utc_now() - datetime.fromisoformat(self.deferred_at)
+        since = max(utc_now() - datetime.fromisoformat(self.deferred_at), timedelta(0))
         await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
 
 
@@ -66,6 +76,6 @@ async def _review_is_over(plan: WatchPlan) -> bool:
 
 def _open_source() -> OpenSource:
     # Hooks are imported where they are used, in the triggerer, and not while DAGs are parsed.
-    from rollback_budget.workflow.connections import open_source
+    from rollback_budget.workflow.shared_sources import open_shared_source
 
-    return open_source
+    return open_shared_source

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from rollback_budget.engine.fold import Fold, Restart, Window
 from rollback_budget.engine.frame import frame_of
 from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
 from rollback_budget.errors import SeriesError, SourceError
+from rollback_budget.sources.coalesced import Paced
 from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
-from rollback_budget.workflow.clock import EPOCH, grid_floor, utc_now
+from rollback_budget.workflow.clock import EPOCH, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
 from rollback_budget.workflow.late import LateReport
 from rollback_budget.workflow.plan import Role, WatchPlan
 from rollback_budget.workflow.suspended import AskSuspensions
 
-#: No backend may hold a look longer than this.
-LONGEST_FETCH = timedelta(seconds=60)
+#: No look waits longer for its turn and its answer; sources have time-outs of their own.
+LONGEST_LOOK = timedelta(minutes=5)
+#: So many steps are read and folded at a time, so that a replay neither blocks others nor holds a whole day.
+MOST_STEPS = 360
 
 OpenSource = Callable[[RolloutSpec], Awaitable[Source]]
-Now = Callable[[], datetime]
-
-
-class Log(Protocol):
-    """What is asked of a logger: plain ones fit, and Airflow's."""
-
-    def info(self, event: str, *args: object) -> object:
-        """Log at level info."""
-        ...
-
-    def warning(self, event: str, *args: object) -> object:
-        """Log at level warning."""
-        ...
 
 
 class Watcher:
@@ -46,6 +36,7 @@ class Watcher:
     :param open_source: opens the metric source; called again until it succeeds.
     :param suspensions: says which budgets are suspended; None suspends none.
     :param now: the clock.
+    :param elapsed: a clock that nobody sets, to notice when ``now`` is; None when that cannot happen.
     """
 
     def __init__(
@@ -56,6 +47,7 @@ class Watcher:
         log: Log,
         suspensions: AskSuspensions | None = None,
         now: Now = utc_now,
+        elapsed: Elapsed | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -63,7 +55,8 @@ class Watcher:
         self._open_source = open_source
         self._log = log
         self._suspensions = suspensions
-        self._now = now
+        self._clock = SteadyClock(now, elapsed, log)
+        self._now = self._clock.now
         self._source: Source | None = None
         self._trouble: str | None = None
         self._seen: dict[str, str] = {}
@@ -77,9 +70,9 @@ class Watcher:
             watch_blind=not guard,
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
-        self._late = LateReport(spec, self._read_until, log, now)
-        self._began = now()
-        self._has_read = False
+        self._late = LateReport(spec, self._read_until, log, self._now)
+        self._began = self._now()
+        self._has_caught_up = False
 
     async def look(self) -> Evaluation | None:
         """Read and fold what has settled since the last look; return the verdict once there is one.
@@ -87,15 +80,24 @@ class Watcher:
         A source that fails makes the look unknown and is asked for the same range again next time.
         """
         horizon = self._horizon()
-        if horizon <= self._read_until:
-            return None
-        await self._learn_suspensions(horizon)
+        if self._read_until < horizon:
+            await self._learn_suspensions(horizon)
+        while self._read_until < horizon:
+            before = self._read_until
+            verdict = await self._look_until(min(horizon, self._end_of_stretch()))
+            if verdict is not None or self._read_until == before:
+                return verdict
+            self._has_caught_up |= self._read_until == horizon
+        await self._prove_clock()
+        return None
+
+    async def _look_until(self, horizon: datetime) -> Evaluation | None:
         try:
             settled, samples = await self._fetch(horizon)
             frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
         except (SourceError, SeriesError) as error:
             self._note(str(error))
-            return self._late.add_to(self._unless_blind(horizon))
+            return self._late.add_to(self._unless_blind(self._horizon()))
         lags = horizon - settled > self._spec.watch.max_gap
         self._note("the source's watermark says that the newest rows are not in" if lags else None)
         verdict = None
@@ -103,7 +105,6 @@ class Watcher:
             verdict = self._fold.fold(frame)
             self._late.notice(samples, settled)
             self._read_until = settled
-            self._has_read = True
             self._report(self._fold.evaluation())
         if verdict is None and settled < horizon:
             verdict = self._unless_blind(horizon)
@@ -117,14 +118,32 @@ class Watcher:
     def seconds_to_next_look(self) -> float:
         """Return how long to wait: the next poll comes just when a bucket has settled."""
         watch = self._spec.watch
-        settled = self._now() - EPOCH - watch.settle
+        lag = self._source.lag(watch.poll) if isinstance(self._source, Paced) else timedelta(0)
+        settled = self._now() - EPOCH - watch.settle - lag
         return (watch.poll - settled % watch.poll).total_seconds() + 0.01
 
-    def _horizon(self) -> datetime:
+    def _horizon(self, now: datetime | None = None) -> datetime:
         watch = self._spec.watch
-        return min(
-            grid_floor(self._now() - watch.settle, watch.step), grid_floor(self._plan.window_end, watch.step)
-        )
+        settled = grid_floor((now or self._now()) - watch.settle, watch.step)
+        return min(settled, grid_floor(self._plan.window_end, watch.step))
+
+    def _end_of_stretch(self) -> datetime:
+        """Return up to where to read next; the same for every watch, so that replays can be read together."""
+        stretch = MOST_STEPS * self._spec.watch.step
+        return grid_floor(self._read_until, stretch) + stretch
+
+    async def _prove_clock(self) -> None:
+        """Believe a clock that was set forward once there are samples of the time that it claims."""
+        claimed = self._clock.claims
+        if claimed is None or self._source is None:
+            return
+        horizon = self._horizon(claimed)
+        with suppress(SourceError, SeriesError, TimeoutError):
+            async with asyncio.timeout(LONGEST_LOOK.total_seconds()):
+                newest = self._request(horizon - self._spec.watch.step, horizon)
+                samples = await self._source.fetch(newest)
+            if any(sample.value == sample.value for sample in samples):
+                self._clock.believe()
 
     async def _learn_suspensions(self, horizon: datetime) -> None:
         """Learn of every suspension that concerns a look up to ``horizon``: it was recorded by now."""
@@ -136,16 +155,17 @@ class Watcher:
     async def _fetch(self, horizon: datetime) -> tuple[datetime, Sequence[Sample]]:
         """Return up to where everything is in, at most ``horizon``, and the samples up to there."""
         try:
-            async with asyncio.timeout(LONGEST_FETCH.total_seconds()):
+            async with asyncio.timeout(LONGEST_LOOK.total_seconds()):
                 if self._source is None:
                     self._source = await self._open_source(self._spec)
                 settled = await self._settled(self._source, horizon)
                 if settled <= self._read_until:
                     return self._read_until, ()
-                return settled, await self._source.fetch(self._request(settled))
+                request = self._request(self._late.reread_from(self._read_until), settled)
+                return settled, await self._source.fetch(request)
         except TimeoutError:
             raise SourceError(
-                f"the metric source did not answer within {LONGEST_FETCH.total_seconds():g} s", transient=True
+                f"the metric source did not answer within {LONGEST_LOOK.total_seconds():g} s", transient=True
             ) from None
 
     async def _settled(self, source: Source, horizon: datetime) -> datetime:
@@ -154,13 +174,13 @@ class Watcher:
         until = await source.settled_until()
         return self._read_until if until is None else min(horizon, grid_floor(until, self._spec.watch.step))
 
-    def _request(self, end: datetime) -> SeriesRequest:
+    def _request(self, start: datetime, end: datetime) -> SeriesRequest:
         spec = self._spec
         return SeriesRequest(
             series=self._series,
             release=spec.release,
             baseline=spec.baseline,
-            start=self._late.reread_from(self._read_until),
+            start=start,
             end=end,
             step=spec.watch.step,
         )
@@ -168,9 +188,9 @@ class Watcher:
     def _unless_blind(self, horizon: datetime) -> Evaluation | None:
         """Fold the missing looks as unknown on a copy: the range is read again when the source is back.
 
-        A watcher that has read nothing yet may follow one that saw all: it is not blind before its own time.
+        A watcher that has not caught up yet may follow one that saw all: it is not blind before its own time.
         """
-        if not self._has_read and self._now() - self._began < self._spec.watch.blind_after:
+        if not self._has_caught_up and self._now() - self._began < self._spec.watch.blind_after:
             return None
         unseen = frame_of(self._spec, (), start=self._read_until, end=horizon)
         verdict = self._fold.copy().fold(unseen)

@@ -1,0 +1,69 @@
+"""What the rollouts of one process share: sources, and patience with their backends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from weakref import WeakKeyDictionary
+
+from pydantic import TypeAdapter
+
+from rollback_budget.engine.sample import Source
+from rollback_budget.sources.circuit import Circuit
+from rollback_budget.sources.coalesced import Coalesced, Lanes
+from rollback_budget.sources.patient import TIME_OUT, Patience
+from rollback_budget.spec.model import Metric, RolloutSpec
+from rollback_budget.workflow.connections import open_source
+
+_METRICS = TypeAdapter(dict[str, Metric])
+
+
+async def open_shared_source(spec: RolloutSpec) -> Source:
+    """Return this rollout's seat at the source that it shares with all others of the same queries.
+
+    What a source answers depends on the spec's source and metrics alone. Rollouts on one connection share the
+    patience with its backend, whatever they ask.
+
+    :raises SourceError: the spec names no source.
+    """
+    if spec.source is None:
+        return await open_source(spec)
+    shared = _on_loops.setdefault(asyncio.get_running_loop(), _Shared())
+    return shared.source(spec).reader()
+
+
+@dataclass
+class _Backend:
+    circuit: Circuit
+    lanes: Lanes = field(default_factory=Lanes)
+
+
+@dataclass
+class _Shared:
+    """Everything that is shared on one event loop."""
+
+    backends: dict[str, _Backend] = field(default_factory=dict)
+    sources: dict[str, Coalesced] = field(default_factory=dict)
+
+    def source(self, spec: RolloutSpec) -> Coalesced:
+        """Return the source of all rollouts whose queries are those of ``spec``."""
+        source, poll = spec.source, spec.watch.poll
+        assert source is not None
+        key = f"{source.model_dump_json()} {_METRICS.dump_json(spec.metrics).decode()} {poll}"
+        shared = self.sources.get(key)
+        if shared is None:
+            name = str(getattr(source, "conn_id", None) or getattr(source, "path", source.type))
+            backend = self.backends.setdefault(name, _Backend(Circuit(f"metric source {name!r}")))
+            time_out: timedelta = getattr(source, "timeout", None) or TIME_OUT
+            shared = self.sources[key] = Coalesced(
+                partial(open_source, spec),
+                Patience(backend.circuit, time_out=time_out, poll=poll),
+                backend.lanes,
+                key,
+            )
+        return shared
+
+
+_on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
