@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0002"
+REVISION = "0003"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -185,6 +185,35 @@ class SuspensionRow(Base):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
     ended_reason: Mapped[str | None]
+
+
+class ReviewRow(Base):
+    """A question to the incident commander: since when, and until when it waits; append-only."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (UniqueConstraint("rollout_id", "round"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    round: Mapped[int]
+    opened_at: Mapped[datetime]
+    deadline: Mapped[datetime]
+    on_timeout: Mapped[str] = mapped_column(String(20))
+
+
+class NotificationRow(Base):
+    """A message about a rollout: claimed before it is sent, so that a retry does not send it again."""
+
+    __tablename__ = "notifications"
+    __table_args__ = (UniqueConstraint("rollout_id", "occasion", "notifier"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    occasion: Mapped[str] = mapped_column(String(100))
+    notifier: Mapped[str] = mapped_column(String(250))
+    claimed_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None]
 
 
 class DebtRow(Base):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from rollback_budget.engine.result import Breach, Evaluation
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.model import Comparison, RolloutSpec, Severity
+from rollback_budget.spec.model import Comparison, OnTimeout, RolloutSpec, Severity
 from rollback_budget.targets.change import Outcome
 
 
@@ -153,8 +153,46 @@ class LoggedSuspension:
         return self.suspension.since <= now < self.suspension.until
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A question to the incident commander.
+
+    :param on_timeout: what silence leads to at the deadline.
+    """
+
+    round: int
+    opened_at: datetime
+    deadline: datetime
+    on_timeout: OnTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message about a rollout; ``sent_at`` is None while it is under way or when it failed.
+
+    :param occasion: what it was about, for example ``review_opened 1``.
+    :param notifier: to whom, as the budget file numbers and names it.
+    """
+
+    occasion: str
+    notifier: str
+    claimed_at: datetime
+    sent_at: datetime | None = None
+    error: str | None = None
+
+
 #: One line of a rollout's story.
-HistoryEvent = LoggedBreach | CommanderDecision | Override | LoggedSuspension | RollbackRecord | Final
+HistoryEvent = (
+    LoggedEvaluation
+    | LoggedBreach
+    | Review
+    | CommanderDecision
+    | Override
+    | LoggedSuspension
+    | Notification
+    | RollbackRecord
+    | Final
+)
 
 
 class DebtState(StrEnum):

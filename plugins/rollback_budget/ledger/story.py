@@ -10,14 +10,17 @@ from rollback_budget.ledger.records import (
     Final,
     HistoryEvent,
     LoggedBreach,
+    LoggedEvaluation,
     LoggedSuspension,
+    Notification,
     Override,
+    Review,
     RollbackRecord,
 )
-from rollback_budget.ledger.suspensions import Suspensions
+from rollback_budget.ledger.reviews import Reviews
 
 
-class Story(Suspensions):
+class Story(Reviews):
     """What happened in a rollout. Every method raises LedgerError."""
 
     def history(self, key: RolloutKey) -> list[HistoryEvent]:
@@ -25,10 +28,13 @@ class Story(Suspensions):
         rollout = self.rollout(key)
         rollback = self.rollback_of(key)
         events: list[HistoryEvent] = [
+            *self.evaluations(key),
             *self.breaches(key),
+            *self.reviews(key),
             *self.decisions(key),
             *self.overrides(key),
             *self.suspensions_of(key),
+            *self.notifications(key),
         ]
         if rollback is not None:
             events.append(rollback)
@@ -43,7 +49,11 @@ def _time(event: HistoryEvent) -> datetime:
             return event.breach.breached_at
         case LoggedSuspension():
             return event.suspension.since
+        case Review():
+            return event.opened_at
+        case Notification():
+            return event.sent_at or event.claimed_at
         case RollbackRecord():
             return event.requested_at or event.verified_at or datetime.max.replace(tzinfo=UTC)
-        case CommanderDecision() | Override() | Final():
+        case LoggedEvaluation() | CommanderDecision() | Override() | Final():
             return event.at
