@@ -19,7 +19,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -113,16 +113,32 @@ class AirflowStack:
         self.run("airflow", "db", "migrate")
         for name in COMPONENTS:
             port = self._ports.get(name)
-            self._components[name] = ManagedProcess(
-                name,
-                [str(BIN / "airflow"), name],
-                environment=self._environment,
-                folder=self.home,
-                log=self.logs / f"{name}.log",
-                ports=() if port is None else (port,),
-            )
+            self._components[name] = self._component(name, name, () if port is None else (port,))
             self._components[name].start()
         self.wait_until_healthy()
+
+    def start_another_triggerer(self, name: str) -> None:
+        """Start a triggerer beside the first, under a name of its own."""
+        port = self._ports[name] = ReservedPort()
+        log_port = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port.number)}
+        self._components[name] = self._component(name, "triggerer", (port,), log_port)
+        self._components[name].start()
+
+    def _component(
+        self,
+        name: str,
+        command: str,
+        ports: Sequence[ReservedPort],
+        environment: Mapping[str, str] | None = None,
+    ) -> ManagedProcess:
+        return ManagedProcess(
+            name,
+            [str(BIN / "airflow"), command],
+            environment={**self._environment, **(environment or {})},
+            folder=self.home,
+            log=self.logs / f"{name}.log",
+            ports=ports,
+        )
 
     def stop(self) -> None:
         """End every process that this stack started; again is harmless."""
@@ -152,6 +168,13 @@ class AirflowStack:
         self._components[component].terminate()
         self._components[component].join()
         self._components[component].start()
+
+    def revive(self) -> list[str]:
+        """Start what has ended, as the supervisor of a real deployment does; return the names."""
+        ended = [name for name, component in self._components.items() if component.pid is None]
+        for name in ended:
+            self._components[name].start()
+        return ended
 
     def pid(self, component: str) -> int | None:
         """Return the process id of a component, None when it does not run."""

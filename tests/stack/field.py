@@ -71,25 +71,38 @@ class Field:
     """The services, the budget files and Airflow, started together.
 
     :param folder: everything is kept below it.
+    :param database_url: of Airflow; by default SQLite, and so is the ledger's.
+    :param environment: further variables for every process of Airflow.
     """
 
-    def __init__(self, folder: Path, scenarios: list[Scenario]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scenarios: list[Scenario],
+        *,
+        database_url: str | None = None,
+        ledger_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.budgets = folder / "budgets"
         self.backlog = folder / "eval-debt"
         self.dags = folder / "dags"
         self.ledger_file = folder / "ledger.db"
-        self.ledger = Ledger(f"sqlite:///{self.ledger_file}")
+        ledger_url = ledger_url or f"sqlite:///{self.ledger_file}"
+        self.ledger = Ledger(ledger_url)
         self.scenarios = {scenario.name: scenario for scenario in scenarios}
         self.services: dict[str, SimulatedService] = {}
         self.runs: dict[str, str] = {}
         self.stack = AirflowStack(
             folder / "airflow",
             self.dags,
+            database_url=database_url,
             environment={
-                "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": f"sqlite:///{self.ledger_file}",
+                "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": ledger_url,
                 "AIRFLOW__ROLLBACK_BUDGET__BUDGETS_FOLDER": str(self.budgets),
                 "AIRFLOW__ROLLBACK_BUDGET__BACKLOG_FOLDER": str(self.backlog),
+                **(environment or {}),
             },
         )
 

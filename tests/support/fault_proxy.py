@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,12 +31,29 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Slows:
+    """Lets the reply wait, as an overloaded backend does."""
+
+    by_s: float
+
+
+@dataclass(frozen=True)
+class Truncates:
+    """Ends the connection after so many bytes of the reply's content; its length was announced in full."""
+
+    after: int
+
+
+Does = Loses | Answers | Slows | Truncates
+
+
+@dataclass(frozen=True)
 class Fault:
     """Strikes the next request with this method and a path like this, once."""
 
     method: str
     path: str
-    does: Loses | Answers
+    does: Does
 
     def strikes(self, method: str, path: str) -> bool:
         return method == self.method and re.search(self.path, path) is not None
@@ -47,14 +64,19 @@ class FaultProxy:
     """A running proxy.
 
     :param faults: still to come; only the first can strike, and is then used up.
+    :param always: befalls every request while it is set, after ``faults``.
     :param passed: method and path of every request that reached the server.
+    :param seen: how many requests came, whatever became of them.
     """
 
     upstream_port: int
     port: int = 0
     faults: list[Fault] = field(default_factory=list)
+    always: Does | None = None
     passed: list[tuple[str, str]] = field(default_factory=list)
+    seen: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -65,12 +87,13 @@ class FaultProxy:
         with self.lock:
             return sum(1 for seen in self.passed if seen[0] == method and re.search(path, seen[1]))
 
-    def take_fault(self, method: str, path: str) -> Loses | Answers | None:
+    def take_fault(self, method: str, path: str) -> Does | None:
         """Return what happens to this request."""
         with self.lock:
+            self.seen += 1
             if self.faults and self.faults[0].strikes(method, path):
                 return self.faults.pop(0).does
-            return None
+            return self.always
 
 
 @contextmanager
@@ -88,18 +111,33 @@ def running_fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
                 return self.hang_up()
             if isinstance(fault, Answers):
                 return self.answer(fault.status, fault.headers, fault.content)
-            status, headers, content = self.forward(body)
+            try:
+                status, headers, content = self.forward(body)
+            except OSError:
+                return self.hang_up()
             if fault is Loses.REPLY:
+                return self.hang_up()
+            if isinstance(fault, Slows):
+                proxy.stopping.wait(fault.by_s)
+            if isinstance(fault, Truncates):
+                self.answer(status, headers, content[: fault.after], len(content))
                 return self.hang_up()
             return self.answer(status, headers, content)
 
-        def answer(self, status: int, headers: Iterable[tuple[str, str]], content: bytes) -> None:
+        def answer(
+            self,
+            status: int,
+            headers: Iterable[tuple[str, str]],
+            content: bytes,
+            announced: int | None = None,
+        ) -> None:
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(content) if announced is None else announced))
             self.end_headers()
             self.wfile.write(content)
+            self.wfile.flush()
 
         do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815
 
@@ -115,7 +153,8 @@ def running_fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
 
         def hang_up(self) -> None:
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing; tests look at ``passed``."""
@@ -128,6 +167,7 @@ def running_fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
     try:
         yield proxy
     finally:
+        proxy.stopping.set()
         server.shutdown()
         thread.join()
         server.server_close()

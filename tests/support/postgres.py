@@ -7,7 +7,7 @@ import pwd
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,21 @@ class Postgres:
 
     binaries: Path
     port: int
+    control: Callable[..., None]
 
     def database(self) -> str:
         name = f"t{uuid.uuid4().hex}"
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SYSTEM_USER]
         subprocess.run([self.binaries / "createdb", *address, name], check=True, capture_output=True)
         return f"postgresql://{SYSTEM_USER}@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        """End it as a power failure would: no client is told, and the next start recovers."""
+        self.control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Start it again on the same port; returns when it accepts connections."""
+        self.control("start")
 
 
 def find_binaries() -> Path | None:
@@ -70,8 +79,12 @@ def running_postgres(binaries: Path) -> Iterator[Postgres]:
             "--locale=C",
         )
         options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
-        run("pg_ctl", "-D", data, "-w", "-t", "60", "-l", Path(folder) / "log", "-o", options, "start")
+
+        def control(*arguments: str) -> None:
+            run("pg_ctl", "-D", data, "-w", "-t", "60", "-l", Path(folder) / "log", "-o", options, *arguments)
+
+        control("start")
         try:
-            yield Postgres(binaries, port)
+            yield Postgres(binaries, port, control)
         finally:
-            run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+            control("-m", "immediate", "stop")
