@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
+from demo.metrics import CONTENT_TYPE, ServiceMetrics
 from demo.router import Answer, ControlFault, Router
 from demo.traffic import Behaviour, LoadGenerator, RequestLog, Traffic
 
@@ -48,7 +49,8 @@ class SimulatedService:
         first = next(iter(behaviours))
         self.router = Router({version: float(version == first) for version in behaviours})
         self.traffic = Traffic(self.router, behaviours, rate=rate, seed=seed, began_at=time.time())
-        self.log = RequestLog(database)
+        self.metrics = ServiceMetrics(behaviours)
+        self.log = RequestLog(database, watch=self.metrics.count)
         self.stopping = threading.Event()
         self._load = LoadGenerator(self.traffic, self.log)
         self._server = _Server((host, port), self)
@@ -116,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if (method, self.path.split("?")[0]) == ("GET", "/metrics"):
+            self._send(Answer(200, {}), self.server.service.metrics.text().encode(), CONTENT_TYPE)
+            return
         try:
             self.body = json.loads(raw) if raw else {}
             if not isinstance(self.body, dict):
@@ -126,9 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         except (ValueError, TypeError) as error:
             answer = Answer(422, {"error": str(error)})
-        payload = json.dumps(answer.body).encode()
+        self._send(answer, json.dumps(answer.body).encode(), "application/json")
+
+    def _send(self, answer: Answer, payload: bytes, content_type: str) -> None:
         self.send_response(answer.status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(payload)))
         self.send_header("X-Simulation", NOTICE)
         if "revision" in answer.body:

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
@@ -92,11 +92,14 @@ class Request:
 class RequestLog:
     """The table ``requests`` in a SQLite file; WAL, so that readers never wait for the writer.
 
+    :param watch: told of all requests, too.
+
     :raises sqlite3.Error: when the file cannot be written.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, watch: Callable[[Iterable[Request]], None] | None = None) -> None:
         self._lock = threading.Lock()
+        self._watch = watch
         self._connection = sqlite3.connect(database, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -104,6 +107,9 @@ class RequestLog:
 
     def append(self, requests: Iterable[Request]) -> None:
         """Write ``requests`` in one transaction."""
+        requests = list(requests)
+        if self._watch is not None:
+            self._watch(requests)
         rows = [astuple(request) for request in requests]
         with self._lock, self._connection:
             self._connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)", rows)

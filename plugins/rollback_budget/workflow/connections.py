@@ -14,18 +14,22 @@ from sqlalchemy import Engine
 
 from rollback_budget.engine.sample import Source
 from rollback_budget.errors import SourceError, TargetError
+from rollback_budget.sources.prometheus import PrometheusSeries
 from rollback_budget.sources.recorded import RecordedSource as RecordedSeries
 from rollback_budget.sources.sql import SqlSeries
 from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.spec.source import RecordedSource, SqlSource
+from rollback_budget.spec.source import PrometheusSource, RecordedSource, SqlSource
 from rollback_budget.targets.http import HttpControl, Reply, Send
 from rollback_budget.targets.target import Target
+from rollback_budget.workflow.http_connection import open_http_client
 
 
 async def open_source(spec: RolloutSpec) -> Source:
     """Return the source of ``spec``; raises :class:`SourceError` when its connection cannot be used."""
     if isinstance(spec.source, RecordedSource):
         return RecordedSeries(spec.source.path)
+    if isinstance(spec.source, PrometheusSource):
+        return PrometheusSeries.of(spec, await open_http_client(spec.source.conn_id))
     if not isinstance(spec.source, SqlSource):
         raise SourceError(
             "the budget names no source; add `source:` to it or to defaults.yaml", transient=False
