@@ -73,7 +73,7 @@ def _ratios(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[
             # Failures of a request that began in the step before may be counted in this one.
             value = min(value, 1.0) if value == value else nan
             value = 1.0 - value if asked.query.failures is not None else value
-        yield Point(number, value, total * scale)
+        yield Point(number, value, _count(total, scale))
 
 
 def _counts(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[Point]:
@@ -85,11 +85,11 @@ def _counts(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[
         return
     totals = parts["total"].values
     for number, count in events.items():
-        yield Point(number, count, totals.get(number, 0.0) * scale)
+        yield Point(number, count, _count(totals.get(number, 0.0), scale))
     if asked.query.absent == "zero":
         for number, total in totals.items():
             if number not in events:
-                yield Point(number, 0.0, total * scale)
+                yield Point(number, 0.0, _count(total, scale))
 
 
 def _classic(found: Found, scale: float, level: float | None) -> Iterator[Point]:
@@ -101,7 +101,7 @@ def _classic(found: Found, scale: float, level: float | None) -> Iterator[Point]
         for bound in bounds:
             count = found.buckets[bound].get(number)
             if count is not None and isfinite(count):
-                below = max(below, count * scale)
+                below = max(below, _count(count, scale))
                 histogram[bound] = below
         yield from _points(number, histogram, level)
 
@@ -126,7 +126,7 @@ def _native(
     for number, native in natives.items():
         count = float(native["count"])
         if kind is MetricKind.MEAN:
-            yield Point(number, float(native["sum"]) / count if count > 0.0 else nan, count * scale)
+            yield Point(number, float(native["sum"]) / count if count > 0.0 else nan, _count(count, scale))
             continue
         yield from _points(number, _cut(native, bounds, scale), level)
 
@@ -150,8 +150,13 @@ def _cut(native: Mapping[str, Any], bounds: tuple[float, ...], scale: float) -> 
     total, histogram = 0.0, {}
     for bound, events in zip((*bounds, inf), cut, strict=True):
         total += events
-        histogram[bound] = total
+        histogram[bound] = round(total, 6)
     return histogram
+
+
+def _count(increase: float, scale: float) -> float:
+    """Return the events of one step, rid of the noise that would make 4 of them 3.9999999999999996."""
+    return round(increase * scale, 6)
 
 
 def _share(lower: float, upper: float, bound: float) -> float:
