@@ -17,6 +17,11 @@ COMMANDS = {
     "design-effect": "rollback_budget.cli.design_effect:design_effect",
     "backtest": "rollback_budget.cli.backtest:backtest",
     "schema": "rollback_budget.cli.schema:schema",
+    "status": "rollback_budget.cli.status:status",
+    "history": "rollback_budget.cli.history:history",
+    "suspend": "rollback_budget.cli.suspend:suspend",
+    "resume": "rollback_budget.cli.suspend:resume",
+    "suspensions": "rollback_budget.cli.suspend:suspensions",
     "ledger": "rollback_budget.cli.ledger:ledger",
     "debt": "rollback_budget.cli.debt:debt",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.errors import LedgerError
@@ -83,6 +83,21 @@ class Rollouts(Database):
         with self.read() as session:
             newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
             return [_view(row) for row in session.scalars(newest.limit(limit))]
+
+    def rollouts_named(self, name: str) -> list[Rollout]:
+        """Return the rollouts whose release, service, DAG or run has this name, newest first."""
+        columns = (RolloutRow.release, RolloutRow.service, RolloutRow.dag_id, RolloutRow.run_id)
+        newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
+        with self.read() as session:
+            found = session.scalars(newest.where(or_(*(column == name for column in columns))))
+            return [_view(row) for row in found]
+
+    def undecided_rollouts(self, ended_after: datetime) -> list[Rollout]:
+        """Return the rollouts without a final decision, and those that got one after a time, newest first."""
+        newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
+        alive = RolloutRow.final_at.is_(None) | (RolloutRow.final_at > ended_after)
+        with self.read() as session:
+            return [_view(row) for row in session.scalars(newest.where(alive))]
 
     def _row(self, session: Session, key: RolloutKey) -> RolloutRow:
         row = session.scalar(_named(key))

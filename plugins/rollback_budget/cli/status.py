@@ -1,0 +1,262 @@
+"""``rollback-budget status``: every rollout at a glance, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rollback_budget.cli.ledger import open_ledger
+from rollback_budget.cli.suspend import suspension_json
+from rollback_budget.cli.words import choose_rollouts, iso, json_option, moment, shown, span, url_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from rollback_budget.engine.result import BudgetEvaluation
+    from rollback_budget.ledger.records import LoggedSuspension
+    from rollback_budget.ledger.standing import Standing
+    from rollback_budget.ledger.store import Ledger
+    from rollback_budget.spec.model import Budget
+
+#: Rollouts that ended are shown for this long.
+RECENT = timedelta(days=1)
+BAR = 12
+_COLORS = {"good": "green", "bad": "red", "unknown": "yellow"}
+
+
+@click.command()
+@click.argument("release", required=False)
+@click.option("--watch", is_flag=True, help="Stay, and show what changes, until Ctrl-C.")
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    help="With --watch.",
+)
+@url_option
+@json_option
+def status(release: str | None, watch: bool, every: float, url: str | None, as_json: bool) -> None:
+    """Show the rollouts that are under way, and those that ended within a day.
+
+    RELEASE (or a service, DAG id or run id) shows every rollout of it. With --watch and --json, one JSON
+    document a line.
+
+    Exits 0, or 1 when there is no such rollout or no ledger.
+    """
+    ledger = open_ledger(url)
+    if not watch:
+        standings = _standings(ledger, release)
+        if as_json:
+            click.echo(json.dumps([standing_json(one) for one in standings], indent=2, ensure_ascii=False))
+        else:
+            _console().print(_table(standings, datetime.now(UTC)))
+        return
+    try:
+        _follow(ledger, release, every, as_json)
+    except KeyboardInterrupt:
+        return
+
+
+def standing_json(one: Standing) -> dict[str, Any]:
+    """Return one rollout's standing as JSON."""
+    now = datetime.now(UTC)
+    rollout = one.rollout
+    return {
+        "dag_id": rollout.key.dag_id,
+        "run_id": rollout.key.run_id,
+        "service": rollout.spec.service,
+        "release": rollout.spec.release,
+        "baseline": rollout.spec.baseline,
+        "phase": one.phase.value,
+        "round": one.round,
+        "opened_at": iso(rollout.opened_at),
+        "shipped_at": iso(rollout.shipped_at),
+        "window_end": iso(rollout.window_end),
+        "review": None
+        if one.review is None
+        else {
+            "opened_at": iso(one.review.opened_at),
+            "deadline": iso(one.review.deadline),
+            "on_timeout": one.review.on_timeout.value,
+        },
+        "final": None
+        if rollout.final is None
+        else {
+            "decision": rollout.final.decision.value,
+            "by": rollout.final.by,
+            "reason": rollout.final.reason,
+            "at": iso(rollout.final.at),
+        },
+        "rollback_outcome": None if one.outcome is None else one.outcome.value,
+        "evaluated_until": None if one.evaluation is None else iso(one.evaluation.evaluated_until),
+        "budgets": [
+            {
+                "budget": line.id,
+                "tier": line.tier.value,
+                "max_duration_s": line.max_duration.total_seconds(),
+                "suspended": any(held.suspension.covers(line) for held in one.suspensions),
+                **_evaluated(_evaluation_of(one, line)),
+            }
+            for line in rollout.spec.budgets
+        ],
+        "suspensions": [suspension_json(held, now) for held in one.suspensions],
+    }
+
+
+def _evaluated(budget: BudgetEvaluation | None) -> dict[str, Any]:
+    look = None if budget is None else budget.look
+    return {
+        "status": None if look is None else look.status.value,
+        "delta": None if look is None else look.delta,
+        "burn_s": None if budget is None else budget.burn.total_seconds(),
+        "remaining_s": None if budget is None else budget.remaining.total_seconds(),
+    }
+
+
+def _standings(ledger: Ledger, release: str | None) -> list[Standing]:
+    from rollback_budget.ledger.standing import standing_of
+
+    now = datetime.now(UTC)
+    if release is None:
+        found = ledger.undecided_rollouts(ended_after=now - RECENT)
+    else:
+        found = choose_rollouts(ledger, release, None)
+    return [standing_of(ledger, one, now) for one in found]
+
+
+def _follow(ledger: Ledger, release: str | None, every: float, as_json: bool) -> None:
+    from rich.live import Live
+
+    if as_json:
+        while True:
+            standings = _standings(ledger, release)
+            click.echo(json.dumps([standing_json(one) for one in standings], ensure_ascii=False))
+            time.sleep(every)
+    with Live(console=_console(), auto_refresh=False, screen=False) as live:
+        while True:
+            live.update(_table(_standings(ledger, release), datetime.now(UTC)), refresh=True)
+            time.sleep(every)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _table(standings: list[Standing], now: datetime) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not standings:
+        return Text("no rollout is under way")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("release", "phase", "left", "budget", "burn", "now"):
+        table.add_column(heading, overflow="fold")
+    for one in standings:
+        spec = one.rollout.spec
+        what = Text(shown(f"{spec.release}\n"), style="bold")
+        what.append(shown(f"against {spec.baseline}\n{spec.service}"), style="dim")
+        lines = [_budget(one, line) for line in spec.budgets]
+        names, burns, looks = (Text("\n").join(column) for column in zip(*lines, strict=True))
+        table.add_row(what, _phase(one, now), _left(one, now), names, burns, looks, end_section=True)
+    return table
+
+
+def _phase(one: Standing, now: datetime) -> Text:
+    from rich.text import Text
+
+    from rollback_budget.ledger.standing import Phase
+
+    final = one.rollout.final
+    match one.phase:
+        case Phase.REVIEW:
+            assert one.review is not None
+            silence = "rolls back" if one.review.on_timeout.value == "rollback" else "goes on"
+            said = Text(f"review of round {one.round}\n", style="bold yellow")
+            left = one.review.deadline - now
+            what = f"silence {silence} in {span(left)}" if left > timedelta(0) else f"silence {silence} now"
+            return said.append(what)
+        case Phase.ROLLED_BACK:
+            assert one.outcome is not None
+            proven = one.outcome.value == "effective"
+            said = Text("rolled back\n", style="bold red")
+            said.append(one.outcome.value.replace("_", " "), style="" if proven else "bold red")
+        case Phase.ROLLING_BACK:
+            said = Text("rolling back", style="bold red")
+        case Phase.PROMOTED:
+            said = Text("promoted", style="bold green")
+        case Phase.WATCHING:
+            return Text(f"watching, round {one.round}")
+        case Phase.ENDING:
+            return Text("the window is over")
+        case Phase.OPENED:
+            return Text("opened, not shipped")
+    return said if final is None else said.append(shown(f"\nby {final.by}"), style="dim")
+
+
+def _left(one: Standing, now: datetime) -> Text:
+    from rich.text import Text
+
+    rollout = one.rollout
+    if rollout.final is not None:
+        return Text(moment(rollout.final.at), style="dim")
+    if rollout.window_end is None:
+        return Text("")
+    return Text(f"{span(rollout.window_end - now)} of {span(rollout.spec.window)}")
+
+
+def _budget(one: Standing, line: Budget) -> tuple[Text, Text, Text]:
+    from rich.text import Text
+
+    name = Text(shown(line.id))
+    name.append(f" {line.tier.value.upper()}", style="dim")
+    held = next((held for held in one.suspensions if held.suspension.covers(line)), None)
+    found = _evaluation_of(one, line)
+    return name, _bar(line, found, held), _look(found, held)
+
+
+def _bar(line: Budget, found: BudgetEvaluation | None, held: LoggedSuspension | None) -> Text:
+    from rich.text import Text
+
+    breached = found is not None and found.remaining <= timedelta(0) and found.burn > timedelta(0)
+    used = 0.0 if found is None or not line.max_duration else min(found.burn / line.max_duration, 1.0)
+    full = round(used * BAR)
+    color = (
+        "dim" if held is not None else "red" if breached or used >= 0.75 else "yellow" if used else "green"
+    )
+    bar = Text("█" * full, style=color)
+    bar.append("░" * (BAR - full), style="dim")
+    if not line.max_duration:
+        return bar.append(" at once")
+    return bar.append(f" {span(line.max_duration if found is None else found.remaining)} left")
+
+
+def _look(found: BudgetEvaluation | None, held: LoggedSuspension | None) -> Text:
+    from rich.text import Text
+
+    look = None if found is None else found.look
+    said = (
+        Text("no look yet", style="dim")
+        if look is None
+        else Text(look.status.value, _COLORS[look.status.value])
+    )
+    if look is not None and look.delta is not None:
+        said.append(f" {look.delta:+.4g}")
+    if held is not None:
+        until = f"{held.suspension.until:%H:%M}"
+        said.append(shown(f"  suspended until {until} UTC by {held.suspension.by}"), style="bold magenta")
+    return said
+
+
+def _evaluation_of(one: Standing, line: Budget) -> BudgetEvaluation | None:
+    if one.evaluation is None:
+        return None
+    return next((found for found in one.evaluation.budgets if found.budget == line.id), None)

@@ -1,0 +1,77 @@
+"""Standings: where a rollout is now, as far as the ledger alone can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rollback_budget.engine.result import Evaluation
+from rollback_budget.ledger.records import FinalDecision, LoggedSuspension, Review, Rollout
+from rollback_budget.ledger.story import Story
+from rollback_budget.targets.change import Outcome
+
+
+class Phase(StrEnum):
+    """What a rollout is doing."""
+
+    OPENED = "opened"
+    WATCHING = "watching"
+    REVIEW = "review"
+    ENDING = "ending"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    PROMOTED = "promoted"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one rollout is.
+
+    :param round: counted from 1.
+    :param review: the one that is open; None in every other phase.
+    :param evaluation: the latest that the ledger holds; None before the first.
+    :param outcome: of the rollback; None while it is under way, and without one.
+    :param suspensions: those that hold now.
+    """
+
+    rollout: Rollout
+    phase: Phase
+    round: int
+    review: Review | None
+    evaluation: Evaluation | None
+    outcome: Outcome | None
+    suspensions: tuple[LoggedSuspension, ...]
+
+
+def standing_of(ledger: Story, rollout: Rollout, now: datetime) -> Standing:
+    """Read where ``rollout`` stands. Raises LedgerError."""
+    answered = {decision.round for decision in ledger.decisions(rollout.key)}
+    went_on = {override.round for override in ledger.overrides(rollout.key) if override.round}
+    reviews = ledger.reviews(rollout.key)
+    waiting = [review for review in reviews if review.round not in answered]
+    rollback = ledger.rollback_of(rollout.key)
+    evaluations = ledger.evaluations(rollout.key)
+    outcome = None if rollback is None else rollback.outcome
+    review = waiting[-1] if waiting and rollout.final is None else None
+    return Standing(
+        rollout=rollout,
+        phase=_phase(rollout, review, outcome, now),
+        round=max([1, *(round_ + 1 for round_ in went_on), *(review.round for review in reviews)]),
+        review=review,
+        evaluation=evaluations[-1].evaluation if evaluations else None,
+        outcome=outcome,
+        suspensions=tuple(one for one in ledger.suspensions_of(rollout.key) if one.is_active(now)),
+    )
+
+
+def _phase(rollout: Rollout, review: Review | None, outcome: Outcome | None, now: datetime) -> Phase:
+    if rollout.final is not None:
+        if rollout.final.decision is FinalDecision.PROMOTED:
+            return Phase.PROMOTED
+        return Phase.ROLLING_BACK if outcome is None else Phase.ROLLED_BACK
+    if rollout.shipped_at is None or rollout.window_end is None:
+        return Phase.OPENED
+    if review is not None:
+        return Phase.REVIEW
+    return Phase.WATCHING if now < rollout.window_end else Phase.ENDING
