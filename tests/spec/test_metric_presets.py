@@ -11,7 +11,7 @@ from rollback_budget.spec import load_budget
 from rollback_budget.spec.model import MetricKind, RolloutSpec
 from rollback_budget.spec.preset import preset_names
 from rollback_budget.spec.query import PrometheusQuery
-from rollback_budget.spec.source import PrometheusSource
+from rollback_budget.spec.source import PrometheusSource, SqlSource
 
 pytestmark = pytest.mark.pure
 
@@ -36,12 +36,13 @@ def problem_of(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_loads_and_every_metric_of_it_has_a_query(tmp_path: Path, name: str) -> None:
+def test_every_preset_loads_and_every_metric_of_it_is_asked_for(tmp_path: Path, name: str) -> None:
     spec = load(tmp_path, f"source: {{conn_id: c}}\nmetrics: {{preset: {name}}}\n")
     assert spec.source is not None
     assert spec.metrics
-    whole = getattr(spec.source, "query", None)
-    assert all(metric.query is not None or whole for metric in spec.metrics.values())
+    table = spec.source.log if isinstance(spec.source, SqlSource) else None
+    for name, metric in spec.metrics.items():
+        assert metric.query is not None or (table is not None and table.gives(name))
     assert any(metric.user_impact for metric in spec.metrics.values())
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rollback_budget.spec.evidence import method_problem
 from rollback_budget.spec.model import Action, Budget, Comparison, MetricKind, RolloutSpec, Tier
 from rollback_budget.spec.source import PrometheusSource, SqlSource
+from rollback_budget.spec.sql_table import ROLES, is_quantile
 
 _HERE = "to this budget or to defaults.yaml"
 
@@ -22,7 +25,9 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
         problems.append(f"`source` is missing: add `source: {{type: sql, conn_id: ...}}` {_HERE}")
     if spec.target is None:
         problems.append(f"`target` is missing: add `target: {{conn_id: ..., read: ..., write: ...}}` {_HERE}")
-    if isinstance(spec.source, SqlSource) and spec.source.query is None:
+    if isinstance(spec.source, SqlSource) and spec.source.log is not None:
+        problems += _not_in_the_table(spec, spec.source)
+    elif isinstance(spec.source, SqlSource) and spec.source.query is None:
         unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
         problems += [
             f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
@@ -39,6 +44,25 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
             )
     problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
     return problems
+
+
+def _not_in_the_table(spec: RolloutSpec, source: SqlSource) -> Iterator[str]:
+    """Yield what the table of a ``sql`` source is not said to hold."""
+    section = "aggregate" if source.request_log is None else "request_log"
+    for metric in {budget.metric: None for budget in spec.budgets}:
+        if source.log is not None and not source.log.gives(metric):
+            role = ROLES.get(metric)
+            hint = (
+                f"name its column as `source.{section}.{role}`"
+                if role
+                else "read it by `source.query` instead"
+            )
+            if is_quantile(metric):
+                key = "latency" if source.aggregate is None else f"quantiles.{metric}"
+                hint = f"name its column as `source.{section}.{key}`"
+            yield f"{metric} is not in the table of `source.{section}`: {hint}"
+    if source.log is not None and source.log.slice is None and any(budget.slice for budget in spec.budgets):
+        yield f"`source.{section}.slice` is missing: name the column that holds the slice of a budget"
 
 
 def warnings(spec: RolloutSpec) -> list[str]:

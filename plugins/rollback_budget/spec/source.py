@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.sql_table import Aggregate, RequestLog
 
 
 class SqlSource(Frozen):
@@ -18,6 +19,8 @@ class SqlSource(Frozen):
     :param statement_timeout: after which the database ends a statement.
     :param late: how far back every poll reads again, to report rows that came late.
     :param watermark: a SELECT of one time up to which all rows are in; no look beyond it is decided.
+    :param request_log: a table with one row a request, read without any query.
+    :param aggregate: a table of counts, one row a bucket, read without any query.
     """
 
     type: Literal["sql"] = "sql"
@@ -26,6 +29,13 @@ class SqlSource(Frozen):
     statement_timeout: timedelta = timedelta(seconds=30)
     late: timedelta = timedelta(minutes=5)
     watermark: str | None = None
+    request_log: RequestLog | None = None
+    aggregate: Aggregate | None = None
+
+    @property
+    def log(self) -> RequestLog | Aggregate | None:
+        """The table that is read without a query, if any."""
+        return self.request_log or self.aggregate
 
 
 class PrometheusSource(Frozen):

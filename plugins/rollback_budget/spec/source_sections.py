@@ -10,15 +10,10 @@ from pydantic import Discriminator, Field, Tag
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.section import Section, mistake
-from rollback_budget.spec.source import PrometheusSource, RecordedSource, SqlSource
+from rollback_budget.spec.source import PrometheusSource, RecordedSource
+from rollback_budget.spec.sql_sections import SqlSection
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-class SqlSection(Section, SqlSource):
-    """Any common-sql connection."""
-
-    conn_id: str = Field(examples=["request_log"])
 
 
 class PrometheusSection(Section, PrometheusSource):

@@ -23,6 +23,15 @@ from rollback_budget.targets.http import HttpControl, Reply, Send
 from rollback_budget.targets.target import Target
 from rollback_budget.workflow.http_connection import open_http_client
 
+#: A PostgreSQL server that vanished without a word is noticed within a minute: no thread waits for it.
+KEEP_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 
 async def open_source(spec: RolloutSpec) -> Source:
     """Return the source of ``spec``; raises :class:`SourceError` when its connection cannot be used."""
@@ -50,7 +59,10 @@ def _engine(conn_id: str, uri: str) -> Engine:
     hook = connection.get_hook()
     # Some hooks look their connection up again; in a triggerer that call would never return.
     hook.get_connection = lambda _conn_id: connection
-    engine = hook.get_sqlalchemy_engine(engine_kwargs={"pool_pre_ping": True})
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if connection.conn_type == "postgres":
+        options["connect_args"] = dict(KEEP_ALIVE)
+    engine = hook.get_sqlalchemy_engine(engine_kwargs=options)
     assert isinstance(engine, Engine)
     return engine
 

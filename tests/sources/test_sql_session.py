@@ -1,0 +1,112 @@
+"""How the sql source treats a database: it reads only, ends in time, and gives its threads back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from rollback_budget.engine.sample import SeriesRequest, Watermarked
+from rollback_budget.errors import SourceError
+from rollback_budget.sources.sql import SqlSeries
+from rollback_budget.sources.sql_session import THREADS, SqlSession
+from rollback_budget.spec.model import Metric, RolloutSpec
+from rollback_budget.spec.source import SqlSource
+from tests.engine.series import budget, rollout
+
+pytestmark = pytest.mark.database
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+#: Runs for minutes on SQLite.
+ENDLESS = """
+    WITH RECURSIVE numbers(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM numbers WHERE x < 3000000000)
+    SELECT COUNT(*) FROM numbers
+"""
+QUERY = "SELECT 1767225600 AS time, :release AS version, 1.0 AS value, 1 AS n"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    if request.param == "postgres":
+        # The driver that Airflow's connections use.
+        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE calls (at DOUBLE PRECISION)"))
+    yield engine
+    engine.dispose()
+
+
+def endless(engine: Engine) -> Any:
+    return text("SELECT pg_sleep(300)" if engine.dialect.name == "postgresql" else ENDLESS)
+
+
+def spec(**source: Any) -> RolloutSpec:
+    return rollout(budget()).model_copy(update={"source": SqlSource(conn_id="c", **source)})
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_worth_a_retry(engine: Engine) -> None:
+    session = SqlSession(engine, timedelta(seconds=0.3))
+    before = time.monotonic()
+    with pytest.raises(SourceError, match=r"longer than 0.3 s .*statement_timeout") as caught:
+        session.read_now(endless(engine))
+    assert caught.value.transient
+    assert time.monotonic() - before < 5
+    assert session.read_now(text("SELECT 1"))[0][0] == 1
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM calls", "CREATE TABLE more (x INT)"])
+def test_nothing_can_be_written(engine: Engine, statement: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        SqlSession(engine, timedelta(seconds=5)).read_now(text(statement))
+    assert not caught.value.transient
+
+
+async def test_cancelled_readings_stop_in_the_database_and_hold_no_thread(engine: Engine) -> None:
+    session = SqlSession(engine, timedelta(seconds=120))
+    hanging = [asyncio.create_task(session.read(endless(engine))) for _ in range(2 * THREADS)]
+    waiting = asyncio.create_task(session.read(text("SELECT 2")))
+    await asyncio.sleep(0)
+    for task in hanging:
+        task.cancel()
+    assert (await asyncio.wait_for(waiting, 30))[0][0] == 2
+    assert all(
+        isinstance(end, BaseException) for end in await asyncio.gather(*hanging, return_exceptions=True)
+    )
+
+
+async def test_a_watermark_is_the_time_up_to_which_rows_are_in(engine: Engine) -> None:
+    source = SqlSeries.of(spec(watermark="SELECT MAX(at) FROM calls"), engine)
+    assert isinstance(source, Watermarked)
+    assert not isinstance(SqlSeries.of(spec(), engine), Watermarked)
+    assert await source.settled_until() is None
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO calls VALUES (:at), (:at - 9)"), {"at": NOON.timestamp()})
+    assert await source.settled_until() == NOON
+    several = SqlSeries.of(spec(watermark="SELECT at FROM calls"), engine)
+    assert isinstance(several, Watermarked)
+    with pytest.raises(SourceError, match="must select one time"):
+        await several.settled_until()
+
+
+async def test_rollouts_with_queries_of_their_own_are_one_statement_too(engine: Engine) -> None:
+    whole = SqlSeries(engine, {}, "SELECT 'a' AS metric, 7 AS le, q.* FROM (" + QUERY + ") AS q")
+    single = SqlSeries(engine, {"a": Metric(query=QUERY)})
+    requests = [SeriesRequest(("a",), name, "v1", NOON, NOON, timedelta(minutes=1)) for name in ("x", "y")]
+    for source, le in ((whole, 7.0), (single, None)):
+        found = await source.fetch_many(requests)
+        assert [[(s.version, s.le) for s in samples] for samples in found] == [[("x", le)], [("y", le)]]
+
+
+def test_a_wrong_password_and_a_missing_database_are_not_worth_a_retry(postgres_url: str) -> None:
+    engine = create_engine(postgres_url + "x")
+    with pytest.raises(SourceError, match="does not exist") as caught:
+        SqlSession(engine, timedelta(seconds=5)).read_now(text("SELECT 1"))
+    assert not caught.value.transient
