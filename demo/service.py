@@ -119,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if (method, self.path.split("?")[0]) == ("GET", "/metrics"):
+            # A scraper that keeps its connection would be answered after the service has stopped.
+            self.close_connection = True
             self._send(Answer(200, {}), self.server.service.metrics.text().encode(), CONTENT_TYPE)
             return
         try:
@@ -138,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(payload)))
         self.send_header("X-Simulation", NOTICE)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if "revision" in answer.body:
             self.send_header("ETag", f'"{answer.body["revision"]}"')
         self.end_headers()

@@ -149,7 +149,9 @@ def running_fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
             upstream.close()
             with proxy.lock:
                 proxy.passed.append((self.command, unquote(self.path)))
-            return reply.status, (("Content-Type", reply.headers.get("Content-Type", "")),), content
+            kept = ("Content-Type", "Content-Encoding")
+            names = [(name, reply.headers[name]) for name in kept if name in reply.headers]
+            return reply.status, tuple(names), content
 
         def hang_up(self) -> None:
             self.close_connection = True
