@@ -60,7 +60,9 @@ def roll_back(
     observe: Callable[[datetime], Traffic] | None = None,
     send: bool = True,
 ) -> Report:
-    change = Change(BASELINE, before=SHIPPED, idempotency_key="k", deadline=timedelta(seconds=30), send=send)
+    change = Change(
+        BASELINE, before=[SHIPPED], idempotency_key="k", deadline=timedelta(seconds=30), send=send
+    )
     return change_traffic(router, change, observe=observe, clock=ManualClock().clock())
 
 

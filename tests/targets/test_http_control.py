@@ -11,8 +11,9 @@ import pytest
 
 from rollback_budget.errors import TargetError
 from rollback_budget.spec.target import HttpRead, HttpTarget, HttpWrite
-from rollback_budget.targets.http import HttpControl, Reply
+from rollback_budget.targets.http import HttpControl
 from rollback_budget.targets.target import Serving
+from rollback_budget.targets.wire import Reply
 
 pytestmark = pytest.mark.pure
 

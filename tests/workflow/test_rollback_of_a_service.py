@@ -18,7 +18,8 @@ from rollback_budget.spec import load_budget
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.target import HttpTarget
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
-from rollback_budget.workflow.connections import open_source, open_target
+from rollback_budget.workflow.connections import open_source
+from rollback_budget.workflow.control_plane import open_target
 from rollback_budget.workflow.traffic import ReleaseTraffic
 
 pytestmark = [pytest.mark.airflow, pytest.mark.service]
@@ -73,7 +74,7 @@ def spec_with(deadline_s: float) -> RolloutSpec:
 
 def roll_back(deadline_s: float = 20) -> Report:
     spec = spec_with(deadline_s)
-    change = Change(ROLLED_BACK, SHIPPED, "run/rollback", timedelta(seconds=deadline_s))
+    change = Change(ROLLED_BACK, [SHIPPED], "run/rollback", timedelta(seconds=deadline_s))
     with asyncio.Runner() as runner:
         observe = ReleaseTraffic(spec, open_source, runner)
         poll = timedelta(seconds=0.2)
@@ -113,7 +114,7 @@ def test_a_control_plane_that_comes_back_in_time_is_used(service: SimulatedServi
         troubles.append(trouble)
         fault(service, "ok")
 
-    change = Change(ROLLED_BACK, SHIPPED, "run/rollback", timedelta(seconds=30))
+    change = Change(ROLLED_BACK, [SHIPPED], "run/rollback", timedelta(seconds=30))
     report = change_traffic(open_target(spec), change, poll=timedelta(seconds=0.1), log=mend)
     assert report.outcome is Outcome.EFFECTIVE
     assert "500" in troubles[0]

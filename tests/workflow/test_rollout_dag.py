@@ -108,7 +108,8 @@ def test_a_team_wraps_its_own_deploy_tasks(folder: Path) -> None:
             promote=EmptyOperator(task_id="done"),
         )
     assert dag.get_task("deploy").downstream_task_ids == {"rollback_budget.ship"}
-    assert "rollback_budget.round_1.breached" in dag.get_task("undo").upstream_task_ids
+    assert dag.get_task("undo").upstream_task_ids == {"rollback_budget.verdict"}
+    assert "rollback_budget.round_1.breached" in dag.get_task("rollback_budget.verdict").upstream_task_ids
     assert dag.get_task("undo").downstream_task_ids == {"rollback_budget.rollback"}
     assert dag.get_task("done").upstream_task_ids == {"rollback_budget.promote"}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import DateTime, Dialect, Double, ForeignKey, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0003"
+REVISION = "0004"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -214,6 +214,19 @@ class NotificationRow(Base):
     claimed_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
     error: Mapped[str | None]
+
+
+class StageRow(Base):
+    """A stage of a rollout's ramp; append-only, each stage once."""
+
+    __tablename__ = "stages"
+    __table_args__ = (UniqueConstraint("rollout_id", "stage"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"))
+    stage: Mapped[int]
+    share: Mapped[float] = mapped_column(Double)
+    at: Mapped[datetime]
 
 
 class DebtRow(Base):

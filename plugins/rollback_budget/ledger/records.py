@@ -91,6 +91,15 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A stage (counted from 1) that has begun: the release's fraction of traffic, and since when."""
+
+    stage: int
+    share: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RollbackRecord:
     """What came of a rollback; one row per idempotency key.
 

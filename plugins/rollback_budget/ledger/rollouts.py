@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.database import Database, insert_once
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.models import RolloutRow
+from rollback_budget.ledger.models import RollbackRow, RolloutRow
 from rollback_budget.ledger.records import Final, FinalDecision, Rollout
 from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.targets.change import Outcome
+
+#: A rollout that began longer ago holds its service no more, whatever became of it.
+LONGEST_CLAIM = timedelta(days=90)
+_CLAIMS = 72_094
+#: After these, nothing of this rollout moves traffic any more.
+_SETTLED = (Outcome.EFFECTIVE.value, Outcome.SUPERSEDED.value)
 
 
 class Rollouts(Database):
@@ -21,21 +29,32 @@ class Rollouts(Database):
     def open_rollout(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> RolloutSpec:
         """Freeze ``spec`` for this rollout and return what holds: the first spec ever frozen wins."""
         with self.write() as session:
-            insert_once(
-                session,
-                RolloutRow,
-                {
-                    "dag_id": key.dag_id,
-                    "run_id": key.run_id,
-                    "service": spec.service,
-                    "release": spec.release,
-                    "baseline": spec.baseline,
-                    "spec": spec.canonical_json(),
-                    "spec_sha256": spec.sha256,
-                    "opened_at": at,
-                },
-            )
+            _open(session, key, spec, at)
             return _view(self._row(session, key)).spec
+
+    def claim_service(
+        self, key: RolloutKey, spec: RolloutSpec, at: datetime, ended: Collection[RolloutKey] = ()
+    ) -> list[Rollout]:
+        """Open this rollout if no other one of its service is under way; return those that are.
+
+        A rollout is under way until it is promoted, or its rollback is settled. Of several at once, one wins.
+
+        :param ended: rollouts that are known to have ended some other way, and do not count.
+        """
+        with self.write() as session:
+            if session.connection().dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:space, hashtext(:service))")
+                session.execute(lock, {"space": _CLAIMS, "service": spec.service})
+            others = _under_way(session, spec.service, at)
+            blocking = [other for other in others if other.key != key and other.key not in ended]
+            if not blocking:
+                _open(session, key, spec, at)
+            return blocking
+
+    def rollouts_under_way(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> list[Rollout]:
+        """Return the other rollouts of this service that are under way, and claim nothing."""
+        with self.read() as session:
+            return [other for other in _under_way(session, spec.service, at) if other.key != key]
 
     def record_shipped(
         self, key: RolloutKey, at: datetime, window_end: datetime
@@ -107,6 +126,39 @@ class Rollouts(Database):
                 " so clear that task first"
             )
         return row
+
+
+def _open(session: Session, key: RolloutKey, spec: RolloutSpec, at: datetime) -> None:
+    insert_once(
+        session,
+        RolloutRow,
+        {
+            "dag_id": key.dag_id,
+            "run_id": key.run_id,
+            "service": spec.service,
+            "release": spec.release,
+            "baseline": spec.baseline,
+            "spec": spec.canonical_json(),
+            "spec_sha256": spec.sha256,
+            "opened_at": at,
+        },
+    )
+
+
+def _under_way(session: Session, service: str, at: datetime) -> list[Rollout]:
+    settled = select(RollbackRow.rollout_id).where(RollbackRow.outcome.in_(_SETTLED))
+    under_way = select(RolloutRow).where(
+        RolloutRow.service == service,
+        RolloutRow.opened_at > at - LONGEST_CLAIM,
+        or_(
+            RolloutRow.final_decision.is_(None),
+            and_(
+                RolloutRow.final_decision == FinalDecision.ROLLED_BACK.value,
+                RolloutRow.id.not_in(settled),
+            ),
+        ),
+    )
+    return [_view(row) for row in session.scalars(under_way)]
 
 
 def _named(key: RolloutKey) -> Select[RolloutRow]:

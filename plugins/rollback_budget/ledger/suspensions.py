@@ -9,14 +9,14 @@ from sqlalchemy import func, select, update
 
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.actions import Actions
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import SuspensionRow
 from rollback_budget.ledger.records import LoggedSuspension, Scope
+from rollback_budget.ledger.stages import Stages
 
 
-class Suspensions(Actions):
+class Suspensions(Stages):
     """The suspensions in the ledger. Every method raises LedgerError."""
 
     def suspend(self, scope: Scope, suspension: Suspension, once: str | None = None) -> LoggedSuspension:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.duration import write_duration
+from rollback_budget.spec.model import Concurrent
 from rollback_budget.spec.preset import preset_names
 from rollback_budget.spec.query_sections import query_mistakes
 from rollback_budget.spec.rule import BudgetSection
@@ -22,7 +23,7 @@ from rollback_budget.spec.sections import (
     WatchSection,
 )
 from rollback_budget.spec.source_sections import SourceSection
-from rollback_budget.spec.target_sections import HttpTargetSection
+from rollback_budget.spec.target_sections import TargetSection, stage_mistakes
 from rollback_budget.spec.tree import name_type, quote
 
 
@@ -76,7 +77,11 @@ class BudgetFile(Section):
     watch: WatchSection = WatchSection()
     analysis: AnalysisSection = AnalysisSection()
     source: SourceSection | None = Field(default=None, description="Where samples come from; needed to ship.")
-    target: HttpTargetSection | None = Field(default=None, description="Who serves; needed to ship.")
+    target: TargetSection | None = Field(default=None, description="Who serves; needed to ship.")
+    concurrent: Concurrent = Field(
+        default=Concurrent.REFUSE,
+        description="What becomes of a second rollout of the same service while one is watched.",
+    )
 
     @field_validator("rollback_budget", mode="before")
     @classmethod
@@ -97,6 +102,8 @@ class BudgetFile(Section):
             yield mistake(("baseline",), f"{why}: name the version to go back to")
         window = cls.peek(data, "window")
         watch = data.get("watch", {})
+        if window:
+            yield from stage_mistakes(window, data.get("target"))
         if window and isinstance(watch, dict):
             yield from _unreachable(window, watch, data.get("rollback_budget"))
 

@@ -90,6 +90,13 @@ class OnBlind(StrEnum):
     CONTINUE = "continue"
 
 
+class Concurrent(StrEnum):
+    """What becomes of a rollout that starts while another one of the same service is watched."""
+
+    REFUSE = "refuse"
+    QUEUE = "queue"
+
+
 class MetricKind(StrEnum):
     """What a metric's values are."""
 
@@ -224,6 +231,7 @@ class RolloutSpec(Frozen):
     decision: Decision = Decision()
     source: Source | None = None
     target: Target | None = None
+    concurrent: Concurrent = Concurrent.REFUSE
 
     def canonical_json(self) -> str:
         """Return the one JSON text of this spec: sorted keys, no spaces."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +23,24 @@ class Outcome(StrEnum):
     FAILED = "failed"
     SUPERSEDED = "superseded"
 
+    @property
+    def next_step(self) -> str:
+        """What somebody does about it."""
+        return _NEXT_STEPS[self]
+
+
+_NEXT_STEPS = {
+    Outcome.EFFECTIVE: "Nothing is left to do but to find out why.",
+    Outcome.ACCEPTED_NOT_EFFECTIVE: (
+        "Look at what really serves: at the controller behind the control plane, at its caches, and at the"
+        " metrics. Clear the rollback task to verify once more."
+    ),
+    Outcome.FAILED: "Move the traffic by hand now, then clear the rollback task to have it verified.",
+    Outcome.SUPERSEDED: (
+        "Ask whoever changed the traffic; where the release still serves, decide with them and roll back."
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -37,15 +55,15 @@ class Change:
     """What to change, and what is known of the state before.
 
     :param shares: the fraction of traffic each version shall get.
-    :param before: the shares that this rollout left behind; anything else but ``shares`` is somebody's newer
-        change. None when not known: then any state may be changed.
+    :param before: the shares that this rollout may have left behind; anything else but ``shares`` is
+        somebody's newer change. None when not known: then any state may be changed.
     :param idempotency_key: the same for every try.
     :param deadline: time from the start until the change must be verified.
     :param send: False when somebody else has asked for it already, and it is only verified.
     """
 
     shares: Mapping[str, float]
-    before: Mapping[str, float] | None
+    before: Sequence[Mapping[str, float]] | None
     idempotency_key: str
     deadline: timedelta
     send: bool = True
@@ -76,16 +94,36 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """Whether the breached metric is good again.
+
+    :param good: None while it is not known.
+    :param knowable: False when waiting for it is in vain.
+    """
+
+    good: bool | None
+    said: str
+    knowable: bool = True
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What the data plane shows since a moment.
 
     :param share: the drained version's share of requests; None while it is not known.
     :param knowable: False when no source counts requests, so that waiting for it is in vain.
+    :param recovery: of what was breached; None when nothing was.
     """
 
     share: float | None
     said: str
     knowable: bool = True
+    recovery: Recovery | None = None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the drained version gets no more than a rest, or nobody can ever know."""
+        return not self.knowable or (self.share is not None and self.share <= REST_OF_TRAFFIC)
 
 
 #: Returns the share of traffic that the version to be drained still gets, counted since the given time.
@@ -112,7 +150,7 @@ def change_traffic(
 
 
 def _lies_between(serving: Serving, before: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
-    """A controller that drains step by step passes through such shares."""
+    """Whether a controller that moves traffic step by step passes through such shares."""
     for version in serving.shares.keys() | before.keys() | wanted.keys():
         low, high = sorted((before.get(version, 0.0), wanted.get(version, 0.0)))
         if not low - NOTHING <= serving.share(version) <= high + NOTHING:
@@ -142,7 +180,7 @@ class _Attempt:
         self._accepted = not change.send
         self._held_since: datetime | None = None
         self._serving: Serving | None = None
-        self._data = "not asked" if observe is not None else "cannot be known: no source counts requests"
+        self._traffic: Traffic | None = None
         self._trouble = ""
 
     def run(self) -> Report:
@@ -177,9 +215,10 @@ class _Attempt:
     def _is_newer(self, serving: Serving) -> bool:
         """Somebody else's change: not what we left, nor, once we were heard, on the way to what we want."""
         before = self._change.before
-        if before is None or serving.same_shares(before):
+        if before is None or any(serving.same_shares(left) for left in before):
             return False
-        return not (self._accepted and _lies_between(serving, before, self._change.shares))
+        wanted = self._change.shares
+        return not (self._accepted and any(_lies_between(serving, left, wanted) for left in before))
 
     def _apply(self, serving: Serving) -> None:
         self._requested_at = self._requested_at or self._clock.now()
@@ -197,23 +236,31 @@ class _Attempt:
         assert self._held_since is not None
         if self._observe is None:
             return self._report(Outcome.EFFECTIVE, f"the control plane serves {self._wanted()}.")
-        traffic = self._observe(self._held_since)
-        self._data = traffic.said
-        if not traffic.knowable:
-            return self._report(
-                Outcome.EFFECTIVE, f"the control plane serves {self._wanted()}; the traffic was not checked."
-            )
-        if traffic.share is not None and traffic.share <= REST_OF_TRAFFIC:
-            return self._report(Outcome.EFFECTIVE, f"control plane and traffic agree on {self._wanted()}.")
-        return None
+        traffic = self._traffic = self._observe(self._held_since)
+        if not traffic.is_drained:
+            return None
+        recovery = traffic.recovery
+        if recovery is not None and not recovery.good and recovery.knowable:
+            return None
+        return self._report(Outcome.EFFECTIVE, self._proof(traffic))
+
+    def _proof(self, traffic: Traffic) -> str:
+        """Say what is proven, and what is not."""
+        if traffic.knowable:
+            proof = f"control plane and traffic agree on {self._wanted()}"
+        else:
+            proof = f"the control plane serves {self._wanted()}; the traffic was not checked"
+        recovery = traffic.recovery
+        if recovery is None:
+            return f"{proof}."
+        if recovery.good:
+            return f"{proof}, and the breached metric recovers."
+        return f"{proof}. Whether the breached metric recovers cannot be known."
 
     def _late(self) -> Report:
         within = f"within {self._change.deadline.total_seconds():g} s"
         if self._held_since is not None:
-            return self._report(
-                Outcome.ACCEPTED_NOT_EFFECTIVE,
-                f"the control plane says {self._wanted()}, but the traffic did not prove it {within}.",
-            )
+            return self._late_but_held(within)
         if self._accepted:
             return self._report(
                 Outcome.ACCEPTED_NOT_EFFECTIVE,
@@ -221,16 +268,40 @@ class _Attempt:
             )
         return self._report(Outcome.FAILED, f"no change was accepted {within}; {self._trouble}.")
 
+    def _late_but_held(self, within: str) -> Report:
+        traffic = self._traffic
+        recovery = None if traffic is None else traffic.recovery
+        if traffic is None or not traffic.is_drained or recovery is None:
+            return self._report(
+                Outcome.ACCEPTED_NOT_EFFECTIVE,
+                f"the control plane says {self._wanted()}, but the traffic did not prove it {within}.",
+            )
+        if recovery.good is None:
+            return self._report(Outcome.EFFECTIVE, self._proof(traffic))
+        return self._report(
+            Outcome.ACCEPTED_NOT_EFFECTIVE,
+            f"{self._wanted()} serves, but the breached metric did not recover {within}:"
+            " the release may not be what is wrong.",
+        )
+
     def _report(self, outcome: Outcome, detail: str) -> Report:
         return Report(
             outcome=outcome,
             requested_at=self._requested_at,
             verified_at=self._clock.now() if outcome is Outcome.EFFECTIVE else None,
             control_plane="not read" if self._serving is None else str(self._serving),
-            data_plane=self._data,
+            data_plane=self._data(),
             detail=detail,
             serving=self._serving,
         )
+
+    def _data(self) -> str:
+        if self._observe is None:
+            return "cannot be known: no source counts requests"
+        if self._traffic is None:
+            return "not asked"
+        recovery = self._traffic.recovery
+        return self._traffic.said if recovery is None else f"{self._traffic.said}; {recovery.said}"
 
     def _wanted(self) -> str:
         return str(Serving({name: share for name, share in self._change.shares.items() if share > NOTHING}))

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
 from rollback_budget.errors import TargetError
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.spec.target import HttpTarget
-from rollback_budget.targets.target import Serving
-
-
-class Reply(Protocol):
-    """What is read from an HTTP response (``requests`` and ``httpx`` responses fit)."""
-
-    status_code: int
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        ...
-
-    def json(self) -> Any:
-        """Return the decoded body."""
-        ...
-
-
-#: ``send(method, path, body, headers)``. It does not raise for a status, and raises TargetError with
-#: ``accepted=False`` when nothing was sent, ``accepted=None`` when the reply was lost.
-Send = Callable[[str, str, Any, Mapping[str, str]], Reply]
+from rollback_budget.spec.target import HttpHealth, HttpTarget
+from rollback_budget.targets.target import NOTHING, Serving, Versions, rewrite_current
+from rollback_budget.targets.wire import Send, is_good, read_json, require_accepted, said
 
 
 class HttpControl:
@@ -43,62 +23,125 @@ class HttpControl:
     :param release: version that ``$release`` stands for.
     :param baseline: version that ``$baseline`` stands for.
     :param send: performs one request against the connection's base URL.
+    :param send_health: performs one against that of ``baseline_health``; by default the same.
     """
 
-    def __init__(self, config: HttpTarget, release: str, baseline: str, send: Send) -> None:
+    def __init__(
+        self, config: HttpTarget, release: str, baseline: str, send: Send, send_health: Send | None = None
+    ) -> None:
         self._config = config
-        self._release = release
-        self._baseline = baseline
+        self._versions = Versions(release, baseline, config.versions)
         self._send = send
-
-    @classmethod
-    def of(cls, spec: RolloutSpec, send: Send) -> HttpControl:
-        """Build the target that ``spec`` describes."""
-        assert spec.target is not None
-        return cls(spec.target, spec.release, spec.baseline, send)
+        self._send_health = send_health or send
 
     def read(self) -> Serving:
         """Return who serves; raises :class:`TargetError` with what the control plane answered."""
         config = self._config.read
-        names = {"$release": self._release, "$baseline": self._baseline}
-        reply = self._send(config.method, fill_path(config.path, names), None, {})
-        if not 200 <= reply.status_code < 300:
-            raise TargetError(f"{config.method} {config.path} answered {_said(reply)}")
-        try:
-            document = reply.json()
-        except ValueError as error:
-            raise TargetError(f"{config.method} {config.path} did not answer JSON: {_said(reply)}") from error
+        reply = self._send(config.method, fill_path(config.path, self._names()), None, {})
+        document = read_json(reply, f"{config.method} {config.path}")
         revision = None if config.revision is None else _search(config.revision, document)
-        return Serving(
-            shares=_shares(config.weights, _search(config.weights, document)),
-            revision=None if revision is None else str(revision),
-        )
+        if config.release_share is not None:
+            shares = self._halves(config.release_share, _search(config.release_share, document))
+        else:
+            found = _shares(config.weights, _search(config.weights, document))
+            shares = {}
+            for name, share in found.items():
+                version = self._versions.ours(name)
+                shares[version] = shares.get(version, 0.0) + share
+        return Serving(shares=shares, revision=None if revision is None else str(revision))
 
     def apply(self, shares: Mapping[str, float], *, expected: Serving, idempotency_key: str) -> None:
         """Set who serves; 409 and 412 are conflicts, 5xx leaves open whether it took effect."""
         config = self._config.write
         if config is None:
             raise TargetError("the budget's target has no `write:`, so the traffic cannot be set through it")
-        values = {
-            "$release": self._release,
-            "$baseline": self._baseline,
-            "$release_share": shares[self._release],
-            "$baseline_share": shares[self._baseline],
+        values = self._values(shares, expected, idempotency_key)
+        reply = self._send(
+            config.method,
+            fill_path(config.path, values),
+            fill(config.body, values),
+            _headers(config.headers, values),
+        )
+        require_accepted(reply, f"{config.method} {config.path}")
+
+    def rehearse(self, serving: Serving) -> tuple[str, ...]:
+        """Send ``check``, ask ``baseline_health``, and write the current state where that is wished."""
+        config = self._config
+        told = []
+        if config.check is not None:
+            values = self._values(serving.shares, serving, "dry-run")
+            check = config.check
+            reply = self._send(
+                check.method,
+                fill_path(check.path, values),
+                fill(check.body, values),
+                _headers(check.headers, values),
+            )
+            if not is_good(reply):
+                raise TargetError(
+                    f"{check.method} {check.path} (target.check) answered {said(reply)}, so a rollback"
+                    " would be refused; give the connection the right to write",
+                    accepted=None if reply.status_code >= 500 else False,
+                )
+            told.append(f"target.check was answered with {reply.status_code}")
+        if config.dry_run == "write_current" and config.write is not None:
+            told.append(rewrite_current(self, serving, self._versions))
+        if not told and config.write is not None:
+            told.append(
+                "whether the traffic may be written was not tried; `target.check`"
+                " or `target.dry_run: write_current` would"
+            )
+        if config.baseline_health is not None:
+            told.append(self._ask_baseline(config.baseline_health))
+        return tuple(told)
+
+    def _ask_baseline(self, config: HttpHealth) -> str:
+        baseline = self._versions.baseline
+        reply = self._send_health("GET", fill_path(config.path, self._names()), None, {})
+        asked = f"GET {config.path} (target.baseline_health)"
+        if reply.status_code != config.status:
+            raise TargetError(f"{baseline} does not answer as it should: {asked} answered {said(reply)}")
+        if config.healthy is not None:
+            try:
+                document = reply.json()
+            except ValueError as error:
+                raise TargetError(f"{asked} did not answer JSON: {said(reply)}") from error
+            healthy = _search(config.healthy, document)
+            if healthy is not True:
+                raise TargetError(
+                    f"{baseline} says that it is not healthy: {asked} gave {healthy!r} for {config.healthy!r}"
+                )
+        return f"{baseline} answers"
+
+    def _names(self) -> dict[str, str]:
+        versions = self._versions
+        return {
+            "$release": versions.theirs(versions.release),
+            "$baseline": versions.theirs(versions.baseline),
+        }
+
+    def _values(self, shares: Mapping[str, float], expected: Serving, key: str) -> dict[str, Any]:
+        versions = self._versions
+        release, baseline = (shares.get(name, 0.0) for name in (versions.release, versions.baseline))
+        return {
+            **self._names(),
+            "$release_share": release,
+            "$baseline_share": baseline,
+            "$release_percent": _percent(release),
+            "$baseline_percent": _percent(baseline),
             "$revision": expected.revision,
-            "$idempotency_key": idempotency_key,
+            "$idempotency_key": key,
         }
-        headers = {
-            name: str(value)
-            for name, template in config.headers.items()
-            if (value := fill(template, values)) is not None
-        }
-        reply = self._send(config.method, fill_path(config.path, values), fill(config.body, values), headers)
-        if 200 <= reply.status_code < 300:
-            return
-        said = f"{config.method} {config.path} answered {_said(reply)}"
-        if reply.status_code in (409, 412):
-            raise TargetError(f"{said}: someone changed the traffic since it was read", conflict=True)
-        raise TargetError(said, accepted=None if reply.status_code >= 500 else False)
+
+    def _halves(self, expression: str, found: Any) -> dict[str, float]:
+        scale = self._config.read.scale
+        if not _is_weight(found) or found > scale * (1 + NOTHING):
+            raise TargetError(
+                f"target.read.release_share {expression!r} gave {str(found)[:200]!r}; "
+                f"it must give the release's share, a number from 0 to {scale:g}"
+            )
+        share = min(found / scale, 1.0)
+        return {self._versions.release: share, self._versions.baseline: 1.0 - share}
 
 
 def fill(template: Any, values: Mapping[str, Any]) -> Any:
@@ -119,31 +162,48 @@ def fill_path(path: str, values: Mapping[str, Any]) -> str:
     )
 
 
+def _headers(templates: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str]:
+    """Fill headers; one without a value is left out."""
+    return {
+        name: str(value)
+        for name, template in templates.items()
+        if (value := fill(template, values)) is not None
+    }
+
+
+def _percent(share: float) -> float | int:
+    """Many controllers take whole percents only, and refuse 5.0."""
+    percent = round(100 * share, 6)
+    return int(percent) if percent == int(percent) else percent
+
+
 def _search(expression: str, document: Any) -> Any:
     try:
         return jmespath.search(expression, document)
     except JMESPathError as error:
-        raise TargetError(f"JMESPath {expression!r} in target.read cannot be used: {error}") from error
+        raise TargetError(f"JMESPath {expression!r} in the target cannot be used: {error}") from error
 
 
-def _shares(expression: str, weights: Any) -> dict[str, float]:
-    usable = isinstance(weights, Mapping) and all(
-        isinstance(weight, int | float)
-        and not isinstance(weight, bool)
-        and math.isfinite(weight)
-        and weight >= 0
-        for weight in weights.values()
+def _is_weight(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
+def _shares(expression: str, found: Any) -> dict[str, float]:
+    pairs = list(found.items()) if isinstance(found, Mapping) else found
+    usable = isinstance(pairs, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and _is_weight(pair[1])
+        for pair in pairs
     )
     if not usable:
         raise TargetError(
-            f"target.read.weights {expression!r} gave {str(weights)[:200]!r}; "
-            'it must give an object of version -> weight, for example {"v1": 0.9, "v2": 0.1}'
+            f"target.read.weights {expression!r} gave {str(found)[:200]!r}; it must give an object of"
+            ' version -> weight, for example {"v1": 0.9, "v2": 0.1}, or a list of such pairs'
         )
-    total = sum(weights.values())
+    total = sum(weight for _, weight in pairs)
     if total <= 0:
         return {}
-    return {str(version): weight / total for version, weight in weights.items()}
-
-
-def _said(reply: Reply) -> str:
-    return f"{reply.status_code} {reply.text[:200].strip()!r}"
+    shares: dict[str, float] = {}
+    for version, weight in pairs:
+        shares[version] = shares.get(version, 0.0) + weight / total
+    return shares

@@ -1,26 +1,21 @@
-"""From Airflow connections to the sources and targets that a spec names; secrets stay in them."""
+"""From Airflow connections to the source that a spec names; secrets stay in them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import requests
-from airflow.providers.http.hooks.http import HttpHook
 from airflow.sdk import BaseHook, Connection
 from sqlalchemy import Engine
 
 from rollback_budget.engine.sample import Source
-from rollback_budget.errors import SourceError, TargetError
+from rollback_budget.errors import SourceError
 from rollback_budget.sources.prometheus import PrometheusSeries
 from rollback_budget.sources.recorded import RecordedSource as RecordedSeries
 from rollback_budget.sources.sql import SqlSeries
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.source import PrometheusSource, RecordedSource, SqlSource
-from rollback_budget.targets.http import HttpControl, Reply, Send
-from rollback_budget.targets.target import Target
 from rollback_budget.workflow.http_connection import open_http_client
 
 #: A PostgreSQL server that vanished without a word is noticed within a minute: no thread waits for it.
@@ -65,30 +60,3 @@ def _engine(conn_id: str, uri: str) -> Engine:
     engine = hook.get_sqlalchemy_engine(engine_kwargs=options)
     assert isinstance(engine, Engine)
     return engine
-
-
-def open_target(spec: RolloutSpec) -> Target:
-    """Return the target of ``spec``; raises :class:`TargetError` when it names none."""
-    if spec.target is None:
-        raise TargetError("the budget names no target; add `target:` to it or to defaults.yaml")
-    return HttpControl.of(
-        spec, _send_through(spec.target.conn_id, spec.target.request_timeout.total_seconds())
-    )
-
-
-def _send_through(conn_id: str, timeout_s: float) -> Send:
-    def send(method: str, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
-        hook = HttpHook(method=method, http_conn_id=conn_id)
-        options = {"check_response": False, "timeout": timeout_s}
-        payload = {} if body is None else {"json": body}
-        try:
-            reply: requests.Response = hook.run(path, headers=dict(headers), extra_options=options, **payload)
-        except requests.exceptions.ConnectTimeout as error:
-            raise TargetError(f"{method} {path}: no connection within {timeout_s:g} s") from error
-        except requests.exceptions.Timeout as error:
-            raise TargetError(f"{method} {path}: no answer within {timeout_s:g} s", accepted=None) from error
-        except requests.exceptions.RequestException as error:
-            raise TargetError(f"{method} {path}: {error}", accepted=None) from error
-        return reply
-
-    return send

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException
 
 from rollback_budget.errors import SpecError
@@ -41,9 +41,9 @@ class RolloutDag(DAG):
         *,
         budget: str | Path,
         dag_id: str | None = None,
-        ship: BaseOperator | None = None,
-        rollback: BaseOperator | None = None,
-        promote: BaseOperator | None = None,
+        ship: BaseOperator | TaskGroup | None = None,
+        rollback: BaseOperator | TaskGroup | None = None,
+        promote: BaseOperator | TaskGroup | None = None,
         **kwargs: Any,
     ) -> None:
         spec = load_budget(Path(budget))

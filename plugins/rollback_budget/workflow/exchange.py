@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ANSWER_KEY = "answer"
+BASELINE_KEY = "baseline"
 DEADLINE_KEY = "review_deadline"
 REPORT_KEY = "report"
 

@@ -17,9 +17,11 @@ from rollback_budget.workflow.exchange import Tasks
 from rollback_budget.workflow.log_breach import LogBreachOperator
 from rollback_budget.workflow.preflight import PreflightOperator
 from rollback_budget.workflow.review import ReviewOperator
-from rollback_budget.workflow.rollback import RecordRollbackOperator, RollbackOperator
+from rollback_budget.workflow.rollback import PATIENT_RETRIES, RecordRollbackOperator, RollbackOperator
 from rollback_budget.workflow.rounds import GuardSensor, WatchSensor
 from rollback_budget.workflow.ship import PromoteOperator, ShipOperator
+from rollback_budget.workflow.stages import StagesOperator
+from rollback_budget.workflow.verdict import VerdictOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -33,10 +35,12 @@ class RollbackBudgetGroup(TaskGroup):
     The rollout of one budget: preflight, ship, rounds of watching, then rollback or promote.
 
     :param budget: path of the budget file.
-    :param ship: the team's own operator that ships the release; by default the target of the budget file.
-    :param rollback: the team's own operator that puts the baseline back; what it did is then verified, so the
-        budget still names a target to read.
-    :param promote: the team's own operator that ends the rollout well.
+    :param ship: the team's own operator or task group that ships the release; by default the target of the
+        budget file.
+    :param rollback: the team's own operator or task group that puts the baseline back. It finds the verdict
+        as the XCom value of the task ``verdict``. What it did is then verified, so the budget still names a
+        target to read.
+    :param promote: the team's own operator or task group that ends the rollout well.
     """
 
     def __init__(
@@ -44,9 +48,9 @@ class RollbackBudgetGroup(TaskGroup):
         *,
         budget: str | Path,
         group_id: str = "rollback_budget",
-        ship: BaseOperator | None = None,
-        rollback: BaseOperator | None = None,
-        promote: BaseOperator | None = None,
+        ship: BaseOperator | TaskGroup | None = None,
+        rollback: BaseOperator | TaskGroup | None = None,
+        promote: BaseOperator | TaskGroup | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(group_id=group_id, **kwargs)
@@ -66,15 +70,15 @@ def build_rollout(
     budget: str | Path,
     tasks: Tasks,
     *,
-    ship: BaseOperator | None = None,
-    rollback: BaseOperator | None = None,
-    promote: BaseOperator | None = None,
+    ship: BaseOperator | TaskGroup | None = None,
+    rollback: BaseOperator | TaskGroup | None = None,
+    promote: BaseOperator | TaskGroup | None = None,
 ) -> None:
     """Make the tasks of a rollout in the current DAG or task group and wire them."""
     rounds = rounds_of(spec)
     sends = ship is None or rollback is None or promote is None
     preflight = PreflightOperator(
-        task_id="preflight", budget=budget, tasks=tasks, sends=sends, **QUICK_RETRIES
+        task_id="preflight", budget=budget, tasks=tasks, sends=sends, ships=ship is None, **QUICK_RETRIES
     )
     shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None, **QUICK_RETRIES)
     if ship is None:
@@ -86,12 +90,20 @@ def build_rollout(
         tasks=tasks,
         rounds=rounds,
         send=rollback is None,
-        trigger_rule=TriggerRule.ONE_SUCCESS if rollback is None else TriggerRule.NONE_SKIPPED,
+        # Whatever became of a team's own rollback, what serves now is looked at.
+        trigger_rule=TriggerRule.ONE_SUCCESS if rollback is None else TriggerRule.ALL_DONE,
         **QUICK_RETRIES,
     )
+    way_back: BaseOperator = baseline_back
     if rollback is not None:
-        rollback.trigger_rule = TriggerRule.ONE_SUCCESS
-        rollback >> baseline_back
+        way_back = VerdictOperator(
+            task_id="verdict",
+            tasks=tasks,
+            rounds=rounds,
+            trigger_rule=TriggerRule.ONE_SUCCESS,
+            **QUICK_RETRIES,
+        )
+        way_back >> rollback >> baseline_back
     baseline_back >> RecordRollbackOperator(
         task_id="record_rollback", tasks=tasks, rounds=rounds, trigger_rule=TriggerRule.NONE_SKIPPED
     )
@@ -105,6 +117,8 @@ def build_rollout(
     )
     if promote is not None:
         promoted >> promote
+    if ship is None and spec.target is not None and spec.target.stages:
+        shipped >> StagesOperator(task_id="stages", tasks=tasks, rounds=rounds, **PATIENT_RETRIES)
     previous: BaseOperator = shipped
     for round_ in range(1, rounds + 1):
         previous = _build_round(
@@ -113,7 +127,7 @@ def build_rollout(
             rounds,
             budget,
             after=previous,
-            rollback=rollback or baseline_back,
+            rollback=way_back,
             promote=promoted,
         )
 

@@ -12,16 +12,23 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from rollback_budget.engine.sample import SeriesRequest
 from rollback_budget.errors import SourceError, SpecError
-from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.spec.model import Concurrent, RolloutSpec
+from rollback_budget.workflow.claim import holders_of, say_holder
 from rollback_budget.workflow.clock import grid_floor, utc_now
-from rollback_budget.workflow.exchange import Exchange, Tasks
+from rollback_budget.workflow.exchange import BASELINE_KEY, Exchange, Tasks
+from rollback_budget.workflow.preflight_target import check_baseline, check_target, target_problems
 from rollback_budget.workflow.settings import open_ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from rollback_budget.ledger.store import Ledger
+
 #: How far back preflight looks for the baseline's traffic.
 LOOK_BACK = timedelta(hours=1)
+
+#: How soon a queued rollout looks again.
+QUEUED_FOR = timedelta(seconds=30)
 
 
 class PreflightOperator(BaseOperator):
@@ -33,15 +40,19 @@ class PreflightOperator(BaseOperator):
     :param budget: path of the budget file.
     :param tasks: the task ids of the rollout.
     :param sends: False when the team's own operators move all traffic, and the target is only read.
+    :param ships: False when the team's own operator sends the release its first traffic.
     """
 
     ui_color = "#f2f2f2"
 
-    def __init__(self, *, budget: str | Path, tasks: Tasks, sends: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *, budget: str | Path, tasks: Tasks, sends: bool = True, ships: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.budget = str(budget)
         self.tasks = tasks
         self.sends = sends
+        self.ships = ships
 
     def execute(self, context: Context) -> str:
         """Return the frozen spec; fails without retries on what no retry mends."""
@@ -53,16 +64,18 @@ class PreflightOperator(BaseOperator):
         except SpecError as error:
             raise AirflowFailException(f"the budget cannot be used:\n{error}") from error
         problems = preflight_problems(spec)
-        if self.sends and spec.target is not None and spec.target.write is None:
-            problems.append("target.write is missing: say how the traffic is set")
+        problems += target_problems(spec, sends=self.sends, ships=self.ships)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
         for warning in warnings(spec):
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()
+        self._require_alone(ledger, exchange, spec, claim=False)
         self._check_metrics(spec)
-        self._check_target(spec)
+        check_target(spec, self.log, sends=self.sends)
+        context["ti"].xcom_push(key=BASELINE_KEY, value=check_baseline(spec, self.log))
+        self._require_alone(ledger, exchange, spec, claim=True)
         frozen = ledger.open_rollout(exchange.key, spec, utc_now())
         if frozen.sha256 != spec.sha256:
             self.log.warning(
@@ -70,6 +83,26 @@ class PreflightOperator(BaseOperator):
             )
         self.log.info("frozen: sha256 %s", frozen.sha256)
         return frozen.canonical_json()
+
+    def execute_again(self, context: Context, event: Any) -> str:  # noqa: ARG002
+        """Look again whether the rollout before this one has ended."""
+        return self.execute(context)
+
+    def _require_alone(self, ledger: Ledger, exchange: Exchange, spec: RolloutSpec, *, claim: bool) -> None:
+        """Refuse or queue this rollout while another one of its service is under way."""
+        holders = holders_of(ledger, exchange.key, spec, exchange.context["ti"], self.log, claim=claim)
+        if not holders:
+            return
+        said = "; ".join(map(say_holder, holders))
+        if spec.concurrent is Concurrent.REFUSE:
+            raise AirflowFailException(
+                f"not shipped: another rollout of {spec.service} is under way: {said}. Wait for its end and"
+                " trigger this one again, mark its run as failed if it is dead, or write `concurrent: queue`"
+            )
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+        self.log.info("queued behind another rollout of %s: %s", spec.service, said)
+        self.defer(trigger=TimeDeltaTrigger(QUEUED_FOR), method_name="execute_again")
 
     def _check_metrics(self, spec: RolloutSpec) -> None:
         from rollback_budget.workflow.connections import open_source
@@ -103,14 +136,3 @@ class PreflightOperator(BaseOperator):
                     budget.series,
                     spec.baseline,
                 )
-
-    def _check_target(self, spec: RolloutSpec) -> None:
-        from rollback_budget.workflow.connections import open_target
-
-        serving = open_target(spec).read()
-        self.log.info("serving now: %s", serving)
-        if serving.share(spec.baseline) == 0 and serving.share(spec.release) == 0:
-            raise AirflowFailException(
-                f"not shipped: neither {spec.baseline} nor {spec.release} serves now, but {serving}; "
-                "a rollback would go to a version that nobody uses. Correct `baseline:` in the budget"
-            )

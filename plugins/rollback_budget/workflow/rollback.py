@@ -16,15 +16,20 @@ from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
 from rollback_budget.targets.target import NOTHING
 from rollback_budget.workflow.clock import utc_now
-from rollback_budget.workflow.exchange import REPORT_KEY, Exchange, Shipment, Tasks
+from rollback_budget.workflow.exchange import BASELINE_KEY, REPORT_KEY, Exchange, Shipment, Tasks
 from rollback_budget.workflow.settings import open_ledger
+from rollback_budget.workflow.stages import shares_left
 from rollback_budget.workflow.traffic import ReleaseTraffic
 from rollback_budget.workflow.trail import record_trail
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from rollback_budget.ledger.records import Final
+    from rollback_budget.engine.result import Evaluation
+    from rollback_budget.workflow.clock import Log
+
+#: How many times a change that was accepted is waited for, a whole deadline each.
+MOST_PROOFS = 2
 
 
 class RollbackReport(Frozen):
@@ -39,6 +44,13 @@ class RollbackReport(Frozen):
     by: str
     reason: str
     release_serves: bool = False
+    baseline_troubles: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """What came of it, what both planes say, and what to do about it."""
+        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
+        return f"{self.outcome.value}: {self.detail} {planes} {self.outcome.next_step}"
 
     @property
     def is_settled(self) -> bool:
@@ -70,58 +82,78 @@ class RollbackOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`RollbackReport`."""
-        from rollback_budget.ledger.records import FinalDecision
-
         exchange = Exchange(self.tasks, context)
+        if not self.send and exchange.pull(self.tasks.id("verdict")) is None:
+            raise AirflowSkipException("nothing was rolled back")
         spec = exchange.spec()
         shipment = exchange.shipment()
         assert shipment is not None
         by, reason = author_of(exchange, self.rounds)
-        final = self._take_final(exchange, by, reason)
-        if final is not None and final.decision is FinalDecision.PROMOTED:
-            raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")
+        take_rolled_back(exchange, by, reason, self.log)
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
-        report = self._roll_back(spec, shipment, exchange)
+        report, troubles = self._roll_back(spec, shipment, exchange)
         document = RollbackReport(
             outcome=report.outcome,
             requested_at=report.requested_at,
             verified_at=report.verified_at,
             control_plane=report.control_plane,
             data_plane=report.data_plane,
-            detail=report.detail,
+            detail=" ".join([report.detail, *map(_say_trouble, troubles)]),
             by=by,
             reason=reason,
+            baseline_troubles=tuple(troubles),
             release_serves=report.serving is not None and report.serving.share(spec.release) > NOTHING,
         )
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
         if not document.is_settled:
-            raise AirflowException(f"the rollback of {spec.release} is not proven. {report}")
+            self._report_unproven(context, document)
         return document.model_dump(mode="json")
 
-    def _take_final(self, exchange: Exchange, by: str, reason: str) -> Final | None:
-        from rollback_budget.ledger.records import FinalDecision
+    def _report_unproven(self, context: Context, report: RollbackReport) -> None:
+        """Fail loudly; what was accepted and is not effective is tried once more, then left to people.
 
-        try:
-            return open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
-        except LedgerError as error:
-            self.log.warning("a rollback does not wait for the ledger: %s", error)
-            return None
+        The one place that knows, at the end of every try, that somebody must be paged.
+        """
+        said = f"the rollback is not proven. {report.said}"
+        self.log.error("%s", said)
+        if report.outcome is not Outcome.FAILED and context["ti"].try_number >= MOST_PROOFS:
+            raise AirflowFailException(said)
+        raise AirflowException(said)
 
-    def _roll_back(self, spec: RolloutSpec, shipment: Shipment, exchange: Exchange) -> Report:
-        from rollback_budget.workflow.connections import open_source, open_target
+    def _roll_back(
+        self, spec: RolloutSpec, shipment: Shipment, exchange: Exchange
+    ) -> tuple[Report, list[str]]:
+        from rollback_budget.workflow.connections import open_source
+        from rollback_budget.workflow.control_plane import open_target
+        from rollback_budget.workflow.http_connection import close_shared_session
 
         assert spec.target is not None
         change = Change(
             shares={spec.release: 0.0, spec.baseline: 1.0},
-            before=shipment.shares,
+            before=shares_left(spec, shipment),
             idempotency_key=rollback_key(exchange),
             deadline=spec.target.deadline,
             send=self.send,
         )
+        target = open_target(spec)
+        if spec.source is None:
+            return change_traffic(target, change, log=self.log.info), []
+        evaluation = evaluation_behind(exchange, self.rounds)
         with asyncio.Runner() as runner:
-            observe = ReleaseTraffic(spec, open_source, runner) if spec.source is not None else None
-            return change_traffic(open_target(spec), change, observe=observe, log=self.log.info)
+            observe = ReleaseTraffic(
+                spec,
+                open_source,
+                runner,
+                breaches=() if evaluation is None else evaluation.breaches,
+                before=exchange.pull(self.tasks.id("preflight"), BASELINE_KEY),
+                warn=lambda trouble: self.log.error("%s", _say_trouble(trouble)),
+            )
+            try:
+                report = change_traffic(target, change, observe=observe, log=self.log.info)
+                return report, observe.baseline_troubles(report.requested_at or utc_now())
+            finally:
+                runner.run(close_shared_session())
 
 
 class RecordRollbackOperator(BaseOperator):
@@ -168,10 +200,7 @@ class RecordRollbackOperator(BaseOperator):
             ),
         )
         if not report.is_settled:
-            raise AirflowFailException(
-                f"the rollback is {report.outcome.value}: {report.detail} Somebody must look now. "
-                f"Control plane: {report.control_plane}. Data plane: {report.data_plane}."
-            )
+            raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
 
 
 #: For tasks that write the ledger: about four hours of patience.
@@ -186,6 +215,36 @@ PATIENT_RETRIES: dict[str, Any] = {
 def rollback_key(exchange: Exchange) -> str:
     """Return the one idempotency key of this rollout's rollback."""
     return f"{exchange.key}/rollback"
+
+
+def take_rolled_back(exchange: Exchange, by: str, reason: str, log: Log) -> None:
+    """Take the final decision "rolled back"; a rollout that was promoted is skipped.
+
+    Without the ledger the rollback goes on.
+    """
+    from rollback_budget.ledger.records import FinalDecision
+
+    try:
+        final = open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
+    except LedgerError as error:
+        log.warning("a rollback does not wait for the ledger: %s", error)
+        return
+    if final.decision is FinalDecision.PROMOTED:
+        raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")
+
+
+def evaluation_behind(exchange: Exchange, rounds: int) -> Evaluation | None:
+    """Return the verdict that led to the rollback: the latest guard's or watch's; None when there is none."""
+    for round_ in range(rounds, 0, -1):
+        for task in ("guard", "watch"):
+            evaluation = exchange.evaluation(round_, task)
+            if evaluation is not None:
+                return evaluation
+    return None
+
+
+def _say_trouble(trouble: str) -> str:
+    return f"The baseline is itself unhealthy: {trouble}."
 
 
 def author_of(exchange: Exchange, rounds: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -12,6 +13,7 @@ from rollback_budget.targets.change import Change, Outcome, Report, change_traff
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import REPORT_KEY, Exchange, Shipment, Tasks
 from rollback_budget.workflow.settings import open_ledger
+from rollback_budget.workflow.stages import shares_left, shares_of
 from rollback_budget.workflow.trail import record_trail
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class ShipOperator(BaseOperator):
         shares: dict[str, float] | None = None
         if self.send:
             assert spec.target is not None
-            shares = {spec.release: spec.target.ship_share, spec.baseline: 1 - spec.target.ship_share}
+            shares = shares_of(spec, spec.target.ramp[0])
         if rollout is None or rollout.shipped_at is None:
             if shares is not None:
                 self._send(spec, shares, exchange)
@@ -107,7 +109,7 @@ class PromoteOperator(BaseOperator):
         report = apply_shares(
             spec,
             {spec.release: 1.0, spec.baseline: 0.0},
-            shipment.shares,
+            shares_left(spec, shipment),
             f"{exchange.key}/promote",
             self.log.info,
         )
@@ -119,10 +121,14 @@ class PromoteOperator(BaseOperator):
 
 
 def apply_shares(
-    spec: RolloutSpec, shares: dict[str, float], before: dict[str, float] | None, key: str, log: Any
+    spec: RolloutSpec,
+    shares: dict[str, float],
+    before: Sequence[Mapping[str, float]] | None,
+    key: str,
+    log: Any,
 ) -> Report:
     """Change the traffic on the control plane and verify it there."""
-    from rollback_budget.workflow.connections import open_target
+    from rollback_budget.workflow.control_plane import open_target
 
     assert spec.target is not None
     change = Change(shares=shares, before=before, idempotency_key=key, deadline=spec.target.deadline)
@@ -130,6 +136,6 @@ def apply_shares(
 
 
 def _shares_now(spec: RolloutSpec) -> dict[str, float]:
-    from rollback_budget.workflow.connections import open_target
+    from rollback_budget.workflow.control_plane import open_target
 
     return dict(open_target(spec).read().shares)

@@ -1,0 +1,42 @@
+"""Stages: how much of the traffic a rollout has given its release, and since when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+
+from rollback_budget.ledger.actions import Actions
+from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.models import StageRow
+from rollback_budget.ledger.records import StageRecord
+
+
+class Stages(Actions):
+    """The stages in the ledger. Every method raises LedgerError."""
+
+    def record_stage(self, key: RolloutKey, stage: int, share: float, at: datetime) -> StageRecord:
+        """Store that a stage has begun; the first call for a stage wins. Return what is stored.
+
+        :param stage: counted from 1.
+        :param share: the release's fraction of traffic.
+        """
+        with self.write() as session:
+            rollout_id = self._row(session, key).id
+            values = {"rollout_id": rollout_id, "stage": stage, "share": share, "at": at}
+            insert_once(session, StageRow, values)
+            row = session.scalars(
+                select(StageRow).where(StageRow.rollout_id == rollout_id, StageRow.stage == stage)
+            ).one()
+            return StageRecord(row.stage, row.share, row.at)
+
+    def stages(self, key: RolloutKey) -> list[StageRecord]:
+        """Return the stages that have begun, in order."""
+        with self.read() as session:
+            rows = session.scalars(
+                select(StageRow)
+                .where(StageRow.rollout_id == self._row(session, key).id)
+                .order_by(StageRow.stage)
+            )
+            return [StageRecord(row.stage, row.share, row.at) for row in rows]

@@ -1,0 +1,133 @@
+"""A feature flag's gradual rollout, through an Unleash-compatible admin API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from rollback_budget.errors import TargetError
+from rollback_budget.spec.target import UnleashTarget
+from rollback_budget.targets.target import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.wire import Send, read_json, require_accepted
+
+_GRADUAL = "flexibleRollout"
+#: Variants share a thousand.
+_ALL = 1000
+#: What an update takes of a strategy; other fields are the server's own.
+_UPDATED = ("name", "title", "disabled", "constraints", "parameters", "variants", "segments", "sortOrder")
+
+
+class UnleashFlag:
+    """The ``unleash`` target: a flag with one gradual rollout in one environment.
+
+    The admin API cannot compare and write in one step, so a change by somebody else between the look right
+    before a write and the write itself would be overwritten: one round trip, milliseconds.
+
+    :param send: performs one request against the server.
+    """
+
+    def __init__(self, config: UnleashTarget, release: str, baseline: str, send: Send) -> None:
+        self._config = config
+        self._versions = Versions(release, baseline, config.versions)
+        self._send = send
+        flag, project, environment = (
+            quote(name, safe="") for name in (config.flag, config.project, config.environment)
+        )
+        self._path = f"/api/admin/projects/{project}/features/{flag}/environments/{environment}"
+
+    def read(self) -> Serving:
+        """Return who serves; a flag that is off serves the baseline."""
+        serving, _ = self._look()
+        return serving
+
+    def apply(self, shares: Mapping[str, float], *, expected: Serving, idempotency_key: str) -> None:  # noqa: ARG002
+        """Set the rollout's percentage or its variants' weights; a flag that is off is switched on."""
+        now, strategy = self._look()
+        require_unchanged(expected, now)
+        share = shares[self._versions.release]
+        changed: dict[str, Any]
+        if self._config.by == "variants":
+            changed = {"variants": self._weighted(strategy.get("variants") or [], shares)}
+        else:
+            changed = {
+                "parameters": {**strategy.get("parameters", {}), "rollout": str(whole_parts(share, 100))}
+            }
+        body = {key: strategy[key] for key in _UPDATED if strategy.get(key) is not None} | changed
+        reply = self._send("PUT", f"{self._path}/strategies/{quote(strategy['id'], safe='')}", body, {})
+        require_accepted(reply, f"setting the rollout of the flag {self._config.flag}")
+        if strategy["flag_is_off"] and share > NOTHING:
+            reply = self._send("POST", f"{self._path}/on", None, {})
+            require_accepted(reply, f"switching the flag {self._config.flag} on")
+
+    def rehearse(self, serving: Serving) -> tuple[str, ...]:
+        """Look whether the flag divides traffic between our two versions."""
+        told = []
+        if self._config.by == "variants":
+            _, strategy = self._look()
+            self._weighted(strategy.get("variants") or [], serving.shares)
+            told.append(f"the flag {self._config.flag} has a variant for each version")
+        if self._config.dry_run == "write_current":
+            told.append(rewrite_current(self, serving, self._versions))
+        else:
+            told.append(
+                "whether the flag may be written was not tried; `target.dry_run: write_current` would"
+            )
+        return tuple(told)
+
+    def _look(self) -> tuple[Serving, dict[str, Any]]:
+        config = self._config
+        what = f"the flag {config.flag} of project {config.project} in {config.environment}"
+        document = read_json(self._send("GET", self._path, None, {}), what)
+        strategies = document.get("strategies", [])
+        gradual = [one for one in strategies if not one.get("disabled")]
+        if len(gradual) != 1 or gradual[0].get("name") != _GRADUAL or "id" not in gradual[0]:
+            names = ", ".join(str(one.get("name")) for one in gradual) or "none"
+            raise TargetError(f"{what} needs just one active strategy, {_GRADUAL}, but has: {names}")
+        strategy = gradual[0]
+        is_off = not document.get("enabled", False)
+        state = json.dumps([is_off, strategies], sort_keys=True)
+        revision = hashlib.sha256(state.encode()).hexdigest()
+        shares = {self._versions.baseline: 1.0} if is_off else self._shares(strategy, what)
+        return Serving(shares, revision), {**strategy, "flag_is_off": is_off}
+
+    def _shares(self, strategy: Mapping[str, Any], what: str) -> dict[str, float]:
+        try:
+            rollout = float(strategy.get("parameters", {}).get("rollout", 100)) / 100
+            weights = {str(one["name"]): float(one["weight"]) for one in strategy.get("variants") or []}
+        except (KeyError, TypeError, ValueError) as error:
+            raise TargetError(f"{what} has a rollout or a weight that is no number: {error}") from error
+        if self._config.by == "rollout":
+            return {self._versions.release: rollout, self._versions.baseline: 1.0 - rollout}
+        total = sum(weights.values())
+        if total <= 0:
+            raise TargetError(f"{what} has no variants; add one for each version, or write `by: rollout`")
+        shares = {self._versions.ours(name): rollout * weight / total for name, weight in weights.items()}
+        shares[self._versions.baseline] = shares.get(self._versions.baseline, 0.0) + 1.0 - rollout
+        return shares
+
+    def _weighted(self, variants: list[dict[str, Any]], shares: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Return the variants with the weights of ``shares``; every version needs one."""
+        weights = {
+            self._versions.theirs(version): whole_parts(share, _ALL) for version, share in shares.items()
+        }
+        missing = weights.keys() - {one.get("name") for one in variants}
+        if missing:
+            raise TargetError(
+                f"the flag {self._config.flag} has no variant {', '.join(sorted(missing))}; add it, or say in"
+                " `target.versions` what it is called"
+            )
+        return [
+            {**one, "weight": weights.get(str(one.get("name")), 0), "weightType": "fix"} for one in variants
+        ]
+
+
+def whole_parts(share: float, parts: int) -> int:
+    """Return a share as a whole number of ``parts``; raises :class:`TargetError` when it is none."""
+    whole = round(parts * share)
+    if abs(parts * share - whole) > parts * NOTHING:
+        finest = "whole percents; use those, or `by: variants`" if parts == 100 else "tenths of a percent"
+        raise TargetError(f"{100 * share:g} % cannot be set: a flag's rollout knows {finest}")
+    return whole
