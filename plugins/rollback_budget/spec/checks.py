@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rollback_budget.spec.evidence import method_problem
+from rollback_budget.spec.json_api import HttpJsonSource
 from rollback_budget.spec.model import Action, Budget, Comparison, MetricKind, RolloutSpec, Tier
 from rollback_budget.spec.source import PrometheusSource, SqlSource
 from rollback_budget.spec.sql_table import ROLES, is_quantile
@@ -42,6 +44,8 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
             problems.append(
                 "`source.slice_label` is missing: name the label that holds the slice of a budget"
             )
+    if isinstance(spec.source, HttpJsonSource):
+        problems += _not_asked(spec, spec.source)
     problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
     return problems
 
@@ -63,6 +67,16 @@ def _not_in_the_table(spec: RolloutSpec, source: SqlSource) -> Iterator[str]:
             yield f"{metric} is not in the table of `source.{section}`: {hint}"
     if source.log is not None and source.log.slice is None and any(budget.slice for budget in spec.budgets):
         yield f"`source.{section}.slice` is missing: name the column that holds the slice of a budget"
+
+
+def _not_asked(spec: RolloutSpec, source: HttpJsonSource) -> Iterator[str]:
+    """Yield what the requests of an ``http_json`` source do not ask for."""
+    section = "datadog" if source.datadog is not None else "langfuse" if source.langfuse else "requests"
+    for series in {budget.series: None for budget in spec.budgets}:
+        if source.metrics is not None and series not in source.metrics:
+            yield f"{series} is in none of the `series` of `source.{section}`: say there how to read it"
+    if source.langfuse is not None and spec.watch.step not in (timedelta(minutes=1), timedelta(hours=1)):
+        yield "`watch.step` must be 1m or 1h: Langfuse groups by minute or by hour"
 
 
 def warnings(spec: RolloutSpec) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.json_api import HttpJsonSource
 from rollback_budget.spec.sql_table import Aggregate, RequestLog
 
 
@@ -64,7 +65,9 @@ class RecordedSource(Frozen):
     path: str
 
 
-Source = Annotated[SqlSource | PrometheusSource | RecordedSource, Field(discriminator="type")]
+Source = Annotated[
+    SqlSource | PrometheusSource | HttpJsonSource | RecordedSource, Field(discriminator="type")
+]
 
 
 def lateness_of(source: Source | None) -> timedelta:

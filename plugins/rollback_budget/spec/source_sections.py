@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Discriminator, Field, Tag
 from pydantic_core import InitErrorDetails
 
+from rollback_budget.spec.json_sections import HttpJsonSection
 from rollback_budget.spec.section import Section, mistake
 from rollback_budget.spec.source import PrometheusSource, RecordedSource
 from rollback_budget.spec.sql_sections import SqlSection
@@ -57,10 +58,11 @@ def _source_type(value: Any) -> Any:
 SourceSection = Annotated[
     Annotated[SqlSection, Tag("sql")]
     | Annotated[PrometheusSection, Tag("prometheus")]
+    | Annotated[HttpJsonSection, Tag("http_json")]
     | Annotated[RecordedSection, Tag("recorded")],
     Discriminator(
         _source_type,
         custom_error_type="rule",
-        custom_error_message="`source` is a mapping with `type: sql`, `type: prometheus` or `type: recorded`",
+        custom_error_message="`source` has a type: `type: sql`, or prometheus, http_json or recorded",
     ),
 ]

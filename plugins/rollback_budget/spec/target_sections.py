@@ -104,7 +104,7 @@ class HttpWriteSection(Section, HttpWrite):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what JSON cannot carry."""
         yield from super().mistakes(data)
-        yield from _not_json(data.get("body"), ("body",))
+        yield from not_json(data.get("body"), ("body",))
 
 
 class HttpCheckSection(Section, HttpCheck):
@@ -116,7 +116,7 @@ class HttpCheckSection(Section, HttpCheck):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what JSON cannot carry."""
         yield from super().mistakes(data)
-        yield from _not_json(data.get("body"), ("body",))
+        yield from not_json(data.get("body"), ("body",))
 
 
 class HttpHealthSection(Section, HttpHealth):
@@ -219,14 +219,15 @@ def _shares(stages: object) -> list[float | None]:
     return [_share(stage.get("traffic")) if isinstance(stage, dict) else None for stage in each]
 
 
-def _not_json(value: object, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
+def not_json(value: object, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for every value that JSON cannot carry, such as a date."""
     match value:
         case dict():
             for key, child in value.items():
-                yield from _not_json(child, (*loc, key))
+                yield from not_json(child, (*loc, key))
         case list():
             for at, child in enumerate(value):
-                yield from _not_json(child, (*loc, at))
+                yield from not_json(child, (*loc, at))
         case None | str() | int():
             return
         case float() if value - value == 0:

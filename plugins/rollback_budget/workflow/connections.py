@@ -11,9 +11,11 @@ from sqlalchemy import Engine
 
 from rollback_budget.engine.sample import Source
 from rollback_budget.errors import SourceError
+from rollback_budget.sources.http_json import open_http_json
 from rollback_budget.sources.prometheus import PrometheusSeries
 from rollback_budget.sources.recorded import RecordedSource as RecordedSeries
 from rollback_budget.sources.sql import SqlSeries
+from rollback_budget.spec.json_api import HttpJsonSource
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.source import PrometheusSource, RecordedSource, SqlSource
 from rollback_budget.workflow.http_connection import open_http_client
@@ -34,6 +36,8 @@ async def open_source(spec: RolloutSpec) -> Source:
         return RecordedSeries(spec.source.path)
     if isinstance(spec.source, PrometheusSource):
         return PrometheusSeries.of(spec, await open_http_client(spec.source.conn_id))
+    if isinstance(spec.source, HttpJsonSource):
+        return open_http_json(spec, await open_http_client(spec.source.conn_id))
     if not isinstance(spec.source, SqlSource):
         raise SourceError(
             "the budget names no source; add `source:` to it or to defaults.yaml", transient=False
