@@ -118,7 +118,7 @@ class Follower:
         if rollout is not None and rollout.shipped_at is not None and rollout.window_end is not None:
             self._look_at_traffic(rollout, rollout.shipped_at, rollout.window_end)
             self._tell_story(rollout)
-        if states.get(REVIEW) == "awaiting_input":
+        if states.get(REVIEW) == "deferred":
             self._decide(key)
 
     def _look_at_traffic(self, rollout: Rollout, shipped_at: datetime, window_end: datetime) -> None:

@@ -81,7 +81,7 @@ def test_every_dag_loads_and_a_broken_budget_breaks_only_its_own_visibly(field: 
 
 
 def test_only_the_commander_may_answer_and_going_on_needs_a_reason(field: Field) -> None:
-    field.reach("go_on", "round_1.review", "awaiting_input")
+    field.reach("go_on", "round_1.review", "deferred")
     dag_id, run = field.key("go_on").dag_id, field.key("go_on").run_id
     asked = field.stack.api.review(dag_id, run, "round_1.review")
     assert "human" in asked["body"]
@@ -92,7 +92,7 @@ def test_only_the_commander_may_answer_and_going_on_needs_a_reason(field: Field)
 
     def asked_again() -> bool:
         review = field.stack.api.review(dag_id, run, "round_1.review")
-        waits = field.states("go_on")["round_1.review"] == "awaiting_input"
+        waits = field.states("go_on")["round_1.review"] == "deferred"
         return waits and not review["response_received"]
 
     wait_for(asked_again, "the review to be asked again", timeout_s=60)
@@ -105,17 +105,25 @@ def test_a_tier_a_breach_during_a_review_rolls_back_without_waiting(field: Field
     field.reach("guarded", "round_1.guard", "deferred")
     field.worsen("guarded", incident=0.5)
     field.reach("guarded", "rollback", "success")
-    assert field.states("guarded")["round_1.review"] == "awaiting_input"
     assert field.weights("guarded") == {BASELINE: 1.0}
 
 
-def test_a_late_answer_to_an_overtaken_review_leads_nowhere(field: Field) -> None:
-    assert field.answer("guarded", "Go on", "I have not seen the incident").status_code == 200
+def test_an_overtaken_review_is_closed_and_says_why(field: Field) -> None:
+    field.reach("guarded", "round_1.review", "success")
+    late = field.answer("guarded", "Go on", "I have not seen the incident")
+    assert late.status_code == 409
+    key = field.key("guarded")
+    closed = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+    assert (closed["chosen_options"], closed["responded_by_user"]) == (["Roll back now"], None)
+    assert "high_severity_incidents" in closed["params_input"]["reason"]
     assert field.end("guarded") == "success"
     assert field.final("guarded") is FinalDecision.ROLLED_BACK
     assert field.states("guarded")["round_2.watch"] == "skipped"
     assert field.weights("guarded") == {BASELINE: 1.0}
-    budgets = {logged.breach.budget for logged in field.ledger.breaches(field.key("guarded"))}
+    [decision] = field.ledger.decisions(key)
+    assert (decision.by, decision.timed_out) == ("the rule", False)
+    assert (decision.reason or "").startswith("closed without an answer: safety")
+    budgets = {logged.breach.budget for logged in field.ledger.breaches(key)}
     assert budgets == {"escalation.human_handoff_delta_pct", "safety.high_severity_incidents_increase"}
 
 

@@ -48,7 +48,12 @@ class Shipment(Frozen):
 class Answer(Frozen):
     """What came of a review.
 
-    :param by: the commander's user name; None when the deadline decided.
+    :param by: the commander's user name; None when the deadline decided; who ended the rollout otherwise when
+        that made the question pointless.
+    :param budgets: the budgets that the question was about.
+    :param until: until when an override holds; None when it is none, or from a version without it.
+    :param mute: whether the budgets are suspended until then.
+    :param promote: whether the commander ends the watch and promotes.
     """
 
     round_: int
@@ -58,6 +63,9 @@ class Answer(Frozen):
     reason: str | None
     at: AwareDatetime
     budgets: tuple[str, ...] = ()
+    until: AwareDatetime | None = None
+    mute: bool = False
+    promote: bool = False
 
     @property
     def author(self) -> str:

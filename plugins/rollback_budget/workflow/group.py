@@ -144,8 +144,8 @@ def _build_round(
 ) -> BaseOperator:
     """Build one round behind ``after`` and return the task that the next round follows.
 
-    ``kept``, ``breached`` and ``overruled`` are empty: behind a branch, one_success would else fire on the
-    branch itself.
+    ``kept``, ``breached``, ``overruled`` and ``accepted`` are empty: behind a branch, one_success would
+    else fire on the branch itself.
     """
     asks = round_ < rounds
     with TaskGroup(group_id=f"round_{round_}"):
@@ -168,12 +168,14 @@ def _build_round(
         if not asks:
             return decide
         review = ReviewOperator(
-            task_id="review", tasks=tasks, round_=round_, **{**QUICK_RETRIES, "retries": 10}
+            task_id="review", tasks=tasks, round_=round_, rounds=rounds, **{**QUICK_RETRIES, "retries": 10}
         )
         guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_)
         overruled = EmptyOperator(task_id="overruled")
+        accepted = EmptyOperator(task_id="accepted")
         log_guard = LogBreachOperator(task_id="log_guard_breach", tasks=tasks, round_=round_, task="guard")
         decide >> [review, guard]
         review >> overruled >> rollback
+        review >> accepted >> promote
         guard >> [rollback, log_guard]
     return review

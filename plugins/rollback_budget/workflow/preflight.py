@@ -15,6 +15,7 @@ from rollback_budget.errors import SourceError, SpecError
 from rollback_budget.spec.model import Concurrent, RolloutSpec
 from rollback_budget.workflow.claim import holders_of, say_holder
 from rollback_budget.workflow.clock import grid_floor, utc_now
+from rollback_budget.workflow.commanders import commander_problems
 from rollback_budget.workflow.exchange import BASELINE_KEY, Exchange, Tasks
 from rollback_budget.workflow.preflight_target import check_baseline, check_target, target_problems
 from rollback_budget.workflow.settings import open_ledger
@@ -63,7 +64,7 @@ class PreflightOperator(BaseOperator):
             spec = load_budget(Path(self.budget))
         except SpecError as error:
             raise AirflowFailException(f"the budget cannot be used:\n{error}") from error
-        problems = preflight_problems(spec)
+        problems = preflight_problems(spec) + commander_problems(spec)
         problems += target_problems(spec, sends=self.sends, ships=self.ships)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))

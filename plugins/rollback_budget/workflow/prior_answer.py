@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.clock import Log, utc_now
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER
 
 #: Calls from a trigger to its supervisor may never return.
@@ -41,29 +42,29 @@ class PriorAnswerTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look once."""
-        answer = await self._answer()
+        answer = await read_answer(self.ti_id, self.log)
         since = utc_now() - datetime.fromisoformat(self.deferred_at)
         await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
         yield TriggerEvent({"answer": answer})
 
-    async def _answer(self) -> dict[str, Any] | None:
-        from uuid import UUID
 
-        from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
+async def read_answer(ti_id: str, log: Log) -> dict[str, Any] | None:
+    """Return the answer that Airflow holds for a review as its resume event would; None when it has none."""
+    from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
 
-        try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                detail = await asyncio.to_thread(get_hitl_detail_content_detail, UUID(self.ti_id))
-        except Exception as error:
-            # Nothing was asked yet, or nobody can say: then the review is asked.
-            self.log.info("no earlier answer could be read: %s", error)
-            return None
-        if not detail.response_received or not detail.chosen_options or detail.responded_at is None:
-            return None
-        user = detail.responded_by_user
-        return {
-            "chosen_options": list(detail.chosen_options),
-            "params_input": detail.params_input or {},
-            "responded_at": detail.responded_at.isoformat(),
-            "responded_by_user": None if user is None else {"id": user.id, "name": user.name},
-        }
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            detail = await asyncio.to_thread(get_hitl_detail_content_detail, UUID(ti_id))
+    except Exception as error:
+        # Nothing was asked yet, or nobody can say.
+        log.info("no earlier answer could be read: %s", error)
+        return None
+    if not detail.response_received or not detail.chosen_options or detail.responded_at is None:
+        return None
+    user = detail.responded_by_user
+    return {
+        "chosen_options": list(detail.chosen_options),
+        "params_input": detail.params_input or {},
+        "responded_at": detail.responded_at.isoformat(),
+        "responded_by_user": None if user is None else {"id": user.id, "name": user.name},
+    }

@@ -7,62 +7,64 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowSkipException,
+    TaskAwaitingInput,
+    TaskDeferralTimeout,
+)
 
 from rollback_budget.engine.decision import question_of
 from rollback_budget.errors import LedgerError
 from rollback_budget.spec.model import OnTimeout
 from rollback_budget.workflow.clock import utc_now
-from rollback_budget.workflow.evidence import review_body
-from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Tasks
-from rollback_budget.workflow.settings import open_ledger
+from rollback_budget.workflow.evidence import Situation, review_body
+from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Shipment, Tasks
+from rollback_budget.workflow.reply import SHORTEST_REASON, Choice, UnusableReplyError, read_reply
+from rollback_budget.workflow.review_trigger import ReviewTrigger
+from rollback_budget.workflow.settings import link_to_run, open_ledger
 from rollback_budget.workflow.trail import final_if_known, record_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
-ROLL_BACK_NOW = "Roll back now"
-GO_ON = "Go on"
-SHORTEST_REASON = 5
 #: A triggerer that is away must not keep the commander from being asked.
 LONGEST_LOOK = timedelta(minutes=2)
-#: Airflow's sweep needs a deadline in the future.
-SHORTEST_WAIT = timedelta(seconds=1)
+#: How long after the deadline Airflow itself ends a review whose triggerer is away.
+LATE = timedelta(seconds=20)
 
 
 class ReviewOperator(HITLBranchOperator):
     """
     The incident commander decides within the deadline; silence means what the budget file says.
 
-    "Go on" needs a reason; an answer without one is asked again until the deadline.
+    Waits as a deferred task, so that the deadline holds to the second and a review that was overtaken is
+    closed; Airflow takes answers to it as to any human-in-the-loop task. An answer that cannot be followed
+    (an override without a reason) is asked again until the deadline.
 
     :param tasks: the task ids of the rollout.
     :param round_: counted from 1.
+    :param rounds: how many rounds the rollout has.
     """
 
     # The body is built from data when the task runs; nothing in it may be taken for a template.
     template_fields: Sequence[str] = ()
     ui_color = "#fde8c8"
 
-    def __init__(self, *, tasks: Tasks, round_: int, **kwargs: Any) -> None:
+    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, **kwargs: Any) -> None:
         self.tasks = tasks
         self.round_ = round_
-        reason = Param(
-            None,
-            type=["null", "string"],
-            minLength=SHORTEST_REASON,
-            description="Why. Required to go on; it is kept with the rollout.",
-        )
+        self.rounds = rounds
         super().__init__(
             subject="Roll back, or go on?",
-            options=[ROLL_BACK_NOW, GO_ON],
-            defaults=ROLL_BACK_NOW,
-            params={"reason": reason},
+            options=[choice.value for choice in Choice],
+            defaults=Choice.ROLL_BACK.value,
+            params=_fields(),
             options_mapping={
-                ROLL_BACK_NOW: tasks.in_round(round_, "overruled"),
-                GO_ON: tasks.in_round(round_ + 1, "watch"),
+                Choice.ROLL_BACK.value: tasks.in_round(round_, "overruled"),
+                Choice.GO_ON.value: tasks.in_round(round_ + 1, "watch"),
+                Choice.PROMOTE.value: tasks.in_round(round_, "accepted"),
             },
             **kwargs,
         )
@@ -86,11 +88,10 @@ class ReviewOperator(HITLBranchOperator):
         if answer is None:
             return self.ask(context)
         self.log.info("answered already")
-        responded_at = datetime.fromisoformat(answer["responded_at"])
-        return self.execute_complete(context, {**answer, "responded_at": responded_at})
+        return self.execute_complete(context, answer)
 
     def ask(self, context: Context) -> Any:
-        """Park until somebody answers or the deadline comes, unless this rollout has ended."""
+        """Wait until somebody answers or the deadline comes, unless this rollout has ended."""
         exchange = Exchange(self.tasks, context)
         final = final_if_known(exchange.key, self.log)
         if final is not None:
@@ -99,54 +100,133 @@ class ReviewOperator(HITLBranchOperator):
         evaluation = exchange.evaluation(self.round_)
         question = question_of(spec, evaluation)
         deadline = self._deadline(exchange)
+        situation = Situation(
+            spec=spec,
+            evaluation=evaluation,
+            deadline=deadline,
+            question=question,
+            round_=self.round_,
+            rounds=self.rounds,
+            key=exchange.key,
+            earlier=tuple(exchange.answers(before=self.round_)),
+            link=link_to_run(exchange.key),
+        )
         self.subject = f"{spec.release}: roll back, or go on?"
-        self.body = review_body(spec, evaluation, deadline, question, exchange.key)
-        self.defaults = [ROLL_BACK_NOW if question.on_timeout is OnTimeout.ROLLBACK else GO_ON]
+        self.body = review_body(situation)
+        default = Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
+        self.defaults = [default.value]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
-        self.response_timeout = max(deadline - utc_now(), SHORTEST_WAIT)
-        return super().execute(context)
+        self.response_timeout = max(deadline - utc_now(), timedelta(seconds=1))
+        try:
+            super().execute(context)
+        except TaskAwaitingInput:
+            # Airflow would sweep such a task every 15 s, and nobody could close it before.
+            self._wait(context, exchange, deadline, default)
+
+    def _wait(self, context: Context, exchange: Exchange, deadline: datetime, default: Choice) -> None:
+        now = utc_now()
+        self.defer(
+            trigger=ReviewTrigger(
+                ti_id=str(context["ti"].id),
+                deadline=deadline.isoformat(),
+                default=default.value,
+                dag_id=exchange.key.dag_id,
+                run_id=exchange.key.run_id,
+                deferred_at=now.isoformat(),
+            ),
+            method_name="execute_complete",
+            timeout=max(deadline - now, timedelta(0)) + LATE,
+        )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on where the task waited; a triggerer that is away does not make the deadline pass unseen."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            exchange = Exchange(self.tasks, context)
+            if utc_now() < self._deadline(exchange):
+                return self.ask(context)
+            self.log.warning("no triggerer watched this review; its deadline is over")
+            question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+            default = Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
+            silence: dict[str, Any] = {
+                "chosen_options": [default.value],
+                "params_input": {},
+                "responded_at": utc_now().isoformat(),
+                "responded_by_user": None,
+            }
+            return self.execute_complete(context, silence)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
+        if "error" in event:
+            self.process_trigger_event_error(event)
         exchange = Exchange(self.tasks, context)
-        answer = self._answer(exchange, event)
-        if answer.go_on and answer.by is not None and len(answer.reason or "") < SHORTEST_REASON:
-            self.log.warning("%s said %r without a reason; asking again", answer.by, answer.option)
+        shipment = exchange.shipment()
+        assert shipment is not None
+        try:
+            answer = self._answer(exchange, event, shipment)
+        except UnusableReplyError as error:
+            user = (event.get("responded_by_user") or {}).get("name")
+            self.log.warning("the answer of %s cannot be followed, asking again: %s", user, error)
             return self.ask(context)
         context["ti"].xcom_push(key=ANSWER_KEY, value=answer.model_dump(mode="json"))
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
-        self._record(exchange, answer)
+        self._record(exchange, answer, shipment)
         final = final_if_known(exchange.key, self.log)
         if final is not None:
-            self.log.warning("this answer came too late and changes nothing: %s", final)
+            self.log.warning("this answer changes nothing, the rollout has ended: %s", final)
             return self.do_branch(context, None)
-        return super().execute_complete(context, event)
+        return super().execute_complete(context, {**event, "responded_at": answer.at})
 
-    def _answer(self, exchange: Exchange, event: dict[str, Any]) -> Answer:
-        if "error" in event:
-            self.process_trigger_event_error(event)
+    def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
+        """Leave it at what was read: a slip in a field must not fail the task at its deadline."""
+
+    def _answer(self, exchange: Exchange, event: dict[str, Any], shipment: Shipment) -> Answer:
         evaluation = exchange.evaluation(self.round_)
-        user = event.get("responded_by_user")
-        option = event["chosen_options"][0]
-        reason = (event.get("params_input") or {}).get("reason")
+        reply = read_reply(event, shipment.window_end)
+        closed = event.get("closed")
         return Answer(
             round_=self.round_,
-            option=option,
-            go_on=option == GO_ON,
-            by=None if user is None else user["name"],
-            reason=reason.strip() if isinstance(reason, str) else None,
-            at=event["responded_at"],
+            option=reply.choice.value,
+            go_on=reply.choice is Choice.GO_ON,
+            by=reply.by if closed is None else closed["by"],
+            reason=reply.reason if closed is None else f"closed without an answer: {closed['reason']}",
+            at=reply.at,
             budgets=() if evaluation is None else tuple(breach.budget for breach in evaluation.breaches),
+            until=reply.until,
+            mute=reply.mute,
+            promote=reply.choice is Choice.PROMOTE,
         )
 
     def _deadline(self, exchange: Exchange) -> datetime:
         decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
         return datetime.fromisoformat(decided)
 
-    def _record(self, exchange: Exchange, answer: Answer) -> None:
-        shipment = exchange.shipment()
-        assert shipment is not None
+    def _record(self, exchange: Exchange, answer: Answer, shipment: Shipment) -> None:
         try:
             record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
         except LedgerError as error:
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
+
+
+def _fields() -> dict[str, Param]:
+    """Return the form; only such types let a review time out."""
+    return {
+        "reason": Param(
+            None,
+            type=["null", "string"],
+            minLength=SHORTEST_REASON,
+            description="Why. Required to go on and to promote; it is kept with the rollout.",
+        ),
+        "until": Param(
+            None,
+            type=["null", "string"],
+            description="Go on: until when, as 03:27 (UTC) or 2026-01-31T03:27Z. Empty: the window's end.",
+        ),
+        "mute": Param(
+            False,
+            type="boolean",
+            description="Go on: mute the breached budgets until then; otherwise they may ask again.",
+        ),
+    }

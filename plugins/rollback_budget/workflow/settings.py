@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
+    from rollback_budget.ledger.key import RolloutKey
     from rollback_budget.ledger.store import Ledger
 
 SECTION = "rollback_budget"
 
 
 def open_ledger() -> Ledger:
-    """Return the ledger; nothing is connected yet."""
+    """Return the ledger, one per process and address; no connection is held between calls."""
     # Tables are of no use while DAGs are parsed.
     from rollback_budget.ledger.location import ledger_url
+
+    return _ledger(conf.get(SECTION, "sql_alchemy_conn", fallback="") or ledger_url(os.environ))
+
+
+@lru_cache(maxsize=8)
+def _ledger(url: str) -> Ledger:
     from rollback_budget.ledger.store import Ledger
 
-    return Ledger(conf.get(SECTION, "sql_alchemy_conn", fallback="") or ledger_url(os.environ))
+    return Ledger(url)
 
 
 def budgets_folder() -> Path:
@@ -36,6 +45,14 @@ def backlog_folder() -> Path:
 def jira_conn_id() -> str | None:
     """Return the ``jira`` connection to file eval debt with, None for the local backlog."""
     return conf.get(SECTION, "jira_conn_id", fallback="") or None
+
+
+def link_to_run(key: RolloutKey) -> str | None:
+    """Return where a rollout's DAG run is seen; None when ``[api] base_url`` is not set."""
+    base = conf.get("api", "base_url", fallback="") or ""
+    if not base:
+        return None
+    return f"{base.rstrip('/')}/dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
 
 
 def _folder(option: str, beside_dags: str) -> Path:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.targets.change import Change, Outcome, Report, change_traffic
+from rollback_budget.workflow.author import author_of_promotion
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import REPORT_KEY, Exchange, Shipment, Tasks
 from rollback_budget.workflow.settings import open_ledger
@@ -18,6 +19,10 @@ from rollback_budget.workflow.trail import record_trail
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from rollback_budget.ledger.key import RolloutKey
+    from rollback_budget.ledger.records import Final
+    from rollback_budget.ledger.store import Ledger
 
 
 class ShipOperator(BaseOperator):
@@ -42,6 +47,7 @@ class ShipOperator(BaseOperator):
         ledger = open_ledger()
         rollout = ledger.rollout(exchange.key)
         if rollout is not None and rollout.final is not None:
+            _check_rolled_back(ledger, exchange.key, rollout.final)
             raise AirflowSkipException(f"this rollout has ended and is not shipped again: {rollout.final}")
         shares: dict[str, float] | None = None
         if self.send:
@@ -94,13 +100,8 @@ class PromoteOperator(BaseOperator):
         shipment = exchange.shipment()
         assert shipment is not None
         ledger = open_ledger()
-        final = ledger.take_final(
-            exchange.key,
-            FinalDecision.PROMOTED,
-            "the rule",
-            "the window is over, its budgets kept",
-            utc_now(),
-        )
+        by, reason = author_of_promotion(exchange, self.rounds)
+        final = ledger.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
         if final.decision is not FinalDecision.PROMOTED:
             raise AirflowSkipException(f"not promoted, this rollout has ended already: {final}")
         record_trail(ledger, exchange, self.rounds)
@@ -118,6 +119,20 @@ class PromoteOperator(BaseOperator):
             self.log.warning("%s", report)
         elif report.outcome is not Outcome.EFFECTIVE:
             raise AirflowException(f"{spec.release} was not promoted: {report}")
+
+
+def _check_rolled_back(ledger: Ledger, key: RolloutKey, final: Final) -> None:
+    """Fail where a rollback was decided and never proven: a cleared run must not end as if all were well."""
+    from rollback_budget.ledger.records import FinalDecision
+
+    record = ledger.rollback_of(key)
+    if final.decision is not FinalDecision.ROLLED_BACK or record is None:
+        return
+    if record.outcome not in (Outcome.EFFECTIVE, Outcome.SUPERSEDED):
+        raise AirflowFailException(
+            f"this rollout was rolled back by {final.by}, but that is not proven: {record.detail} Look at who"
+            " serves and put the baseline back by hand; to try a release again, trigger a new run"
+        )
 
 
 def apply_shares(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rollback_budget.engine.result import Evaluation
+from rollback_budget.engine.suspension import Suspension
 from rollback_budget.errors import LedgerError
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import Answer, Exchange
@@ -65,11 +66,34 @@ def _record_evaluation(
 
 
 def record_answer(ledger: Ledger, key: RolloutKey, answer: Answer, until: datetime) -> None:
-    """Write a commander's answer and, when it was "go on", the override."""
+    """Write a commander's answer and, when it was "go on", the override; ``until`` holds unless they said."""
     ledger.record_decision(
         key, answer.round_, answer.option, answer.by, answer.reason, answer.at, timed_out=answer.by is None
     )
+    if answer.mute:
+        for budget in answer.budgets:
+            _suspend(ledger, key, answer, budget, answer.until or until)
     if answer.go_on:
         ledger.record_override(
-            key, answer.round_, answer.budgets, answer.author, answer.reason or "", answer.at, until
+            key,
+            answer.round_,
+            answer.budgets,
+            answer.author,
+            answer.reason or "",
+            answer.at,
+            answer.until or until,
         )
+
+
+def _suspend(ledger: Ledger, key: RolloutKey, answer: Answer, budget: str, until: datetime) -> None:
+    """Write a mute as what it is, a suspension; one that comes late holds from then on."""
+    from rollback_budget.ledger.records import Scope
+
+    now = utc_now()
+    if until <= now:
+        return
+    ledger.suspend(
+        Scope(key.dag_id, key.run_id),
+        Suspension(budget=budget, since=now, until=until, by=answer.author, reason=answer.reason or ""),
+        once=f"{key}/round_{answer.round_}/{budget}/{answer.at.isoformat()}",
+    )
