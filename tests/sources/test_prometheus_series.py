@@ -155,12 +155,14 @@ def test_all_metrics_and_both_versions_are_one_request(asking: Asking) -> None:
         "cost": Metric(kind=MetricKind.MEAN, query=PrometheusQuery(sum="sum_total", total="requests_total")),
         "seconds": Metric(kind=MetricKind.MEAN, query=PrometheusQuery(histogram="latency_seconds")),
         "p95": Metric(kind=MetricKind.QUANTILE, query=PrometheusQuery(histogram="latency_seconds")),
+        "p99": Metric(kind=MetricKind.QUANTILE, query=PrometheusQuery(histogram="latency_seconds")),
         "busy": Metric(query=PrometheusQuery(gauge="busy")),
         "busiest": Metric(query=PrometheusQuery(gauge="busy", across="max")),
         "own": Metric(query="sum by (version) (rate(requests_total{$matchers}[$window])) # a comment"),
     }
     found = asking.many(metrics, [asking.request(*metrics)])[0]
     assert len(asking.forms) == 1
+    assert asking.forms[0]["query"].count("latency_seconds_bucket") == 1
     at_five = {(s.series, s.version): s for s in found if s.time == minute(5) and s.le is None}
     assert at_five["success", "v1"].value == pytest.approx(0.9)
     assert at_five["success", "v2"].value == pytest.approx(0.8)

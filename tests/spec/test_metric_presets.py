@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.errors import SpecError
-from rollback_budget.spec import load_budget
+from rollback_budget.spec import load_budget, preflight_problems, warnings
 from rollback_budget.spec.json_api import HttpJsonSource
 from rollback_budget.spec.model import MetricKind, RolloutSpec
 from rollback_budget.spec.preset import preset_names
@@ -106,6 +106,24 @@ def test_a_query_that_prometheus_could_not_answer_is_a_problem_in_the_file(
 ) -> None:
     text = f"source: {{type: prometheus, conn_id: c}}\nmetrics: {{m: {{{metric}}}}}\n"
     assert wanted in problem_of(tmp_path, text)
+
+
+def test_the_queries_of_the_page_load_as_they_stand(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
+    for block in blocks:
+        source = "" if "source:" in block else "source: {type: prometheus, conn_id: prometheus}\n"
+        assert load(tmp_path, source + block).metrics
+
+
+def test_looks_that_are_shorter_than_a_scrape_are_warned_of(tmp_path: Path) -> None:
+    text = "source: {type: prometheus, conn_id: c}\nwatch: {step: 10s}\n"
+    assert any("looks overlap" in warning for warning in warnings(load(tmp_path, text)))
+
+
+def test_a_budget_on_prometheus_without_a_query_does_not_ship(tmp_path: Path) -> None:
+    spec = load(tmp_path, "source: {type: prometheus, conn_id: c}\n")
+    assert any("`metrics.p95.query` is missing" in problem for problem in preflight_problems(spec))
 
 
 def test_labels_that_prometheus_does_not_know_are_problems(tmp_path: Path) -> None:

@@ -88,15 +88,16 @@ class PrometheusSeries:
         question = build_question(self._source, self._metrics, first.series, versions, first.step)
         grid = _Grid.of(first)
         found: dict[tuple[str, str], Found] = defaultdict(Found)
-        for start, stop in grid.chunks():
-            for series in await self._ask(question, grid, start, stop):
-                self._add(found, series, grid)
+        for asked in question.requests:
+            for start, stop in grid.chunks():
+                for series in await self._ask(asked.text, grid, start, stop):
+                    self._add(found, series, grid, asked.bare)
         by_version = self._put_together(question, grid, found, versions)
         return [by_version[one.release] + by_version[one.baseline] for one in requests]
 
-    async def _ask(self, question: Question, grid: _Grid, start: int, stop: int) -> list[Any]:
+    async def _ask(self, query: str, grid: _Grid, start: int, stop: int) -> list[Any]:
         form = {
-            "query": question.text,
+            "query": query,
             "start": _epoch(grid.time(start)),
             "end": _epoch(grid.time(stop)),
             "step": f"{grid.step.total_seconds():g}",
@@ -107,11 +108,13 @@ class PrometheusSeries:
         reply = await self._client.request("POST", PATH, form=form, timeout=timeout)
         return _result(reply)
 
-    def _add(self, found: dict[tuple[str, str], Found], series: Any, grid: _Grid) -> None:
+    def _add(self, found: dict[tuple[str, str], Found], series: Any, grid: _Grid, bare: str | None) -> None:
         """Sort one series of an answer in; a place that has a value already means that it is ambiguous."""
         try:
             labels: Mapping[str, str] = series["metric"]
-            part, version = labels[PART], labels.get(self._source.version_label)
+            part, version = labels.get(PART, bare), labels.get(self._source.version_label)
+            if part is None:
+                raise KeyError(PART)
             if version is None:
                 raise SourceError(
                     f"a query gives values without the label {self._source.version_label!r}; "

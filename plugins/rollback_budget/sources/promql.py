@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from rollback_budget.errors import SourceError
 from rollback_budget.spec.model import Metric, MetricKind
@@ -35,15 +36,25 @@ class Asked:
     parts: Mapping[str, str]
 
 
+class Request(NamedTuple):
+    """One query.
+
+    :param bare: the part whose series carry no :data:`PART`, if there is one.
+    """
+
+    text: str
+    bare: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of Prometheus.
 
-    :param text: the one query.
+    :param requests: one, but for budgets on several native histograms.
     :param scale: what makes the increase over the range into that of one step.
     """
 
-    text: str
+    requests: tuple[Request, ...]
     asked: tuple[Asked, ...]
     scale: float
 
@@ -68,12 +79,13 @@ def build_question(
     versions: Iterable[str],
     step: timedelta,
 ) -> Question:
-    """Return the query for ``series`` of all ``versions`` at ``step``.
+    """Return what to ask for ``series`` of all ``versions`` at ``step``; what metrics share is asked once.
 
     :raises SourceError: a metric without a query, or a slice without a label for it.
     """
     terms = _Terms(source, tuple(versions), step)
-    texts: list[str] = []
+    tagged: dict[str, str] = {}
+    natives: dict[str, str] = {}
     asked = []
     for name in series:
         metric, _, slice_ = name.partition(":")
@@ -81,10 +93,27 @@ def build_question(
         query = _query(metric, description)
         parts = {}
         for role, text in terms.parts(description.kind, query, slice_ or None).items():
-            parts[role] = str(len(texts))
-            texts.append(f'label_replace({text}, "{PART}", "{parts[role]}", "", "")')
+            known = natives if role == "native" else tagged
+            parts[role] = known.setdefault(text, f"{'native' if role == 'native' else ''}{len(known)}")
         asked.append(Asked(name, description.kind, query, parts))
-    return Question("\nor ".join(texts), tuple(asked), terms.scale)
+    return Question(tuple(_requests(tagged, natives)), tuple(asked), terms.scale)
+
+
+def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator[Request]:
+    """Yield one query for all parts, and one for each native histogram after the first.
+
+    In Prometheus 2.42 ``label_replace`` makes a float 0 of a native histogram, so that one cannot be told
+    from another.
+    """
+    texts = [f'label_replace({text}, "{PART}", "{part}", "", "")' for text, part in tagged.items()]
+    first = next(iter(natives), None)
+    if first is not None:
+        texts.append(first)
+    if texts:
+        yield Request("\nor ".join(texts), None if first is None else natives[first])
+    for text, part in natives.items():
+        if text != first:
+            yield Request(text, part)
 
 
 def _query(metric: str, description: Metric) -> PrometheusQuery:

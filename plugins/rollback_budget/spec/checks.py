@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from rollback_budget.spec.duration import write_duration
 from rollback_budget.spec.evidence import method_problem
 from rollback_budget.spec.json_api import HttpJsonSource
 from rollback_budget.spec.model import Action, Budget, Comparison, MetricKind, RolloutSpec, Tier
@@ -96,6 +97,11 @@ def warnings(spec: RolloutSpec) -> list[str]:
     ):
         found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
     found += _skewed_means(spec)
+    if isinstance(spec.source, PrometheusSource) and spec.watch.step < spec.source.scrape_interval:
+        step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
+        found.append(
+            f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): looks overlap"
+        )
     return found
 
 
