@@ -22,4 +22,7 @@ if ((${#missing[@]})); then
     fi
 fi
 
-exec .venv/bin/pytest -n 2 --dist loadfile "$@"
+# The tests that need these wait for them.
+tests/counterparts.sh &
+
+.venv/bin/pytest -n 2 --dist loadfile "$@"

@@ -11,11 +11,12 @@ from urllib.parse import quote
 from rollback_budget.errors import TargetError
 from rollback_budget.spec.target import UnleashTarget
 from rollback_budget.targets.target import NOTHING, Serving, Versions, require_unchanged, rewrite_current
-from rollback_budget.targets.wire import Send, read_json, require_accepted
+from rollback_budget.targets.wire import Send, is_good, read_json, require_accepted
 
 _GRADUAL = "flexibleRollout"
 #: Variants share a thousand.
 _ALL = 1000
+_MAY_WRITE = {"ADMIN", "UPDATE_FEATURE_STRATEGY"}
 #: What an update takes of a strategy; other fields are the server's own.
 _UPDATED = ("name", "title", "disabled", "constraints", "parameters", "variants", "segments", "sortOrder")
 
@@ -72,10 +73,22 @@ class UnleashFlag:
         if self._config.dry_run == "write_current":
             told.append(rewrite_current(self, serving, self._versions))
         else:
-            told.append(
-                "whether the flag may be written was not tried; `target.dry_run: write_current` would"
-            )
+            told.append(self._say_permission())
         return tuple(told)
+
+    def _say_permission(self) -> str:
+        """Say what this token may, where the server can be asked."""
+        reply = self._send("GET", "/api/admin/user", None, {})
+        if is_good(reply):
+            granted = [one for one in read_json(reply, "GET /api/admin/user").get("permissions", []) if one]
+            names = {one.get("permission") for one in granted if self._is_ours(one)}
+            if names & _MAY_WRITE:
+                return f"the token may write: it has {', '.join(sorted(names & _MAY_WRITE))}"
+        return "whether the flag may be written was not tried; `target.dry_run: write_current` would"
+
+    def _is_ours(self, permission: Mapping[str, Any]) -> bool:
+        wanted = {"project": self._config.project, "environment": self._config.environment}
+        return all(permission.get(key) in (None, "", "*", value) for key, value in wanted.items())
 
     def _look(self) -> tuple[Serving, dict[str, Any]]:
         config = self._config
@@ -119,8 +132,15 @@ class UnleashFlag:
                 f"the flag {self._config.flag} has no variant {', '.join(sorted(missing))}; add it, or say in"
                 " `target.versions` what it is called"
             )
+        # One variant at least has to take what the others leave.
+        rest = self._versions.theirs(self._versions.baseline)
         return [
-            {**one, "weight": weights.get(str(one.get("name")), 0), "weightType": "fix"} for one in variants
+            {
+                **one,
+                "weight": weights.get(str(one.get("name")), 0),
+                "weightType": "variable" if one.get("name") == rest else "fix",
+            }
+            for one in variants
         ]
 
 
