@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 
-from rollback_budget.engine.sample import SeriesRequest, Watermarked
+from rollback_budget.engine.sample import SeriesRequest, Source, Watermarked
 from rollback_budget.errors import SourceError
+from rollback_budget.sources.circuit import Circuit
+from rollback_budget.sources.coalesced import Coalesced, Lanes
+from rollback_budget.sources.patient import Patience
 from rollback_budget.sources.sql import SqlSeries
 from rollback_budget.sources.sql_session import THREADS, SqlSession
 from rollback_budget.spec.model import Metric, RolloutSpec
@@ -110,3 +113,27 @@ def test_a_wrong_password_and_a_missing_database_are_not_worth_a_retry(postgres_
     with pytest.raises(SourceError, match="does not exist") as caught:
         SqlSession(engine, timedelta(seconds=5)).read_now(text("SELECT 1"))
     assert not caught.value.transient
+
+
+async def test_rollouts_that_share_a_source_share_its_watermark(engine: Engine) -> None:
+    asked: list[str] = []
+
+    def saw(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", saw)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO calls VALUES (:at)"), {"at": NOON.timestamp()})
+    for source, until in (
+        (SqlSeries.of(spec(watermark="SELECT MAX(at) FROM calls"), engine), NOON),
+        (SqlSeries.of(spec(), engine), datetime.max.replace(tzinfo=UTC)),
+    ):
+
+        async def opened(source: SqlSeries = source) -> Source:
+            return source
+
+        patience = Patience(Circuit("log"), time_out=timedelta(seconds=30), poll=timedelta(minutes=1))
+        shared = Coalesced(opened, patience, Lanes(), "key")
+        readers = [shared.reader() for _ in range(3)]
+        assert await asyncio.gather(*(reader.settled_until() for reader in readers)) == [until] * 3
+    assert sum("MAX(at)" in statement for statement in asked) == 1

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from itertools import count, repeat
@@ -15,7 +15,7 @@ from math import ceil
 from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
 from rollback_budget.errors import SeriesError, SourceError
 from rollback_budget.sources.patient import TIME_OUT, Patience
 
@@ -88,6 +88,7 @@ class Coalesced:
     def __init__(self, open_source: OpenOne, patience: Patience, lanes: Lanes, key: str) -> None:
         self._open_source = open_source
         self._opening: asyncio.Task[Source] | None = None
+        self._watermark: asyncio.Task[datetime | None] | None = None
         self._patience = patience
         self._lanes = lanes
         self._phase = int.from_bytes(blake2b(key.encode(), digest_size=4).digest()) / 2**32
@@ -121,6 +122,23 @@ class Coalesced:
             task.add_done_callback(self._under_way.discard)
         queue.append(_Waiting(request, answer))
         return await answer
+
+    async def settled_until(self) -> datetime | None:
+        """Return up to where everything is in; readers that ask within a moment share the answer."""
+        source = await self._source()
+        if not isinstance(source, Watermarked):
+            return datetime.max.replace(tzinfo=UTC)
+        asking = self._watermark
+        if asking is None or asking.done():
+            asking = self._watermark = asyncio.create_task(self._ask_watermark(source))
+        try:
+            return await asyncio.shield(asking)
+        except SourceError as error:
+            raise _own(error) from error
+
+    async def _ask_watermark(self, source: Watermarked) -> datetime | None:
+        await asyncio.sleep(GATHERING_S)
+        return await self._patience.ask(source.settled_until)
 
     def lag_of(self, seat: int, poll: timedelta) -> timedelta:
         """Return when the reader on this seat asks: groups of readers lie evenly over the spread."""
@@ -236,6 +254,10 @@ class Reader:
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``; raises :class:`SourceError`."""
         return await self._shared.fetch(request)
+
+    async def settled_until(self) -> datetime | None:
+        """Return up to where everything is in; for a source that cannot say, nothing holds looks back."""
+        return await self._shared.settled_until()
 
     def lag(self, poll: timedelta) -> timedelta:
         """Return how long after a bucket has settled this rollout asks."""

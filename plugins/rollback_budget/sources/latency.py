@@ -14,8 +14,8 @@ USUAL_RATIO = 1.05
 MOST_BOUNDS = 300
 
 
-def bounds_for(spec: RolloutSpec, fastest: timedelta, slowest: timedelta) -> tuple[float, ...]:
-    """Return bounds in seconds, ascending, each the same ratio above the one before.
+def ratio_for(spec: RolloutSpec) -> float:
+    """Return by how much one bound is above the one before; it depends on the budgets, not on the source.
 
     A test of a quantile compares the release beyond ``q`` with the baseline beyond ``q / (1 + margin)``: with
     ``sqrt(1 + margin)`` from bound to bound, both lie on a bound.
@@ -25,8 +25,12 @@ def bounds_for(spec: RolloutSpec, fastest: timedelta, slowest: timedelta) -> tup
         for budget in spec.budgets
         if quantile_of(budget.metric) is not None and budget.comparison is Comparison.DELTA_PCT
     ]
-    ratio = (1.0 + min(margins)) ** 0.5 if margins and min(margins) > 0.0 else USUAL_RATIO
+    return (1.0 + min(margins)) ** 0.5 if margins and min(margins) > 0.0 else USUAL_RATIO
+
+
+def bounds_for(spec: RolloutSpec, fastest: timedelta, slowest: timedelta) -> tuple[float, ...]:
+    """Return bounds in seconds, ascending, each the same ratio above the one before."""
     first, last = fastest.total_seconds(), slowest.total_seconds()
-    ratio = max(ratio, (last / first) ** (1.0 / MOST_BOUNDS))
+    ratio = max(ratio_for(spec), (last / first) ** (1.0 / MOST_BOUNDS))
     steps = ceil(log(last / first) / log(ratio) - 1e-9)
     return tuple(first * ratio**step for step in range(steps + 1))

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from rollback_budget.engine.sample import Source
 from rollback_budget.sources.circuit import Circuit
 from rollback_budget.sources.coalesced import Coalesced, Lanes
+from rollback_budget.sources.latency import ratio_for
 from rollback_budget.sources.patient import TIME_OUT, Patience
 from rollback_budget.spec.model import Metric, RolloutSpec
 from rollback_budget.workflow.connections import open_source
@@ -23,7 +24,8 @@ _METRICS = TypeAdapter(dict[str, Metric])
 async def open_shared_source(spec: RolloutSpec) -> Source:
     """Return this rollout's seat at the source that it shares with all others of the same queries.
 
-    What a source answers depends on the spec's source and metrics alone. Rollouts on one connection share the
+    What a source answers depends on the spec's source and metrics, its step, and how fine its budgets want
+    latencies to be told apart. Rollouts on one connection share the
     patience with its backend, whatever they ask.
 
     :raises SourceError: the spec names no source.
@@ -51,7 +53,8 @@ class _Shared:
         """Return the source of all rollouts whose queries are those of ``spec``."""
         source, poll = spec.source, spec.watch.poll
         assert source is not None
-        key = f"{source.model_dump_json()} {_METRICS.dump_json(spec.metrics).decode()} {poll}"
+        shape = f"{poll} {spec.watch.step} {ratio_for(spec)}"
+        key = f"{source.model_dump_json()} {_METRICS.dump_json(spec.metrics).decode()} {shape}"
         shared = self.sources.get(key)
         if shared is None:
             name = str(getattr(source, "conn_id", None) or getattr(source, "path", source.type))

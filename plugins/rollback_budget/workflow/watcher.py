@@ -172,7 +172,7 @@ class Watcher:
         if not isinstance(source, Watermarked):
             return horizon
         until = await source.settled_until()
-        return self._read_until if until is None else min(horizon, grid_floor(until, self._spec.watch.step))
+        return self._read_until if until is None else grid_floor(min(horizon, until), self._spec.watch.step)
 
     def _request(self, start: datetime, end: datetime) -> SeriesRequest:
         spec = self._spec
