@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollback_budget.errors import TargetError
-from rollback_budget.targets.change import Change, Clock, Outcome, Report, Traffic, change_traffic
+from rollback_budget.targets.change import Change, Clock, Outcome, Recovery, Report, Traffic, change_traffic
 from rollback_budget.targets.target import Serving
 
 pytestmark = pytest.mark.pure
@@ -52,6 +52,9 @@ class Router:
     def apply(self, shares: Mapping[str, float], *, expected: Serving, idempotency_key: str) -> None:
         self.applied.append(idempotency_key)
         self.on_apply(self, shares)
+
+    def rehearse(self, serving: Serving) -> tuple[str, ...]:
+        return ()
 
 
 def roll_back(
@@ -183,3 +186,43 @@ def test_a_rollback_by_somebody_else_is_verified_without_sending() -> None:
     still = Router(SHIPPED)
     assert roll_back(still, send=False).outcome is Outcome.ACCEPTED_NOT_EFFECTIVE
     assert still.applied == []
+
+
+def recovering(good: bool | None, *, knowable: bool = True) -> Callable[[datetime], Traffic]:
+    recovery = Recovery(good, "p95 is what it is", knowable)
+    return lambda _since: Traffic(0.0, "0 of 100 requests", recovery=recovery)
+
+
+def test_a_rollback_whose_breach_does_not_recover_is_not_effective_and_says_so() -> None:
+    report = roll_back(Router(SHIPPED), observe=recovering(False))
+    assert report.outcome is Outcome.ACCEPTED_NOT_EFFECTIVE
+    assert "the release may not be what is wrong" in report.detail
+    assert "p95 is what it is" in report.data_plane
+
+
+def test_a_breach_that_recovers_in_time_proves_the_rollback() -> None:
+    answers = iter([recovering(None), recovering(False), recovering(True)])
+    report = roll_back(Router(SHIPPED), observe=lambda since: next(answers)(since))
+    assert report.outcome is Outcome.EFFECTIVE
+    assert report.detail.endswith("and the breached metric recovers.")
+
+
+@pytest.mark.parametrize("knowable", [True, False])
+def test_a_recovery_that_cannot_be_known_is_said_and_does_not_undo_the_proof(knowable: bool) -> None:
+    report = roll_back(Router(SHIPPED), observe=recovering(None, knowable=knowable))
+    assert report.outcome is Outcome.EFFECTIVE
+    assert "Whether the breached metric recovers cannot be known" in report.detail
+    waited = report.verified_at is not None and report.verified_at - START >= timedelta(seconds=30)
+    assert waited is knowable
+
+
+def test_every_stage_that_this_rollout_left_is_its_own_and_anything_else_is_not() -> None:
+    stages = [{"v2": share, "v1": 1 - share} for share in (0.05, 0.25, 0.5)]
+    for shares, outcome in [*((left, Outcome.EFFECTIVE) for left in stages), ({"v2": 0.3, "v1": 0.7}, None)]:
+        change = Change(BASELINE, before=stages, idempotency_key="k", deadline=timedelta(seconds=30))
+        report = change_traffic(Router(shares), change, clock=ManualClock().clock())
+        assert report.outcome is (outcome or Outcome.SUPERSEDED)
+
+
+def test_every_outcome_has_its_next_step() -> None:
+    assert len({outcome.next_step for outcome in Outcome}) == len(Outcome)

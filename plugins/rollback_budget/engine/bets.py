@@ -6,6 +6,7 @@ from collections import deque
 from copy import copy
 from datetime import timedelta
 from math import log, log1p
+from operator import add
 from typing import Protocol, Self
 
 from rollback_budget.engine.boundary import (
@@ -56,10 +57,12 @@ class Proportions:
 
     A sample's number of events is its value times ``n``, to the nearest whole number. Samples of less than
     ``min_samples`` are left out, as their looks are. The first look with a baseline only tells its rate.
+    In a rollout with stages every look is a stratum of its own, else every block.
     """
 
     __slots__ = (
         "_budget",
+        "_by_look",
         "_decay",
         "_effect",
         "_least",
@@ -80,51 +83,68 @@ class Proportions:
         self._least = max(budget.min_samples, 1)
         self._line = line_of(budget, spec.analysis.null_margin)
         self._decay = 0.5 ** (blocks.length / HALF_LIFE)
-        self._open = Counts(0, 0, 0, 0)
+        self._by_look = spec.has_stages
+        #: The strata of the open block.
+        self._open: tuple[Counts, ...] = ()
         #: Events and requests of the baseline up to and with block ``_past_index``, the older the lighter.
         self._past = (0.0, 0.0)
         self._past_index = -1
-        self._recent: deque[tuple[int, Counts]] = deque(maxlen=blocks.in_duration)
+        self._recent: deque[tuple[int, tuple[Counts, ...]]] = deque(maxlen=blocks.in_duration)
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:
         """Collect the looks ``first`` to ``stop - 1``, which lie in block ``index``."""
         arms, least = view.arms, self._least
         if self._past_index < 0:
             first = self._learn_first_rate(view, first, stop, index)
-        k_c, n_c, k_t, n_t = self._open
+        if self._by_look:
+            self._open += tuple(
+                Counts(
+                    *_events(arms.baseline, arms.baseline_n, look, look + 1, least),
+                    *_events(arms.release, arms.release_n, look, look + 1, least),
+                )
+                for look in range(first, stop)
+            )
+            return
+        k_c, n_c, k_t, n_t = self._open[0] if self._open else (0, 0, 0, 0)
         more_k, more_n = _events(arms.baseline, arms.baseline_n, first, stop, least)
         k_c, n_c = k_c + more_k, n_c + more_n
         more_k, more_n = _events(arms.release, arms.release_n, first, stop, least)
-        self._open = Counts(k_c, n_c, k_t + more_k, n_t + more_n)
+        self._open = (Counts(k_c, n_c, k_t + more_k, n_t + more_n),)
 
     def close(self, index: int) -> list[float] | None:
         """Close block ``index``; return its log evidence for each alternative, None when it has none."""
-        counts, self._open = self._open, Counts(0, 0, 0, 0)
+        strata, self._open = self._open, ()
         if self._budget.worse is Worse.LOWER:
-            counts = Counts(counts.n_c - counts.k_c, counts.n_c, counts.n_t - counts.k_t, counts.n_t)
+            strata = tuple(Counts(s.n_c - s.k_c, s.n_c, s.n_t - s.k_t, s.n_t) for s in strata)
         logs = None
-        if counts.n_c and counts.n_t:
+        both = tuple(counts for counts in strata if counts.n_c and counts.n_t)
+        if both:
             events, requests = self._past
             rate = min(max((events + 0.5) / (requests + 1.0), LEAST), MOST)
-            logs = log_evidence(counts, rate, self._line, step_of(self._budget, rate))
+            step = step_of(self._budget, rate)
+            logs = log_evidence(both[0], rate, self._line, step)
+            for counts in both[1:]:
+                logs = list(map(add, logs, log_evidence(counts, rate, self._line, step)))
             if self._effect > 1.0:
                 logs = [evidence / self._effect for evidence in logs]
-            self._recent.append((index, counts))
-        if counts.n_c:
+            self._recent.append((index, both))
+        k_c, n_c = sum(counts.k_c for counts in strata), sum(counts.n_c for counts in strata)
+        if n_c:
             faded = self._decay ** (index - self._past_index)
             events, requests = self._past
-            self._past = (faded * events + counts.k_c, faded * requests + counts.n_c)
+            self._past = (faded * events + k_c, faded * requests + n_c)
             self._past_index = index
         return logs
 
     def trailing(self) -> Mean:
-        """Return both rates over the trailing duration, each block weighted by what it can tell.
+        """Return both rates over the trailing duration, each stratum weighted by what it can tell.
 
         Mantel and Haenszel's weights: pooling an arm's counts would compare different times of the day while
         traffic moves from one arm to the other.
         """
         newest = self._recent[-1][0] if self._recent else 0
-        blocks = [counts for index, counts in self._recent if index > newest - (self._recent.maxlen or 1)]
+        oldest = newest - (self._recent.maxlen or 1)
+        blocks = [counts for index, strata in self._recent if index > oldest for counts in strata]
         weights = [n_c * n_t / (n_c + n_t) for _, n_c, _, n_t in blocks]
         total = sum(weights)
         if not total:
@@ -210,23 +230,36 @@ class Arrivals:
 
     Given their number, the release's events are binomial when both come at the same rate (Przyborowski and
     Wilenski 1940); the likelihood ratio's expectation is then 1, and less when the release's rate is lower.
+    In a rollout with stages every look is a stratum of its own, else every block.
     """
 
-    __slots__ = ("_now", "_then")
+    __slots__ = ("_by_look", "_now", "_open", "_then")
 
     alternatives = len(RATE_RATIOS)
 
     def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:  # noqa: ARG002
+        self._by_look = spec.has_stages
         #: Events and exposure since the window began: release, its exposure, baseline, its exposure.
         self._now = self._then = (0.0, 0.0, 0.0, 0.0)
+        #: The log evidence of the open block's looks.
+        self._open: list[float] | None = None
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:  # noqa: ARG002
-        """Take over the sums at look ``stop - 1``."""
-        arms, last = view.arms, stop - 1
-        self._now = (arms.release[last], arms.release_n[last], arms.baseline[last], arms.baseline_n[last])
+        """Take over the sums at look ``stop - 1``, with stages at every look."""
+        arms = view.arms
+        for last in range(first, stop) if self._by_look else (stop - 1,):
+            self._now = (arms.release[last], arms.release_n[last], arms.baseline[last], arms.baseline_n[last])
+            if self._by_look and (logs := self._weigh()) is not None:
+                self._open = logs if self._open is None else list(map(add, self._open, logs))
 
     def close(self, index: int) -> list[float] | None:  # noqa: ARG002
         """Close the block; return its log evidence for each ratio of rates, None when it has none."""
+        if not self._by_look:
+            return self._weigh()
+        logs, self._open = self._open, None
+        return logs
+
+    def _weigh(self) -> list[float] | None:
         k_t, e_t, k_c, e_c = (now - then for now, then in zip(self._now, self._then, strict=True))
         self._then = self._now
         if not (e_t > 0.0 and e_c > 0.0 and k_t >= 0.0 and k_c >= 0.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from copy import copy
+from functools import reduce
 from math import inf
 from typing import Self
 
@@ -17,6 +18,9 @@ from rollback_budget.spec.model import Budget, RolloutSpec
 #: Where a metric's name does not say which quantile it is.
 USUAL_LEVEL = 0.95
 
+#: The histograms of both arms, baseline first, over one stretch of time.
+_Stratum = tuple[Histogram, Histogram]
+
 
 class Exceedances:
     """Requests beyond a bound, tested as proportions are (design 5.2).
@@ -24,14 +28,15 @@ class Exceedances:
     If a harmless release is slower by no more than the margin, ``P(X_t > q) <= P((1 + margin) X_c > q)``. The
     baseline is counted beyond the largest bucket bound that is at most ``q / (1 + margin)``, which only makes
     the test more careful.
+    In a rollout with stages every look is a stratum of its own, else every block.
     """
 
     __slots__ = (
+        "_by_look",
         "_decay",
         "_effect",
         "_level",
-        "_open_c",
-        "_open_t",
+        "_open",
         "_past",
         "_past_index",
         "_ratio",
@@ -47,12 +52,13 @@ class Exceedances:
         self._level = quantile_of(budget.metric) or USUAL_LEVEL
         self._ratio = 1.0 + spec.analysis.null_margin * abs(budget.threshold) / 100.0
         self._decay = 0.5 ** (blocks.length / HALF_LIFE)
-        self._open_c: Histogram = {}
-        self._open_t: Histogram = {}
+        self._by_look = spec.has_stages
+        #: The strata of the open block: baseline, release.
+        self._open: tuple[_Stratum, ...] = ()
         #: The baseline up to and with block ``_past_index``, the older the lighter.
         self._past: Histogram = {}
         self._past_index = -1
-        self._recent: deque[tuple[int, Histogram, Histogram]] = deque(maxlen=blocks.in_duration)
+        self._recent: deque[tuple[int, tuple[_Stratum, ...]]] = deque(maxlen=blocks.in_duration)
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:
         """Collect the looks ``first`` to ``stop - 1``, which lie in block ``index``."""
@@ -64,17 +70,24 @@ class Exceedances:
             if not self._past and baseline:
                 self._past, self._past_index = baseline, index
                 continue
-            self._open_c = _sum(self._open_c, baseline or {})
-            self._open_t = _sum(self._open_t, release or {})
+            stratum = (baseline or {}, release or {})
+            if self._by_look or not self._open:
+                self._open += (stratum,)
+            else:
+                [(open_c, open_t)] = self._open
+                self._open = ((_sum(open_c, stratum[0]), _sum(open_t, stratum[1])),)
 
     def close(self, index: int) -> list[float] | None:
         """Close block ``index``; return its log evidence for each alternative, None when it has none."""
-        baseline, release = self._open_c, self._open_t
-        self._open_c, self._open_t = {}, {}
+        strata, self._open = self._open, ()
         logs = None
-        if baseline and release:
-            logs = self._weigh(baseline, release)
-            self._recent.append((index, baseline, release))
+        both = tuple(stratum for stratum in strata if all(stratum))
+        if both:
+            each = [found for stratum in both if (found := self._weigh(*stratum)) is not None]
+            logs = [sum(of_strata) for of_strata in zip(*each, strict=True)] if each else None
+            self._recent.append((index, both))
+        nothing: Histogram = {}
+        baseline = reduce(_sum, (of_baseline for of_baseline, _ in strata), nothing)
         if baseline:
             faded = self._decay ** (index - self._past_index)
             self._past = _sum({bound: faded * count for bound, count in self._past.items()}, baseline)
@@ -83,14 +96,19 @@ class Exceedances:
 
     def trailing(self) -> Mean:
         """Return both quantiles over the trailing duration."""
-        newest = self._recent[-1][0] if self._recent else 0
+        oldest = (self._recent[-1][0] if self._recent else 0) - (self._recent.maxlen or 1)
+        strata = [stratum for index, strata in self._recent if index > oldest for stratum in strata]
+        sizes = [(max(of_release.values()), max(of_baseline.values())) for of_baseline, of_release in strata]
         baseline: Histogram = {}
         release: Histogram = {}
-        for index, of_baseline, of_release in self._recent:
-            if index > newest - (self._recent.maxlen or 1):
-                baseline, release = _sum(baseline, of_baseline), _sum(release, of_release)
+        for (of_baseline, of_release), (n_t, n_c) in zip(strata, sizes, strict=True):
+            if self._by_look:
+                # Mantel and Haenszel's weights, as for proportions: both arms count the same in each stratum.
+                of_baseline = _scale(of_baseline, n_t / (n_t + n_c) if n_c else 0.0)
+                of_release = _scale(of_release, n_c / (n_t + n_c) if n_t else 0.0)
+            baseline, release = _sum(baseline, of_baseline), _sum(release, of_release)
         values = quantile_in(release, self._level), quantile_in(baseline, self._level)
-        return Mean(*values, max(release.values(), default=0.0), max(baseline.values(), default=0.0))
+        return Mean(*values, sum(n_t for n_t, _ in sizes), sum(n_c for _, n_c in sizes))
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
@@ -131,6 +149,10 @@ def _sum(one: Histogram, other: Histogram) -> Histogram:
     if not one or not other:
         return one or other
     return {bound: count + other[bound] for bound, count in one.items() if bound in other}
+
+
+def _scale(histogram: Histogram, factor: float) -> Histogram:
+    return {bound: factor * count for bound, count in histogram.items()}
 
 
 def _beyond(histogram: Histogram, bound: float) -> tuple[float, float]:

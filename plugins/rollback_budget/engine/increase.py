@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from math import nan
+from math import isnan, nan
 from typing import Self
 
 from rollback_budget.engine.comparison import Comparing, Limit, Mean, Observation, Pointwise, View
 from rollback_budget.engine.frame import Arms
 from rollback_budget.engine.result import Comparand
-from rollback_budget.spec.model import Budget, Comparison
+from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
 
 
 class Increase:
@@ -18,14 +18,20 @@ class Increase:
     A look is known when both arms have a sample there, so an incident in a step whose baseline is missing
     counts at the next known look. Exposure that is unknown once is unknown for good: events are then
     compared as they are.
+
+    :param by_look: scale the baseline's events look by look, and not in one go over the whole window: the
+        traffic is divided anew on the way, and an early event of a large baseline is not one of a small one.
     """
 
-    __slots__ = ("_budget", "_limit", "_so_far")
+    __slots__ = ("_budget", "_by_look", "_expected", "_limit", "_so_far")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, *, by_look: bool = False) -> None:
         self._budget = budget
+        self._by_look = by_look
         self._limit = Limit(budget)
         self._so_far = (0.0, 0.0, 0.0, 0.0)
+        #: The baseline's events so far, scaled look by look.
+        self._expected = 0.0
 
     def view(self, arms: Arms, first: int, stop: int) -> View:
         """Return the looks ``first`` to ``stop - 1``; their values and counts are the sums up to there."""
@@ -38,7 +44,7 @@ class Increase:
             _exposure(now.baseline_n, now.baseline, baseline_n),
         )
         least = self._budget.min_samples
-        scaled = list(map(_scaled, total.baseline, total.baseline_n, total.release_n))
+        scaled = self._scale(total)
         deltas = [
             nan if value != value or other != other or n < least or other_n < least else events - expected
             for value, n, other, other_n, events, expected in zip(
@@ -59,6 +65,8 @@ class Increase:
     def advance(self, view: View, count: int) -> None:
         """Remember the sums after the first ``count`` looks."""
         arms, last = view.arms, count - 1
+        if self._by_look:
+            self._expected = self._scale(arms.part(0, count))[last]
         self._so_far = (
             arms.release[last],
             arms.release_n[last],
@@ -72,14 +80,30 @@ class Increase:
 
     def copy(self) -> Self:
         """Return one that counts on from here on its own."""
-        twin = type(self)(self._budget)
-        twin._so_far = self._so_far
+        twin = type(self)(self._budget, by_look=self._by_look)
+        twin._so_far, twin._expected = self._so_far, self._expected
         return twin
 
+    def _scale(self, total: Arms) -> list[float]:
+        """Return the baseline's events up to each look, scaled to the release's exposure."""
+        at_once = list(map(_scaled, total.baseline, total.baseline_n, total.release_n))
+        if not self._by_look:
+            return at_once
+        _, of_release, events, of_baseline = self._so_far
+        expected = self._expected
+        for look, whole in enumerate(at_once):
+            now = total.baseline[look], total.baseline_n[look], total.release_n[look]
+            expected += _scaled(now[0] - events, now[1] - of_baseline, now[2] - of_release)
+            events, of_baseline, of_release = now
+            at_once[look] = whole if isnan(of_baseline) or isnan(of_release) else expected
+        return at_once
 
-def comparing(budget: Budget) -> Comparing:
+
+def comparing(budget: Budget, spec: RolloutSpec) -> Comparing:
     """Return what turns the samples of ``budget`` into looks."""
-    return Increase(budget) if budget.comparison is Comparison.INCREASE else Pointwise(budget)
+    if budget.comparison is Comparison.INCREASE:
+        return Increase(budget, by_look=spec.has_stages)
+    return Pointwise(budget)
 
 
 def _events(values: list[float], so_far: float) -> list[float]:

@@ -164,7 +164,7 @@ class Tally:
         return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
 
     def _start_over(self) -> None:
-        self._comparing = comparing(self.budget)
+        self._comparing = comparing(self.budget, self._spec)
         span = Span(self._opening, self._since if self._last is None else self._last.time)
         self._method = choose(self.budget, self._spec, span)
 

@@ -233,6 +233,11 @@ class RolloutSpec(Frozen):
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
 
+    @property
+    def has_stages(self) -> bool:
+        """Whether traffic is divided anew during the window; counts of two looks are then never pooled."""
+        return self.target is not None and bool(self.target.stages)
+
     def canonical_json(self) -> str:
         """Return the one JSON text of this spec: sorted keys, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
