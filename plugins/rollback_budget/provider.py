@@ -18,6 +18,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Rollback Budget",
                 "python-modules": [
+                    "rollback_budget.workflow.announce",
                     "rollback_budget.workflow.decide",
                     "rollback_budget.workflow.log_breach",
                     "rollback_budget.workflow.preflight",
@@ -36,7 +37,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "Rollback Budget",
-                "python-modules": ["rollback_budget.workflow.trigger"],
+                "python-modules": [
+                    "rollback_budget.workflow.reminder",
+                    "rollback_budget.workflow.review_trigger",
+                    "rollback_budget.workflow.trigger",
+                ],
             }
         ],
         "integrations": [

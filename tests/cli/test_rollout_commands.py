@@ -227,6 +227,7 @@ def test_hostile_names_reach_the_terminal_as_text(store: Ledger, run: Run) -> No
         code, out, _ = run(*command)
         assert (code, "\x1b[31m" in out) == (0, False)
         assert "v\\x1b[31m[bold]" in out
+        assert "\\n" not in out
 
 
 def test_watching_says_every_change_until_it_is_told_to_stop(store: Ledger) -> None:

@@ -38,7 +38,7 @@ def test_the_shipped_budgets_become_dags_that_airflow_can_store(folder: Path) ->
     assert edges["round_1.review"] == {"round_1.overruled", "round_1.accepted", "round_2.watch"}
     assert {"rollback", "round_1.log_guard_breach"} == edges["round_1.guard"]
     assert "round_3.review" not in edges
-    assert edges["rollback"] == {"record_rollback"}
+    assert edges["rollback"] == {"record_rollback", "announce_rollback"}
 
 
 def test_neither_the_rollback_nor_the_log_waits_for_the_other(folder: Path) -> None:

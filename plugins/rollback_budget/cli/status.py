@@ -162,8 +162,8 @@ def _table(standings: list[Standing], now: datetime) -> RenderableType:
         table.add_column(heading, overflow="fold")
     for one in standings:
         spec = one.rollout.spec
-        what = Text(shown(f"{spec.release}\n"), style="bold")
-        what.append(shown(f"against {spec.baseline}\n{spec.service}"), style="dim")
+        what = Text(shown(spec.release), style="bold")
+        what.append(f"\nagainst {shown(spec.baseline)}\n{shown(spec.service)}", style="dim")
         lines = [_budget(one, line) for line in spec.budgets]
         names, burns, looks = (Text("\n").join(column) for column in zip(*lines, strict=True))
         table.add_row(what, _phase(one, now), _left(one, now), names, burns, looks, end_section=True)
@@ -199,18 +199,20 @@ def _phase(one: Standing, now: datetime) -> Text:
             return Text("the window is over")
         case Phase.OPENED:
             return Text("opened, not shipped")
-    return said if final is None else said.append(shown(f"\nby {final.by}"), style="dim")
+    return said if final is None else said.append(f"\nby {shown(final.by)}", style="dim")
 
 
 def _left(one: Standing, now: datetime) -> Text:
     from rich.text import Text
+
+    from rollback_budget.spec.duration import say_duration
 
     rollout = one.rollout
     if rollout.final is not None:
         return Text(moment(rollout.final.at), style="dim")
     if rollout.window_end is None:
         return Text("")
-    return Text(f"{span(rollout.window_end - now)} of {span(rollout.spec.window)}")
+    return Text(f"{span(rollout.window_end - now)} of {say_duration(rollout.spec.window)}")
 
 
 def _budget(one: Standing, line: Budget) -> tuple[Text, Text, Text]:

@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.duration import write_duration
 from rollback_budget.spec.model import Concurrent
+from rollback_budget.spec.notify_sections import Notifiers
 from rollback_budget.spec.preset import preset_names
 from rollback_budget.spec.query_sections import query_mistakes
 from rollback_budget.spec.rule import BudgetSection
@@ -82,6 +83,7 @@ class BudgetFile(Section):
         default=Concurrent.REFUSE,
         description="What becomes of a second rollout of the same service while one is watched.",
     )
+    notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
 
     @field_validator("rollback_budget", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
 from rollback_budget.spec.target import Target
@@ -232,6 +233,7 @@ class RolloutSpec(Frozen):
     source: Source | None = None
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
+    notify: tuple[Notify, ...] = ()
 
     @property
     def has_stages(self) -> bool:

@@ -68,6 +68,8 @@ class DecideOperator(BaseBranchOperator):
             context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")
+        if step is not Step.PROMOTE or "log_breach" in names:
+            names.append("announce")
         return [self.tasks.in_round(self.round_, name) for name in names]
 
     def _report_edit(self, spec: RolloutSpec) -> None:

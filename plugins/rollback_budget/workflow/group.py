@@ -12,6 +12,11 @@ from airflow.sdk import TaskGroup, TriggerRule
 from rollback_budget.engine.decision import rounds_of
 from rollback_budget.spec import load_budget
 from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.workflow.announce import (
+    AnnouncePromotionOperator,
+    AnnounceRollbackOperator,
+    AnnounceRoundOperator,
+)
 from rollback_budget.workflow.decide import DecideOperator
 from rollback_budget.workflow.exchange import Tasks
 from rollback_budget.workflow.log_breach import LogBreachOperator
@@ -107,6 +112,9 @@ def build_rollout(
     baseline_back >> RecordRollbackOperator(
         task_id="record_rollback", tasks=tasks, rounds=rounds, trigger_rule=TriggerRule.NONE_SKIPPED
     )
+    baseline_back >> AnnounceRollbackOperator(
+        task_id="announce_rollback", tasks=tasks, trigger_rule=TriggerRule.ALL_DONE
+    )
     promoted = PromoteOperator(
         task_id="promote",
         tasks=tasks,
@@ -115,6 +123,7 @@ def build_rollout(
         trigger_rule=TriggerRule.ONE_SUCCESS,
         **QUICK_RETRIES,
     )
+    promoted >> AnnouncePromotionOperator(task_id="announce_promotion", tasks=tasks)
     if promote is not None:
         promoted >> promote
     if ship is None and spec.target is not None and spec.target.stages:
@@ -162,7 +171,8 @@ def _build_round(
         kept = EmptyOperator(task_id="kept")
         breached = EmptyOperator(task_id="breached")
         log_breach = LogBreachOperator(task_id="log_breach", tasks=tasks, round_=round_)
-        after >> watch >> decide >> [kept, breached, log_breach]
+        announce = AnnounceRoundOperator(task_id="announce", tasks=tasks, round_=round_)
+        after >> watch >> decide >> [kept, breached, log_breach, announce]
         kept >> promote
         breached >> rollback
         if not asks:

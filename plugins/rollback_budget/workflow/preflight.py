@@ -58,6 +58,7 @@ class PreflightOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Return the frozen spec; fails without retries on what no retry mends."""
         from rollback_budget.spec import load_budget, preflight_problems, warnings
+        from rollback_budget.workflow.notify import notify_problems
 
         exchange = Exchange(self.tasks, context)
         try:
@@ -66,6 +67,7 @@ class PreflightOperator(BaseOperator):
             raise AirflowFailException(f"the budget cannot be used:\n{error}") from error
         problems = preflight_problems(spec) + commander_problems(spec)
         problems += target_problems(spec, sends=self.sends, ships=self.ships)
+        problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
         for warning in warnings(spec):
@@ -83,6 +85,8 @@ class PreflightOperator(BaseOperator):
                 "%s was edited after this run began; the run keeps the budget it began with", self.budget
             )
         self.log.info("frozen: sha256 %s", frozen.sha256)
+        for hold in ledger.suspensions_of(exchange.key):
+            self.log.warning("%s", hold.suspension)
         return frozen.canonical_json()
 
     def execute_again(self, context: Context, event: Any) -> str:  # noqa: ARG002

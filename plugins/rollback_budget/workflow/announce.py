@@ -1,0 +1,210 @@
+"""The tasks that tell people what happens: beside what is decided, so that nothing waits for them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from rollback_budget.engine.decision import question_of
+from rollback_budget.engine.result import VerdictKind
+from rollback_budget.errors import LedgerError
+from rollback_budget.spec.model import OnTimeout
+from rollback_budget.spec.notify import Event
+from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.exchange import DEADLINE_KEY, REPORT_KEY, Exchange, Tasks
+from rollback_budget.workflow.message import Message
+from rollback_budget.workflow.notify import PATIENCE, send
+from rollback_budget.workflow.settings import open_ledger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from rollback_budget.workflow.rollback import RollbackReport
+
+#: After its deadline an answer takes at most this long to be written down.
+AFTERWARDS = timedelta(minutes=2)
+#: A triggerer that was away gets this much longer.
+LONGEST_LATE = timedelta(minutes=10)
+#: A message that cannot be sent is tried again, and then given up: it must not fail a rollout.
+MESSAGE_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=20)}
+#: A page within a rollback's own task: it may take no longer than the pause before the next try.
+PAGE_PATIENCE = timedelta(seconds=5)
+
+
+class Announcer(BaseOperator):
+    """
+    Sends messages; what cannot be sent is retried, and in the end only logged.
+
+    :param tasks: the task ids of the rollout.
+    """
+
+    ui_color = "#f2f2f2"
+
+    def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:
+        super().__init__(**{**MESSAGE_RETRIES, **kwargs})
+        self.tasks = tasks
+
+    def send(self, context: Context, *messages: Message) -> None:
+        """Send the messages; raises on all tries but the last when somebody was not reached."""
+        missed = [one for message in messages for one in send(message, context, self.log)]
+        if missed and context["ti"].try_number <= (self.retries or 0):
+            raise AirflowException("not everybody was reached: " + "; ".join(missed))
+        if missed:
+            self.log.error("given up: %s", "; ".join(missed))
+
+
+class AnnounceRoundOperator(Announcer):
+    """
+    Tells of a round's breach and review, that its deadline is near, and what was decided.
+
+    Writes into the ledger that the commander is asked, and until when.
+
+    :param round_: counted from 1.
+    """
+
+    def __init__(self, *, tasks: Tasks, round_: int, **kwargs: Any) -> None:
+        super().__init__(tasks=tasks, **kwargs)
+        self.round_ = round_
+
+    def execute(self, context: Context) -> None:
+        """Tell what the watch said; wait for the middle of the review, where there is one."""
+        exchange = Exchange(self.tasks, context)
+        deadline = self._deadline(exchange)
+        if deadline is not None:
+            self._record_review(exchange, deadline)
+        self.send(context, *self._verdict(exchange, deadline))
+        if deadline is None or not exchange.spec().notify:
+            return
+        evaluation = exchange.evaluation(self.round_)
+        half_time = deadline - question_of(exchange.spec(), evaluation).within / 2
+        self._wait(exchange, half_time, "tell_half_time")
+
+    def tell_half_time(self, context: Context, event: dict[str, Any]) -> None:
+        """Tell that the deadline is near, unless somebody has answered."""
+        exchange = Exchange(self.tasks, context)
+        deadline = self._deadline(exchange)
+        assert deadline is not None
+        if event["is_over"] or self._answered(exchange):
+            self.tell_decision(context, event)
+            return
+        spec = exchange.spec()
+        missed = send(
+            self._message(exchange, Event.DEADLINE_NEAR, self._silence(exchange, deadline), deadline),
+            context,
+            self.log,
+        )
+        if missed:
+            self.log.error("not everybody was reached: %s", "; ".join(missed))
+        assert spec.notify
+        self._wait(exchange, deadline + AFTERWARDS, "tell_decision")
+
+    def tell_decision(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002
+        """Tell who decided what; nothing when the rollout ended without an answer."""
+        exchange = Exchange(self.tasks, context)
+        answer = next((one for one in exchange.answers(self.round_ + 1) if one.round_ == self.round_), None)
+        if answer is None:
+            self.log.info("the review was overtaken; nobody answered it")
+            return
+        because = f": {answer.reason}" if answer.reason else ""
+        said = f"{answer.author} decided: {answer.option}{because}"
+        self.send(context, self._message(exchange, Event.DECIDED, said))
+
+    def _verdict(self, exchange: Exchange, deadline: datetime | None) -> list[Message]:
+        evaluation = exchange.evaluation(self.round_)
+        messages = []
+        if evaluation is None:
+            messages.append(self._message(exchange, Event.BLIND, "the watch failed and gave no verdict"))
+        elif evaluation.verdict is VerdictKind.BLIND:
+            messages.append(self._message(exchange, Event.BLIND, evaluation.sentence))
+        elif evaluation.breaches:
+            messages.append(self._message(exchange, Event.BREACH, evaluation.sentence))
+        if deadline is not None:
+            said = "" if evaluation is None else f"{evaluation.sentence}. "
+            silence = self._silence(exchange, deadline)
+            messages.append(self._message(exchange, Event.REVIEW_OPENED, f"{said}{silence}", deadline))
+        return messages
+
+    def _message(
+        self, exchange: Exchange, event: Event, sentence: str, deadline: datetime | None = None
+    ) -> Message:
+        occasion = f"{event.value} {self.round_}"
+        return Message(event, occasion, exchange.key, exchange.spec(), sentence, deadline)
+
+    def _silence(self, exchange: Exchange, deadline: datetime) -> str:
+        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        leads_to = "rolls back" if question.on_timeout is OnTimeout.ROLLBACK else "goes on"
+        return f"No answer by {deadline:%H:%M:%S} UTC {leads_to}."
+
+    def _deadline(self, exchange: Exchange) -> datetime | None:
+        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+        return None if decided is None else datetime.fromisoformat(decided)
+
+    def _answered(self, exchange: Exchange) -> bool:
+        return any(one.round_ == self.round_ for one in exchange.answers(self.round_ + 1))
+
+    def _record_review(self, exchange: Exchange, deadline: datetime) -> None:
+        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        opened_at = deadline - question.within
+        try:
+            open_ledger().open_review(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
+        except LedgerError as error:
+            self.log.warning("the ledger does not show the review: %s", error)
+
+    def _wait(self, exchange: Exchange, until: datetime, method_name: str) -> None:
+        from rollback_budget.workflow.reminder import ReminderTrigger
+
+        now = utc_now()
+        self.defer(
+            trigger=ReminderTrigger(
+                dag_id=exchange.key.dag_id,
+                run_id=exchange.key.run_id,
+                round_=self.round_,
+                until=until.isoformat(),
+                deferred_at=now.isoformat(),
+            ),
+            method_name=method_name,
+            timeout=max(until - now, timedelta(0)) + LONGEST_LATE,
+        )
+
+
+class AnnounceRollbackOperator(Announcer):
+    """Tells that the release was rolled back, or that nobody could prove it."""
+
+    def execute(self, context: Context) -> None:
+        """Tell the outcome; nothing when nothing was rolled back."""
+        from rollback_budget.workflow.rollback import RollbackReport
+
+        exchange = Exchange(self.tasks, context)
+        value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
+        if value is None:
+            raise AirflowSkipException("nothing was rolled back")
+        self.send(context, rollback_message(exchange, RollbackReport.model_validate(value)))
+
+
+class AnnouncePromotionOperator(Announcer):
+    """Tells that the release was promoted."""
+
+    def execute(self, context: Context) -> None:
+        """Tell it."""
+        exchange = Exchange(self.tasks, context)
+        spec = exchange.spec()
+        said = f"the window is over, and {spec.release} takes over from {spec.baseline}"
+        self.send(context, Message(Event.PROMOTED, Event.PROMOTED.value, exchange.key, spec, said))
+
+
+def rollback_message(exchange: Exchange, report: RollbackReport) -> Message:
+    """Return what is told about a rollback."""
+    event = Event.ROLLED_BACK if report.is_settled else Event.VERIFICATION_FAILED
+    said = " ".join((f"By {report.by}: {report.reason}. {report.said}", *report.baseline_troubles))
+    return Message(event, event.value, exchange.key, exchange.spec(), said)
+
+
+def page(context: Context, exchange: Exchange, report: RollbackReport, log: Any) -> None:
+    """Tell at once that a rollback is not proven, and take no longer than a moment; never raises."""
+    try:
+        send(rollback_message(exchange, report), context, log, min(PAGE_PATIENCE, PATIENCE))
+    except Exception as error:
+        log.warning("nobody was paged yet: %s", error)
