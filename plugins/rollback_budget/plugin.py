@@ -1,11 +1,18 @@
-"""What Airflow loads as a plugin: it shows that Rollback Budget is there, and where its page will hang."""
+"""What Airflow loads as a plugin: the app that its API server mounts."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
+
+from rollback_budget.web.app import URL_PREFIX, LazyApp
 
 
 class RollbackBudgetPlugin(AirflowPlugin):
     """Registers Rollback Budget with Airflow."""
 
     name = "rollback_budget"
+    fastapi_apps: list[Any] = [  # noqa: RUF012 - Airflow reads a list from the class
+        {"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "Rollback Budget"}
+    ]

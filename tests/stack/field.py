@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from demo.service import SimulatedService
-from demo.stack import COMMANDER, AirflowStack
+from demo.stack import COMMANDER, USERS, AirflowStack
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.ledger.key import RolloutKey
@@ -83,6 +83,7 @@ class Field:
         database_url: str | None = None,
         ledger_url: str | None = None,
         environment: Mapping[str, str] | None = None,
+        users: Mapping[str, str] = USERS,
     ) -> None:
         self.folder = folder
         self.budgets = folder / "budgets"
@@ -98,6 +99,7 @@ class Field:
             folder / "airflow",
             self.dags,
             database_url=database_url,
+            users=users,
             environment={
                 "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": ledger_url,
                 "AIRFLOW__ROLLBACK_BUDGET__BUDGETS_FOLDER": str(self.budgets),

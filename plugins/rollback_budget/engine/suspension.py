@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 
 from rollback_budget.engine.instant import length, micros
 from rollback_budget.spec.frozen import Frozen
-from rollback_budget.spec.model import Budget
+from rollback_budget.spec.model import Budget, RolloutSpec
 
 #: Instead of a budget or an area: every budget of the rollout.
 EVERY_BUDGET: Final = "all"
@@ -38,6 +38,13 @@ class Suspension(Frozen):
     def __str__(self) -> str:
         what = "every budget is" if self.budget == EVERY_BUDGET else f"{self.budget} is"
         return f"{what} suspended by {self.by} until {self.until:%Y-%m-%d %H:%M} UTC: {self.reason}"
+
+
+def names_in(specs: Iterable[RolloutSpec]) -> list[str]:
+    """Return everything that can be suspended in these rollouts, by name."""
+    budgets = [budget for spec in specs for budget in spec.budgets]
+    names = [*(budget.id for budget in budgets), *(budget.area for budget in budgets), EVERY_BUDGET]
+    return list(dict.fromkeys(names))
 
 
 class Stretch:

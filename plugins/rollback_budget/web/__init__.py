@@ -1,0 +1,1 @@
+"""What Airflow's API server serves for Rollback Budget, behind Airflow's own authentication."""
