@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from rollback_budget.engine import Source
+from rollback_budget.engine.result import Evaluation
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.key import RolloutKey
@@ -66,9 +67,9 @@ class SuspendedNight(Night):
         return self.asked.ledger.suspend(scope or Scope(name="model-v42"), hold)
 
 
-async def first_breach(
+async def the_breach(
     night: SuspendedNight, acts: dict[int, object], kill_at: int | None = None
-) -> datetime:
+) -> Evaluation:
     watcher = night.watcher()
     for minute in range(1, NIGHT):
         night.now = at(minute)
@@ -79,18 +80,24 @@ async def first_breach(
             watcher = night.watcher()
         verdict = await watcher.look()
         if verdict is not None:
-            return verdict.breaches[0].breached_at
+            return verdict
     raise AssertionError("no breach in the whole night")
 
 
-@pytest.mark.parametrize("kill_at", [None, 30, 50, 65])
+async def first_breach(night: SuspendedNight, acts: dict[int, object]) -> datetime:
+    return (await the_breach(night, acts)).breaches[0].breached_at
+
+
+@pytest.mark.parametrize("kill_at", [None, 30, 65])
+@pytest.mark.parametrize("minute", [27, 28, 29])
 async def test_a_suspension_holds_from_the_next_look_on_and_a_restart_agrees(
-    ledger: Ledger, kill_at: int | None
+    ledger: Ledger, kill_at: int | None, minute: int
 ) -> None:
     night = SuspendedNight(ledger)
-    # At minute 29 the looks up to minute 27 are folded; the budget would breach at look 31.
-    when = await first_breach(night, {29: lambda: night.suspend(29, 60)}, kill_at)
-    assert when == at(91)
+    verdict = await the_breach(night, {minute: lambda: night.suspend(minute, 60)}, kill_at)
+    assert verdict.breaches[0].breached_at == at(91)
+    # The looks up to two minutes earlier were folded already; the next one is the first under it.
+    assert verdict.budgets[0].suspended_looks == 60 - (minute - 2)
 
 
 async def test_one_that_is_ended_early_holds_no_longer(ledger: Ledger) -> None:
