@@ -15,6 +15,7 @@ BENCHES = {
     "engine": "bench.engine",
     "dags": "bench.dags",
     "backtest": "bench.backtest",
+    "looks": "bench.looks",
     "demo": "bench.demo",
 }
 

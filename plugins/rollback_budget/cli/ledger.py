@@ -1,8 +1,11 @@
-"""``rollback-budget ledger``: set the ledger up and see whether it can be used."""
+"""``rollback-budget ledger``: set the ledger up, see whether it can be used, and keep it small."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -15,6 +18,15 @@ _url = click.option(
     help="SQLAlchemy URL of the ledger (default: ROLLBACK_BUDGET_LEDGER, then Airflow's configuration, then a"
     " SQLite file in AIRFLOW_HOME).",
 )
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, value: str) -> timedelta:
+    from rollback_budget.spec.duration import parse_duration
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.group()
@@ -38,6 +50,40 @@ def check(url: str | None) -> None:
     store = open_ledger(url)
     revision = store.check()
     click.echo(f"the ledger at {store.place} is ready (revision {revision})")
+
+
+@ledger.command()
+@_url
+@click.option(
+    "--older-than",
+    required=True,
+    metavar="DURATION",
+    callback=_duration,
+    help="Delete looks of more than this ago: 90d, 720h.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def prune(url: str | None, older_than: timedelta, as_json: bool) -> None:
+    """Delete old looks; evaluations, breaches with their samples, decisions and debts stay.
+
+    The looks of a rollout are what its chart is drawn from, about 0.35 MB a day. Safe while watches run.
+
+    \b
+    Example:
+      rollback-budget ledger prune --older-than 90d
+    """
+    store = open_ledger(url)
+    before = datetime.now(UTC) - older_than
+    with click.progressbar(length=1, label="pruning", file=sys.stderr) as bar:
+
+        def tell(done: int, of: int) -> None:
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        deleted = store.prune_looks(before, tell)
+    if as_json:
+        click.echo(json.dumps({"deleted": deleted, "before": before.isoformat()}))
+        return
+    click.echo(f"deleted {deleted} looks before {before:%Y-%m-%d %H:%M} UTC from the ledger at {store.place}")
 
 
 def open_ledger(url: str | None) -> Ledger:

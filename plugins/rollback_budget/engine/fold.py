@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +15,14 @@ from rollback_budget.engine.instant import length, micros, moment
 from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.sentence import blind_sentence
+from rollback_budget.engine.standing import Standing
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.engine.tally import OnBreach, Tally
 from rollback_budget.errors import RollbackBudgetError
 from rollback_budget.spec.model import Action, Budget, OnBlind, RolloutSpec, Tier
+
+#: Told after each look: its time, and where every budget stands that the look counted for.
+OnLook = Callable[[int, tuple[Standing, ...]], None]
 
 #: Looks folded at a time: bounds what is copied, and what is folded again after a breach.
 CHUNK = 256
@@ -111,18 +115,29 @@ class Fold:
         for tally in self._tallies:
             tally.suspend(suspensions)
 
-    def fold(self, frame: Frame) -> Evaluation | None:
-        """Fold the looks of ``frame`` that are new; return the verdict once it is reached."""
+    def fold(self, frame: Frame, on_look: OnLook | None = None) -> Evaluation | None:
+        """Fold the looks of ``frame`` that are new; return the verdict once it is reached.
+
+        :param on_look: told after each look; folding is several times slower with it.
+        """
         if self._verdict is None:
             first = bisect_left(frame.times, self._next_look)
             for tally in self._tallies if first else ():
                 tally.notice_late(frame, first)
             stop = bisect_right(frame.times, min(self._end, frame.end))
             while first < stop and self._verdict is None:
-                first = self._fold_chunk(frame, first, min(first + CHUNK, stop))
+                first = self._fold_chunk(frame, first, min(first + (1 if on_look else CHUNK), stop))
+                if on_look is not None:
+                    time = frame.times[first - 1]
+                    on_look(time, tuple(one for one in self.standings() if one.look.time == time))
             if self._verdict is None:
                 self._go_on(min(frame.end, self._end))
         return self.evaluation() if self._is_final() else None
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Return where every budget stands that has had a look, in short."""
+        standings = (tally.standing() for tally in self._tallies)
+        return tuple(standing for standing in standings if standing is not None)
 
     def evaluation(self) -> Evaluation:
         """Return where every budget stands: the verdict, or what it would be if nothing more came."""

@@ -17,6 +17,7 @@ from rollback_budget.engine.instant import moment
 from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
+from rollback_budget.engine.standing import Standing
 from rollback_budget.engine.suspension import Stretch, Suspension
 from rollback_budget.spec.model import Budget, RolloutSpec
 
@@ -103,6 +104,13 @@ class Tally:
             if frame.times[look] in self._missed and not self._is_missing(frame, look):
                 self._missed.remove(frame.times[look])
                 self._late_looks += 1
+
+    def standing(self) -> Standing | None:
+        """Return where the budget stands, in short; None before its first look."""
+        if self._last is None:
+            return None
+        deciding = self._method.deciding
+        return Standing(self.budget.id, self._last, deciding.burn, deciding.p_value, self._suspension)
 
     def evaluation(self) -> BudgetEvaluation:
         """Return where the budget stands."""

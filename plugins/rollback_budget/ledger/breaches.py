@@ -11,12 +11,12 @@ from rollback_budget.engine.result import Breach, Evaluation
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.fingerprint import breach_fingerprint, debt_fingerprint
 from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.models import BreachRow, DebtEventRow, EvaluationRow, RolloutRow
 from rollback_budget.ledger.records import LoggedBreach, LoggedEvaluation
-from rollback_budget.ledger.rollouts import Rollouts
 
 
-class Breaches(Rollouts):
+class Breaches(Looks):
     """The evidence in the ledger. Every method raises LedgerError."""
 
     def record_evaluation(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0004"
+REVISION = "0005"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -99,6 +99,18 @@ class EvaluationRow(Base):
     evaluated_until: Mapped[datetime | None]
     recorded_at: Mapped[datetime]
     evaluation: Mapped[str]
+
+
+class LookRow(Base):
+    """One look at all budgets of a rollout, packed; append-only, each look once, pruned by age."""
+
+    __tablename__ = "looks"
+    # The key is a third of a row: no second copy of it.
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy reads it
+
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), primary_key=True)
+    time: Mapped[datetime] = mapped_column(primary_key=True)
+    standings: Mapped[str]
 
 
 class BreachRow(Base):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from rollback_budget.engine.result import Breach, Evaluation
+from rollback_budget.engine.result import Breach, Evaluation, Status
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import Comparison, OnTimeout, RolloutSpec, Severity
@@ -50,6 +50,27 @@ class LoggedEvaluation:
     kind: str
     evaluation: Evaluation
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedLook:
+    """One look at one budget, to six digits; None is unknown.
+
+    :param delta: in the unit of the budget's comparison.
+    :param suspended: whether the budget was out of force, so that the look added to nothing.
+    """
+
+    budget: str
+    time: datetime
+    status: Status
+    burn: timedelta
+    delta: float | None
+    release_value: float | None
+    baseline_value: float | None
+    release_n: float | None
+    baseline_n: float | None
+    p_value: float | None
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,12 +103,17 @@ class RollbackBudgetSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, without the triggerer."""
         from rollback_budget.workflow.connections import open_source
+        from rollback_budget.workflow.looks import looks_of_this_process
         from rollback_budget.workflow.suspended import suspensions_of_this_process
         from rollback_budget.workflow.watcher import Watcher
 
         if self._watcher is None:
             self._watcher = Watcher(
-                self.plan(context), open_source, log=self.log, suspensions=suspensions_of_this_process()
+                self.plan(context),
+                open_source,
+                log=self.log,
+                suspensions=suspensions_of_this_process(),
+                looks=looks_of_this_process(),
             )
             self._runner = asyncio.Runner()
         assert self._runner is not None

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.looks import looks_of_this_process
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.workflow.suspended import suspensions_of_this_process
 from rollback_budget.workflow.turns import starting
@@ -50,6 +51,7 @@ class RollbackBudgetTrigger(BaseTrigger):
                 _open_source(),
                 log=self.log,
                 suspensions=suspensions_of_this_process(),
+                looks=looks_of_this_process(),
                 elapsed=time.monotonic,
             )
         while True:

@@ -16,7 +16,9 @@ from rollback_budget.sources.coalesced import Paced
 from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
 from rollback_budget.workflow.clock import EPOCH, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
 from rollback_budget.workflow.late import LateReport
+from rollback_budget.workflow.looks import LookSink
 from rollback_budget.workflow.plan import Role, WatchPlan
+from rollback_budget.workflow.recorder import Recorder
 from rollback_budget.workflow.suspended import AskSuspensions
 
 #: No look waits longer for its turn and its answer; sources have time-outs of their own.
@@ -35,6 +37,7 @@ class Watcher:
     :param plan: what to watch.
     :param open_source: opens the metric source; called again until it succeeds.
     :param suspensions: says which budgets are suspended; None suspends none.
+    :param looks: where every look goes; None for nowhere.
     :param now: the clock.
     :param elapsed: a clock that nobody sets, to notice when ``now`` is; None when that cannot happen.
     """
@@ -46,6 +49,7 @@ class Watcher:
         *,
         log: Log,
         suspensions: AskSuspensions | None = None,
+        looks: LookSink | None = None,
         now: Now = utc_now,
         elapsed: Elapsed | None = None,
     ) -> None:
@@ -71,6 +75,7 @@ class Watcher:
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
         self._late = LateReport(spec, self._read_until, log, self._now)
+        self._recorder = Recorder(plan, looks)
         self._began = self._now()
         self._has_caught_up = False
 
@@ -102,7 +107,7 @@ class Watcher:
         self._note("the source's watermark says that the newest rows are not in" if lags else None)
         verdict = None
         if settled > self._read_until:
-            verdict = self._fold.fold(frame)
+            verdict = await self._recorder.fold(self._fold, frame)
             self._late.notice(samples, settled)
             self._read_until = settled
             self._report(self._fold.evaluation())

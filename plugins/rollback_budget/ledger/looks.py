@@ -1,0 +1,187 @@
+"""Looks: every look of every watch in short, so that a curve can be drawn without asking the source again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, CursorResult, delete, exists, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from rollback_budget.engine.frame import FINITE
+from rollback_budget.engine.result import Status
+from rollback_budget.engine.standing import Standing
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.models import LookRow, RolloutRow
+from rollback_budget.ledger.records import LoggedLook
+from rollback_budget.ledger.rollouts import Rollouts
+from rollback_budget.spec.model import RolloutSpec
+
+#: Databases limit the values of one statement.
+_KEYS, _ROWS = 400, 300
+_STATUS = {Status.GOOD: "g", Status.BAD: "b", Status.UNKNOWN: "u"}
+_READ = {letter: status for status, letter in _STATUS.items()}
+_SUSPENDED = "s"
+
+T = TypeVar("T")
+
+
+class LookRecord(NamedTuple):
+    """One look at all budgets of a rollout, as it is stored: see :func:`pack`."""
+
+    key: RolloutKey
+    time: datetime
+    standings: str
+
+
+class Looks(Rollouts):
+    """The looks in the ledger. Every method raises LedgerError."""
+
+    def record_looks(self, records: Sequence[LookRecord]) -> int:
+        """Append looks in one transaction; what is there already stays as it is.
+
+        :return: how many were left out, because their rollout is not in the ledger.
+        """
+        left_out = 0
+        with self.write() as session:
+            ids = self._ids(session, {record.key for record in records})
+            dialect = session.connection().dialect.name
+            insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(LookRow)
+            rows = []
+            for record in records:
+                rollout_id = ids.get(record.key)
+                if rollout_id is None:
+                    left_out += 1
+                else:
+                    rows.append(
+                        {"rollout_id": rollout_id, "time": record.time, "standings": record.standings}
+                    )
+            # In one order everywhere, so that two writers of the same looks never wait in a ring.
+            rows.sort(key=lambda row: (row["rollout_id"], row["time"]))
+            for some in _batches(rows, _ROWS):
+                session.execute(insert.values(some).on_conflict_do_nothing())
+        return left_out
+
+    def looks_until(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
+        """Return the time of the newest look of each rollout that has any."""
+        newest = select(func.max(LookRow.time)).where(LookRow.rollout_id == RolloutRow.id).scalar_subquery()
+        found: dict[RolloutKey, datetime] = {}
+        with self.read() as session:
+            for some in _batches(keys, _KEYS):
+                query = select(RolloutRow.dag_id, RolloutRow.run_id, newest).where(_among(some))
+                for dag_id, run_id, until in session.execute(query):
+                    if until is not None:
+                        found[RolloutKey(dag_id, run_id)] = until
+        return found
+
+    def looks(
+        self, key: RolloutKey, budget: str | None = None, since: datetime | None = None
+    ) -> list[LoggedLook]:
+        """Return the looks of a rollout in order of time, and of budgets within.
+
+        :param budget: only those of the budget with this id.
+        :param since: only those after this time.
+        """
+        query = select(LookRow.time, LookRow.standings).order_by(LookRow.time)
+        if since is not None:
+            query = query.where(LookRow.time > since)
+        with self.read() as session:
+            rollout = self._row(session, key)
+            spec = RolloutSpec.model_validate_json(rollout.spec)
+            rows = session.execute(query.where(LookRow.rollout_id == rollout.id)).all()
+        ids = [line.id for line in spec.budgets]
+        return [
+            look
+            for time, standings in rows
+            for look in _unpack(ids, time, standings)
+            if budget is None or look.budget == budget
+        ]
+
+    def prune_looks(self, before: datetime, told: Callable[[int, int], None] | None = None) -> int:
+        """Delete the looks before a time, rollout by rollout; evaluations and breaches stay.
+
+        :param told: told how many rollouts are done, and of how many.
+        :return: how many looks were deleted.
+        """
+        old = exists().where(LookRow.rollout_id == RolloutRow.id, LookRow.time < before)
+        with self.read() as session:
+            ids = session.scalars(select(RolloutRow.id).where(RolloutRow.opened_at < before, old)).all()
+        deleted = 0
+        for done, rollout_id in enumerate(ids, start=1):
+            with self.write() as session:
+                old_ones = delete(LookRow).where(LookRow.rollout_id == rollout_id, LookRow.time < before)
+                result = session.execute(old_ones)
+                assert isinstance(result, CursorResult)
+                deleted += result.rowcount
+            if told is not None:
+                told(done, len(ids))
+        return deleted
+
+    def _ids(self, session: Session, keys: Collection[RolloutKey]) -> dict[RolloutKey, int]:
+        found = {}
+        for some in _batches(keys, _KEYS):
+            query = select(RolloutRow.dag_id, RolloutRow.run_id, RolloutRow.id).where(_among(some))
+            found.update({RolloutKey(dag_id, run_id): id_ for dag_id, run_id, id_ in session.execute(query)})
+        return found
+
+
+def pack(spec: RolloutSpec, standings: Sequence[Standing]) -> str:
+    """Write one look as a JSON array with an entry per budget of the spec, null where it did not count.
+
+    An entry is ``[status, burn, delta, release, baseline, release_n, baseline_n, p]``: status ``g``, ``b`` or
+    ``u`` (with ``s`` behind it when suspended), burn in seconds, six digits, null for unknown, and nothing
+    where all that follows is null.
+    """
+    by_budget = {standing.budget: standing for standing in standings}
+    return "[" + ",".join(_entry(by_budget.get(budget.id)) for budget in spec.budgets) + "]"
+
+
+def _entry(standing: Standing | None) -> str:
+    if standing is None:
+        return "null"
+    _, look, burn, p_value, suspension = standing
+    status = _STATUS[look.status] + (_SUSPENDED if suspension is not None else "")
+    numbers = (*look[2:], float("nan") if p_value is None else p_value)
+    fields = [f"{number:.6g}" if -FINITE <= number <= FINITE else "null" for number in numbers]
+    while fields and fields[-1] == "null":
+        fields.pop()
+    return "[" + ",".join([f'"{status}"', f"{burn / 1e6:.6g}", *fields]) + "]"
+
+
+def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[LoggedLook]:
+    looks = []
+    for budget, entry in zip(budgets, json.loads(standings), strict=False):
+        if entry is not None:
+            status, burn, *known = entry
+            numbers: list[float | None] = [*known, *[None] * (6 - len(known))]
+            delta, release, baseline, release_n, baseline_n, p_value = numbers
+            looks.append(
+                LoggedLook(
+                    budget=budget,
+                    time=time,
+                    status=_READ[status[0]],
+                    burn=timedelta(seconds=burn),
+                    delta=delta,
+                    release_value=release,
+                    baseline_value=baseline,
+                    release_n=release_n,
+                    baseline_n=baseline_n,
+                    p_value=p_value,
+                    suspended=_SUSPENDED in status,
+                )
+            )
+    return looks
+
+
+def _among(keys: Collection[RolloutKey]) -> ColumnElement[bool]:
+    return tuple_(RolloutRow.dag_id, RolloutRow.run_id).in_([(key.dag_id, key.run_id) for key in keys])
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
