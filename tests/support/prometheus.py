@@ -80,6 +80,13 @@ class Prometheus:
             self._process.wait(timeout=30)
             self._process = None
 
+    def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=30)
+        self._process = None
+
     def reload(self, targets: Sequence[str]) -> None:
         """Scrape other targets from now on, by restarting."""
         self.targets = targets

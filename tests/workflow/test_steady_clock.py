@@ -85,6 +85,8 @@ def watch(off: dict[range, int]) -> tuple[Evaluation | None, datetime]:
         ({range(310, 320): -10}, 330),
         ({range(110, 115): 10, range(115, 120): -10, range(310, 315): -10, range(320, 325): 10}, 332),
         ({range(60): -60}, 330),
+        ({range(110, 115): -3}, 330),
+        ({range(110, 115): -3, range(115, 120): -5}, 330),
         ({range(110, 600): 3}, 330),
     ],
 )

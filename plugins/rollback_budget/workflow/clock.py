@@ -44,7 +44,8 @@ class SteadyClock:
     """The wall clock, held against one that nobody sets, so that a watch never reads the future.
 
     Set back, it is believed at once: a watch that waits loses nothing. Set forward, it is not: looks at times
-    that have not come yet would be unknown for good. Then time goes on as it passes until :meth:`believe`.
+    that have not come yet would be unknown for good. Then time goes on as it passes until :meth:`believe`. A
+    clock that was set back may return to where it was.
 
     :param wall: the time of day.
     :param elapsed: the steady clock; None when ``wall`` cannot be set.
@@ -57,6 +58,7 @@ class SteadyClock:
         self._time = wall()
         self._at = 0.0 if elapsed is None else elapsed()
         self._ahead = timedelta(0)
+        self._behind = timedelta(0)
 
     def now(self) -> datetime:
         """Return the time that has surely come."""
@@ -66,13 +68,17 @@ class SteadyClock:
         at = self._elapsed()
         expected = self._time + timedelta(seconds=at - self._at)
         off = wall - expected
-        if off > TOLERANCE:
+        if off > self._behind + TOLERANCE:
             if not self._ahead:
                 self._log.warning("the clock was set forward by %s; looks go on by the time that passes", off)
             self._ahead = off
             return expected
         if off < -TOLERANCE:
             self._log.warning("the clock was set back by %s; looks go on when it has caught up", -off)
+            self._behind -= off
+        elif off > TOLERANCE:
+            self._log.info("the clock was set forward by %s, to where it was before", off)
+            self._behind = max(self._behind - off, timedelta(0))
         self._time, self._at, self._ahead = wall, at, timedelta(0)
         return wall
 
