@@ -73,7 +73,9 @@ def _standings(spec: RolloutSpec, minute: int) -> tuple[Standing, ...]:
     known = Observation(minute, Status.GOOD, delta, release, baseline, n, n + 3)
     p_value = 1.0 / (1.0 + minute % 13)
     return tuple(
-        Standing(budget.id, unknown if minute % 50 == 0 else known, 60_000_000 * (minute % 5), p_value)
+        Standing(
+            budget.id, unknown if minute % 50 == 0 else known, 60_000_000 * (minute % 5), p_value, minute, 0
+        )
         for budget in spec.budgets
     )
 

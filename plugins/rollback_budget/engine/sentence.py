@@ -27,31 +27,36 @@ def breach_sentence(
 ) -> str:
     """Say what was beyond which threshold, by how much, and for how long; and how sure that is."""
     lasted = _for(burn) if weight is None else f" over {say_duration(weight.over)}"
-    metric = spec.metric(budget.metric)
-    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
-    arms = _arms(budget, metric, over_burn)
-    if budget.comparison is Comparison.INCREASE:
-        what = (
-            f"{_more(over_burn.delta)} {name} than {spec.baseline}{arms}{lasted}, "
-            f"budget: {_more(budget.threshold, worse=budget.worse)}"
-        )
-    elif not budget.comparison.needs_baseline:
-        bound = "at most" if budget.worse is Worse.HIGHER else "at least"
-        value = _value(over_burn.release_value, metric)
-        what = f"{name} was {value}{arms}{lasted}, budget {bound} {_value(budget.threshold, metric)}"
-    else:
-        unit = _delta_unit(budget, metric)
-        side = "above" if (over_burn.delta or 0.0) > 0 else "below"
-        delta = _beyond(abs(over_burn.delta or 0.0), abs(budget.threshold))
-        what = (
-            f"{name} was {delta}{unit} {side} {spec.baseline}{arms}{lasted}, "
-            f"budget {budget.threshold:+.6g}{unit}"
-        )
+    what = f"{say_found(spec, budget, over_burn)}{lasted}, {_say_agreed(spec, budget)}"
     said = f"{budget.area}: {what}{_for(budget.max_duration)}"
     if weight is None:
         return said
     p_value = f"p = {weight.p_value:.1g}" if weight.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
     return f"{said}; {p_value} (anytime-valid), evidence since {weight.since:%H:%M} UTC"
+
+
+def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
+    """Say how the release compared, for example ``p95 was 31 % above model-v41 (2.10 s against 1.60 s)``."""
+    metric = spec.metric(budget.metric)
+    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
+    arms = _arms(budget, metric, both)
+    if budget.comparison is Comparison.INCREASE:
+        return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
+    if not budget.comparison.needs_baseline:
+        return f"{name} was {_value(both.release_value, metric)}{arms}"
+    side = "above" if (both.delta or 0.0) > 0 else "below"
+    delta = _beyond(abs(both.delta or 0.0), abs(budget.threshold))
+    return f"{name} was {delta}{_delta_unit(budget, metric)} {side} {spec.baseline}{arms}"
+
+
+def _say_agreed(spec: RolloutSpec, budget: Budget) -> str:
+    metric = spec.metric(budget.metric)
+    if budget.comparison is Comparison.INCREASE:
+        return f"budget: {_more(budget.threshold, worse=budget.worse)}"
+    if not budget.comparison.needs_baseline:
+        bound = "at most" if budget.worse is Worse.HIGHER else "at least"
+        return f"budget {bound} {_value(budget.threshold, metric)}"
+    return f"budget {budget.threshold:+.6g}{_delta_unit(budget, metric)}"
 
 
 def blind_sentence(area: str, since: datetime, until: datetime) -> str:

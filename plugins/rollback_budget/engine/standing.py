@@ -14,6 +14,7 @@ class Standing(NamedTuple):
     :param look: what the look found, in engine time; NaN is unknown.
     :param burn: how much of the budget's duration is used up, in microseconds.
     :param p_value: always-valid; None for a method without one.
+    :param looks: how many there were, ``unknown_looks`` among them.
     :param suspension: what the look was made under; None when the budget is in force.
     """
 
@@ -21,4 +22,6 @@ class Standing(NamedTuple):
     look: Observation
     burn: int
     p_value: float | None
+    looks: int
+    unknown_looks: int
     suspension: Suspension | None = None

@@ -110,7 +110,15 @@ class Tally:
         if self._last is None:
             return None
         deciding = self._method.deciding
-        return Standing(self.budget.id, self._last, deciding.burn, deciding.p_value, self._suspension)
+        return Standing(
+            budget=self.budget.id,
+            look=self._last,
+            burn=deciding.burn,
+            p_value=deciding.p_value,
+            looks=self._looks,
+            unknown_looks=self._unknown_looks,
+            suspension=self._suspension,
+        )
 
     def evaluation(self) -> BudgetEvaluation:
         """Return where the budget stands."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from math import nan
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, CursorResult, delete, exists, func, select, tuple_
@@ -143,13 +144,13 @@ def pack(spec: RolloutSpec, standings: Sequence[Standing]) -> str:
 def _entry(standing: Standing | None) -> str:
     if standing is None:
         return "null"
-    _, look, burn, p_value, suspension = standing
-    status = _STATUS[look.status] + (_SUSPENDED if suspension is not None else "")
-    numbers = (*look[2:], float("nan") if p_value is None else p_value)
+    look, p_value = standing.look, standing.p_value
+    status = _STATUS[look.status] + (_SUSPENDED if standing.suspension is not None else "")
+    numbers = (*look[2:], nan if p_value is None else p_value)
     fields = [f"{number:.6g}" if -FINITE <= number <= FINITE else "null" for number in numbers]
     while fields and fields[-1] == "null":
         fields.pop()
-    return "[" + ",".join([f'"{status}"', f"{burn / 1e6:.6g}", *fields]) + "]"
+    return "[" + ",".join([f'"{status}"', f"{standing.burn / 1e6:.6g}", *fields]) + "]"
 
 
 def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[LoggedLook]:

@@ -20,6 +20,7 @@ from rollback_budget.workflow.looks import LookSink
 from rollback_budget.workflow.plan import Role, WatchPlan
 from rollback_budget.workflow.recorder import Recorder
 from rollback_budget.workflow.suspended import AskSuspensions
+from rollback_budget.workflow.watch_log import WatchLog
 
 #: No look waits longer for its turn and its answer; sources have time-outs of their own.
 LONGEST_LOOK = timedelta(minutes=5)
@@ -62,8 +63,7 @@ class Watcher:
         self._clock = SteadyClock(now, elapsed, log)
         self._now = self._clock.now
         self._source: Source | None = None
-        self._trouble: str | None = None
-        self._seen: dict[str, str] = {}
+        self._watch_log = WatchLog(plan, log, self._now)
         self._series = tuple(sorted({budget.series for budget in spec.budgets}))
         guard = plan.role is Role.GUARD
         self._fold = Fold(
@@ -84,6 +84,11 @@ class Watcher:
 
         A source that fails makes the look unknown and is asked for the same range again next time.
         """
+        verdict = await self._look()
+        self._watch_log.looked(self._fold.standings(), self._read_until)
+        return verdict
+
+    async def _look(self) -> Evaluation | None:
         horizon = self._horizon()
         if self._read_until < horizon:
             await self._learn_suspensions(horizon)
@@ -101,16 +106,17 @@ class Watcher:
             settled, samples = await self._fetch(horizon)
             frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
         except (SourceError, SeriesError) as error:
-            self._note(str(error))
+            self._watch_log.trouble(str(error))
             return self._late.add_to(self._unless_blind(self._horizon()))
         lags = horizon - settled > self._spec.watch.max_gap
-        self._note("the source's watermark says that the newest rows are not in" if lags else None)
+        self._watch_log.trouble(
+            "the source's watermark says that the newest rows are not in" if lags else None
+        )
         verdict = None
         if settled > self._read_until:
             verdict = await self._recorder.fold(self._fold, frame)
             self._late.notice(samples, settled)
             self._read_until = settled
-            self._report(self._fold.evaluation())
         if verdict is None and settled < horizon:
             verdict = self._unless_blind(horizon)
         return self._late.add_to(verdict)
@@ -211,33 +217,6 @@ class Watcher:
         sentence = f"no metric could be read since {since.isoformat()}, and the window is over"
         blind = Blind(area="every area", since=since, sentence=sentence)
         return verdict.model_copy(update={"verdict": VerdictKind.BLIND, "blind": blind})
-
-    def _note(self, trouble: str | None) -> None:
-        """Say once that the source went away, and once that it is back."""
-        if trouble == self._trouble:
-            return
-        if trouble is None:
-            self._log.info("the metric source answers again")
-        else:
-            self._log.warning("looks are unknown: %s", trouble)
-        self._trouble = trouble
-
-    def _report(self, evaluation: Evaluation) -> None:
-        """Log one line for each budget whose status changed."""
-        for budget in evaluation.budgets:
-            status = budget.look.status.value if budget.look is not None else "unknown"
-            if self._seen.get(budget.budget) == status:
-                continue
-            self._seen[budget.budget] = status
-            self._log.info(
-                "%s is %s at %s: delta %s, burn %s, remaining %s",
-                budget.budget,
-                status,
-                evaluation.evaluated_until,
-                None if budget.look is None else budget.look.delta,
-                budget.burn,
-                budget.remaining,
-            )
 
 
 def _restarts(plan: WatchPlan) -> list[Restart]:
