@@ -44,8 +44,10 @@ def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
         return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
     if not budget.comparison.needs_baseline:
         return f"{name} was {_value(both.release_value, metric)}{arms}"
-    side = "above" if (both.delta or 0.0) > 0 else "below"
-    delta = _beyond(abs(both.delta or 0.0), abs(budget.threshold))
+    if not both.delta:
+        return f"{name} was the same as {spec.baseline}{arms}"
+    side = "above" if both.delta > 0 else "below"
+    delta = _beyond(abs(both.delta), abs(budget.threshold))
     return f"{name} was {delta}{_delta_unit(budget, metric)} {side} {spec.baseline}{arms}"
 
 

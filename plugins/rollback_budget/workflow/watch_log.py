@@ -130,7 +130,7 @@ class WatchLog:
         said = [f"{budget.id} {status} {_say_burn(budget, standing)}"]
         if standing.p_value is not None and standing.p_value < 1.0:
             said.append(f"p = {standing.p_value:.2g}")
-        said.append(f"{looks} looks" + (f", {unknown} unknown" if unknown else ""))
+        said.append(f"{looks} look{'' if looks == 1 else 's'}" + (f", {unknown} unknown" if unknown else ""))
         return ", ".join(said)
 
 
