@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from rollback_budget.cli.design_effect import design_effect
 from rollback_budget.cli.explain import explain
+from rollback_budget.cli.preflight import preflight
 from rollback_budget.cli.validate import validate
 from rollback_budget.errors import SeriesError
 
@@ -74,3 +75,17 @@ def test_the_design_effect_of_a_series_is_estimated_and_ready_to_copy(budget: Pa
     assert f"analysis: {{design_effect: {said['design_effect']:.2f}}}" in text
     short = CliRunner().invoke(design_effect, [str(budget), "--series", str(record(tmp_path / "b.csv", 30))])
     assert isinstance(short.exception, SeriesError)
+
+
+def test_preflight_prints_what_a_watch_can_expect_and_the_same_as_json(tmp_path: Path) -> None:
+    series = tmp_path / "hour.csv"
+    rows = [f"2026-10-01T12:{minute:02}:00Z,p95,model-v41,1.6,60" for minute in range(60)]
+    series.write_text("\n".join(["time,metric,version,value,n", *rows, ""]))
+    budget = Path(__file__).parents[2] / "budgets" / "model-v42.yaml"
+    shown = CliRunner().invoke(preflight, [str(budget), "--series", str(series)])
+    assert shown.exit_code == 0, shown.output
+    assert "latency.p95_delta_pct" in shown.output
+    assert "warning: quality.task_success_delta_pct: no baseline traffic" in shown.output
+    told = CliRunner().invoke(preflight, [str(budget), "--series", str(series), "--json"])
+    (p95,) = [line for line in json.loads(told.output)["budgets"] if line["series"] == "p95"]
+    assert (p95["method"], p95["baseline"]["value"], p95["baseline"]["per_minute"]) == ("sign", 1.6, 60.0)

@@ -13,6 +13,7 @@ from rollback_budget.errors import RollbackBudgetError
 COMMANDS = {
     "validate": "rollback_budget.cli.validate:validate",
     "explain": "rollback_budget.cli.explain:explain",
+    "preflight": "rollback_budget.cli.preflight:preflight",
     "replay": "rollback_budget.cli.replay:replay",
     "design-effect": "rollback_budget.cli.design_effect:design_effect",
     "backtest": "rollback_budget.cli.backtest:backtest",

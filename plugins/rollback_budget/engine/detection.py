@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from math import erf, exp, inf, log, pi, sqrt
 
-from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, line_of, project, step_of
+from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, Line, line_of, project, step_of
 from rollback_budget.engine.eprocess import log_mean_exp, softplus
+from rollback_budget.engine.exceedances import USUAL_LEVEL, counted_beyond, share_beyond
+from rollback_budget.engine.frame import Histogram, quantile_of
 from rollback_budget.spec.duration import say_duration
 from rollback_budget.spec.evidence import Counted, alpha_of, blocks_of, plan_of
 from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Worse
@@ -38,14 +40,53 @@ def expected_detection(
     plan = plan_of(spec, budget)
     if plan.method is not Method.SEQUENTIAL or plan.counted is not Counted.EVENTS:
         return None
+    step = step_of(budget, rate)
+    return _until_found(
+        spec, budget, per_minute, line_of(budget, spec.analysis.null_margin), step, (rate, rate + harm * step)
+    )
+
+
+def expected_exceedance_detection(
+    spec: RolloutSpec, budget: Budget, *, per_minute: float, harm: float, histogram: Histogram
+) -> timedelta | None:
+    """Return the usual time from the onset of harm at the window's start to the breach of a quantile budget.
+
+    Takes every request of the release to be slower by the same factor.
+
+    :param per_minute: requests per minute and arm.
+    :param harm: multiple of the budget's threshold by which the release is worse.
+    :param histogram: of the baseline, cumulative.
+    :return: None when it would not be seen within the window, or the histogram has no bound to count beyond.
+    """
+    ratio = 1.0 + spec.analysis.null_margin * abs(budget.threshold) / 100.0
+    bounds = counted_beyond(histogram, quantile_of(budget.metric) or USUAL_LEVEL, ratio)
+    if bounds is None:
+        return None
+    beyond_c, beyond_t = bounds
+    rate = share_beyond(histogram, beyond_c)
+    truth = share_beyond(histogram, beyond_t / (1.0 + harm * abs(budget.threshold) / 100.0))
+    return _until_found(spec, budget, per_minute, Line(0.0, 1.0), rate, (rate, truth))
+
+
+def _until_found(
+    spec: RolloutSpec,
+    budget: Budget,
+    per_minute: float,
+    line: Line,
+    step: float,
+    rates: tuple[float, float],
+) -> timedelta | None:
+    """Return when the means of the log evidence, added up, reach a limit.
+
+    :param rates: true shares of bad events, of the baseline and of the release.
+    """
     blocks, alpha = blocks_of(spec, budget), alpha_of(spec)
     effect = spec.analysis.design_effect
     requests = per_minute * (blocks.length / timedelta(minutes=1))
     start_limit, any_limit = log(2.0 / alpha), log(2.0 * blocks.in_window / alpha)
     start_cap, any_cap = start_limit / blocks.in_duration, any_limit / (blocks.in_duration + 1)
-    moments = _moments(spec, budget, requests, harm, rate)
     scale = 1.0 if effect == "auto" else effect
-    adds = [(mean / scale, deviation / scale) for mean, deviation in moments]
+    adds = [(mean / scale, deviation / scale) for mean, deviation in _moments(line, step, rates, requests)]
     to_start = [_capped_mean(mean, deviation, start_cap) for mean, deviation in adds]
     to_any = [_capped_mean(mean, deviation, any_cap) for mean, deviation in adds]
     start, anywhere = [0.0] * len(adds), [-inf] * len(adds)
@@ -103,11 +144,11 @@ def _say_harm(budget: Budget, harm: float) -> str:
 
 
 def _moments(
-    spec: RolloutSpec, budget: Budget, requests: float, harm: float, rate: float
+    line: Line, step: float, rates: tuple[float, float], requests: float
 ) -> list[tuple[float, float]]:
     """Return mean and standard deviation of a block's log evidence for each alternative."""
-    line, step = line_of(budget, spec.analysis.null_margin), step_of(budget, rate)
-    truth = min(max(rate + harm * step, LEAST), MOST)
+    rate = min(max(rates[0], LEAST), MOST)
+    truth = min(max(rates[1], LEAST), MOST)
     edge = line.at(rate)
     found = []
     for multiple in MULTIPLES:

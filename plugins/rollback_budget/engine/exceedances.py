@@ -75,7 +75,7 @@ class Exceedances:
                 self._open += (stratum,)
             else:
                 [(open_c, open_t)] = self._open
-                self._open = ((_sum(open_c, stratum[0]), _sum(open_t, stratum[1])),)
+                self._open = ((add_histograms(open_c, stratum[0]), add_histograms(open_t, stratum[1])),)
 
     def close(self, index: int) -> list[float] | None:
         """Close block ``index``; return its log evidence for each alternative, None when it has none."""
@@ -87,10 +87,11 @@ class Exceedances:
             logs = [sum(of_strata) for of_strata in zip(*each, strict=True)] if each else None
             self._recent.append((index, both))
         nothing: Histogram = {}
-        baseline = reduce(_sum, (of_baseline for of_baseline, _ in strata), nothing)
+        baseline = reduce(add_histograms, (of_baseline for of_baseline, _ in strata), nothing)
         if baseline:
             faded = self._decay ** (index - self._past_index)
-            self._past = _sum({bound: faded * count for bound, count in self._past.items()}, baseline)
+            past = {bound: faded * count for bound, count in self._past.items()}
+            self._past = add_histograms(past, baseline)
             self._past_index = index
         return logs
 
@@ -106,7 +107,7 @@ class Exceedances:
                 # Mantel and Haenszel's weights, as for proportions: both arms count the same in each stratum.
                 of_baseline = _scale(of_baseline, n_t / (n_t + n_c) if n_c else 0.0)
                 of_release = _scale(of_release, n_c / (n_t + n_c) if n_t else 0.0)
-            baseline, release = _sum(baseline, of_baseline), _sum(release, of_release)
+            baseline, release = add_histograms(baseline, of_baseline), add_histograms(release, of_release)
         values = quantile_in(release, self._level), quantile_in(baseline, self._level)
         return Mean(*values, sum(n_t for n_t, _ in sizes), sum(n_c for _, n_c in sizes))
 
@@ -117,15 +118,10 @@ class Exceedances:
         return twin
 
     def _weigh(self, baseline: Histogram, release: Histogram) -> list[float] | None:
-        bounds = sorted(bound for bound in self._past if bound < inf)
-        wanted = self._ratio * quantile_in(self._past, self._level)
-        beyond_t = next((bound for bound in bounds if bound >= wanted), None)
-        if beyond_t is None:
+        bounds = counted_beyond(self._past, self._level, self._ratio)
+        if bounds is None:
             return None
-        edge = beyond_t / self._ratio * (1.0 + LEAST)
-        beyond_c = max((bound for bound in bounds if bound <= edge), default=None)
-        if beyond_c is None:
-            return None
+        beyond_c, beyond_t = bounds
         slow, all_past = _beyond(self._past, beyond_c)
         k_c, n_c = _beyond(baseline, beyond_c)
         k_t, n_t = _beyond(release, beyond_t)
@@ -135,6 +131,42 @@ class Exceedances:
         return [evidence / self._effect for evidence in logs]
 
 
+def counted_beyond(past: Histogram, level: float, ratio: float) -> tuple[float, float] | None:
+    """Return the bounds beyond which requests of the baseline and of the release count; None without such.
+
+    :param past: of the baseline.
+    :param ratio: by which a harmless release may be slower.
+    """
+    bounds = sorted(bound for bound in past if bound < inf)
+    wanted = ratio * quantile_in(past, level)
+    beyond_t = next((bound for bound in bounds if bound >= wanted), None)
+    if beyond_t is None:
+        return None
+    edge = beyond_t / ratio * (1.0 + LEAST)
+    beyond_c = max((bound for bound in bounds if bound <= edge), default=None)
+    return None if beyond_c is None else (beyond_c, beyond_t)
+
+
+def share_beyond(histogram: Histogram, value: float) -> float:
+    """Return the share of requests beyond ``value``, taken to lie evenly inside their bucket."""
+    total = max(histogram.values(), default=0.0)
+    below, start = 0.0, 0.0
+    for bound in sorted(histogram):
+        count = histogram[bound]
+        if value <= bound:
+            inside = (value - start) / (bound - start) if bound < inf else 0.0
+            return (total - below - inside * (count - below)) / total if total else 0.0
+        below, start = count, bound
+    return 0.0
+
+
+def add_histograms(one: Histogram, other: Histogram) -> Histogram:
+    """Add two histograms; one that is empty has no bounds, and bounds that only one has are left out."""
+    if not one or not other:
+        return one or other
+    return {bound: count + other[bound] for bound, count in one.items() if bound in other}
+
+
 def can_resolve(histogram: Histogram, budget: Budget) -> bool:
     """Whether neighbouring bounds around the quantile are no further apart than the budget's ratio."""
     value = quantile_in(histogram, quantile_of(budget.metric) or USUAL_LEVEL)
@@ -142,13 +174,6 @@ def can_resolve(histogram: Histogram, budget: Budget) -> bool:
     below = max((bound for bound in bounds if bound <= value), default=0.0)
     above = min((bound for bound in bounds if bound > value), default=inf)
     return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + LEAST)
-
-
-def _sum(one: Histogram, other: Histogram) -> Histogram:
-    """Add two histograms; one that is empty has no bounds, and bounds that only one has are left out."""
-    if not one or not other:
-        return one or other
-    return {bound: count + other[bound] for bound, count in one.items() if bound in other}
 
 
 def _scale(histogram: Histogram, factor: float) -> Histogram:

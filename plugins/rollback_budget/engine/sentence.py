@@ -43,7 +43,7 @@ def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
     if budget.comparison is Comparison.INCREASE:
         return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
     if not budget.comparison.needs_baseline:
-        return f"{name} was {_value(both.release_value, metric)}{arms}"
+        return f"{name} was {say_value(both.release_value, metric)}{arms}"
     if not both.delta:
         return f"{name} was the same as {spec.baseline}{arms}"
     side = "above" if both.delta > 0 else "below"
@@ -57,7 +57,7 @@ def _say_agreed(spec: RolloutSpec, budget: Budget) -> str:
         return f"budget: {_more(budget.threshold, worse=budget.worse)}"
     if not budget.comparison.needs_baseline:
         bound = "at most" if budget.worse is Worse.HIGHER else "at least"
-        return f"budget {bound} {_value(budget.threshold, metric)}"
+        return f"budget {bound} {say_value(budget.threshold, metric)}"
     return f"budget {budget.threshold:+.6g}{_delta_unit(budget, metric)}"
 
 
@@ -74,14 +74,17 @@ def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
     said = []
     counts = [both.release_n]
     if budget.comparison.needs_baseline:
-        said.append(f"{_value(both.release_value, metric)} against {_value(both.baseline_value, metric)}")
+        said.append(
+            f"{say_value(both.release_value, metric)} against {say_value(both.baseline_value, metric)}"
+        )
         counts.append(both.baseline_n)
     if all(count is not None for count in counts):
         said.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
     return f" ({', '.join(said)})" if said else ""
 
 
-def _value(value: float | None, metric: Metric) -> str:
+def say_value(value: float | None, metric: Metric) -> str:
+    """Say a value in its metric's unit, in three digits."""
     if value is None:
         return "unknown"
     if metric.kind is MetricKind.PROPORTION:

@@ -20,6 +20,7 @@ ANSWER_KEY = "answer"
 BASELINE_KEY = "baseline"
 DEADLINE_KEY = "review_deadline"
 REPORT_KEY = "report"
+SURVEY_KEY = "survey"
 
 
 @dataclass(frozen=True)

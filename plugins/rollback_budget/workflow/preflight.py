@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from rollback_budget.engine.sample import SeriesRequest
-from rollback_budget.errors import SourceError, SpecError
+from rollback_budget.engine.sample import Sample, SeriesRequest
+from rollback_budget.errors import SeriesError, SourceError, SpecError
 from rollback_budget.spec.model import Concurrent, RolloutSpec
 from rollback_budget.workflow.claim import holders_of, say_holder
 from rollback_budget.workflow.clock import grid_floor, utc_now
 from rollback_budget.workflow.commanders import commander_problems
-from rollback_budget.workflow.exchange import BASELINE_KEY, Exchange, Tasks
+from rollback_budget.workflow.exchange import BASELINE_KEY, SURVEY_KEY, Exchange, Tasks
 from rollback_budget.workflow.preflight_target import check_baseline, check_target, target_problems
 from rollback_budget.workflow.settings import open_ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from rollback_budget.engine.survey import Survey
     from rollback_budget.ledger.store import Ledger
 
 #: How far back preflight looks for the baseline's traffic.
@@ -75,7 +77,7 @@ class PreflightOperator(BaseOperator):
         ledger = open_ledger()
         ledger.check()
         self._require_alone(ledger, exchange, spec, claim=False)
-        self._check_metrics(spec)
+        context["ti"].xcom_push(key=SURVEY_KEY, value=self._survey(spec).model_dump(mode="json"))
         check_target(spec, self.log, sends=self.sends)
         context["ti"].xcom_push(key=BASELINE_KEY, value=check_baseline(spec, self.log))
         self._require_alone(ledger, exchange, spec, claim=True)
@@ -109,7 +111,10 @@ class PreflightOperator(BaseOperator):
         self.log.info("queued behind another rollout of %s: %s", spec.service, said)
         self.defer(trigger=TimeDeltaTrigger(QUEUED_FOR), method_name="execute_again")
 
-    def _check_metrics(self, spec: RolloutSpec) -> None:
+    def _survey(self, spec: RolloutSpec) -> Survey:
+        """Ask every metric for both versions over the last hour, and say what this watch can expect."""
+        from rollback_budget.engine.survey import survey_of
+        from rollback_budget.engine.survey_text import survey_lines, warning_lines
         from rollback_budget.workflow.connections import open_source
 
         end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
@@ -122,22 +127,19 @@ class PreflightOperator(BaseOperator):
             step=spec.watch.step,
         )
 
-        async def ask() -> set[tuple[str, str]]:
+        async def ask() -> Sequence[Sample]:
             source = await open_source(spec)
-            return {(sample.series, sample.version) for sample in await source.fetch(request)}
+            return await source.fetch(request)
 
         try:
-            answered = asyncio.run(ask())
+            survey = survey_of(spec, asyncio.run(ask()), start=request.start, end=end)
         except SourceError as error:
             if error.transient:
                 raise
             raise AirflowFailException(f"not shipped: {error}") from error
-        for budget in spec.budgets:
-            if budget.comparison.needs_baseline and (budget.series, spec.baseline) not in answered:
-                self.log.warning(
-                    "%s: the metric source had nothing for %s of %s in the last hour; "
-                    "looks at this budget are unknown until it has",
-                    budget.id,
-                    budget.series,
-                    spec.baseline,
-                )
+        except SeriesError as error:
+            raise AirflowFailException(f"not shipped: {error}") from error
+        self.log.info("%s", "\n".join(survey_lines(survey)))
+        for line in warning_lines(survey):
+            self.log.warning("%s", line)
+        return survey

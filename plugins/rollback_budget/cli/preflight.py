@@ -1,0 +1,51 @@
+"""``rollback-budget preflight``: what a watch can expect, from a recorded series."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("budget", type=click.Path(path_type=Path))
+@click.option(
+    "--series",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A recorded series of the baseline, and of the release if it has traffic: .csv, .jsonl or .parquet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def preflight(budget: Path, series: Path, as_json: bool) -> None:
+    """Say what a watch of BUDGET can expect, from the last hour of a recorded series.
+
+    For each budget: the value and the traffic of both versions, the method that would decide, how long harm
+    of twice and four times the threshold takes to be found, and what would make the watch worth less. The
+    preflight task of a rollout prints the same from its metric source.
+
+    \b
+    Example:
+      rollback-budget preflight budgets/model-v42.yaml --series last-hour.csv
+
+    Exits 0, with warnings too; 1 when the budget or the series cannot be read.
+    """
+    from rollback_budget.cli.text import shown
+    from rollback_budget.engine.survey import survey_of
+    from rollback_budget.engine.survey_text import survey_lines, warning_lines
+    from rollback_budget.sources.recorded import read_series
+    from rollback_budget.spec import load_budget
+
+    spec = load_budget(budget)
+    samples = read_series(series)
+    end = max(sample.time for sample in samples)
+    begun = min(sample.time for sample in samples) - spec.watch.step
+    survey = survey_of(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
+    if as_json:
+        click.echo(survey.model_dump_json(indent=2))
+        return
+    for line in survey_lines(survey):
+        click.echo(shown(line))
+    for line in warning_lines(survey):
+        click.echo(f"warning: {shown(line)}")
