@@ -1,7 +1,7 @@
 """What a team writes that wraps its own deploy tasks, and one that only wants the sensor."""
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, TaskGroup, task
 
 from rollback_budget import RollbackBudgetGroup, RollbackBudgetSensor
 from rollback_budget.workflow.settings import budgets_folder
@@ -22,13 +22,22 @@ with DAG("team_deploy", schedule=None):
     def deploy() -> None:
         move(0.5, 0.5)
 
-    @task
-    def undo() -> None:
-        move(0.0, 1.0)
+    with TaskGroup("undo") as undo:
+
+        @task
+        def announce(sentence: str, by: str) -> str:
+            return f"{by}: {sentence}"
+
+        @task
+        def put_back() -> None:
+            move(0.0, 1.0)
+
+        verdict = "ti.xcom_pull(task_ids='rollback_budget.verdict')"
+        announce(f"{{{{ {verdict}['sentence'] }}}}", f"{{{{ {verdict}['by'] }}}}") >> put_back()
 
     build = EmptyOperator(task_id="build")
     build >> RollbackBudgetGroup(
-        budget=BUDGET, ship=deploy().operator, rollback=undo().operator, promote=EmptyOperator(task_id="done")
+        budget=BUDGET, ship=deploy().operator, rollback=undo, promote=EmptyOperator(task_id="done")
     )
 
 with DAG("just_a_sensor", schedule=None):

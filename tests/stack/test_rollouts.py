@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,13 @@ INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollbac
 HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "4s"}
 BOTH = {"safety": INCIDENTS, "escalation": HANDOFF}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
+
+
+def ramp(name: str, *shares: float, hold: str = "12s") -> dict[str, Any]:
+    """A target that gives the release these shares one after another, and then half of the traffic."""
+    stages = [{"traffic": share, "hold": hold} for share in shares]
+    return {"conn_id": f"router_{name}", "deadline": "8s", "request_timeout": "2s", "stages": stages}
+
 
 SCENARIOS = [
     Scenario("go_on", 75, {"escalation": HANDOFF}, HANDING_OFF),
@@ -49,8 +58,12 @@ SCENARIOS = [
     Scenario("no_ledger", 300, {"safety": INCIDENTS}),
     Scenario("no_source", 300, {"safety": INCIDENTS}),
     Scenario("team", 25, BOTH),
+    Scenario("staged", 75, {"safety": INCIDENTS}, further={"target": ramp("staged", 0.1, 0.2)}),
+    Scenario("queued", 15, {"safety": INCIDENTS}, further={"service": "staged", "concurrent": "queue"}),
+    Scenario("refused", 15, {"safety": INCIDENTS}, further={"service": "staged"}),
+    Scenario("held", 300, {"escalation": HANDOFF}, HANDING_OFF, {"target": ramp("held", 0.4, hold="25s")}),
 ]
-STARTED_LATER = {"no_source", "no_ledger", "team", "killed"}
+STARTED_LATER = {"no_source", "no_ledger", "team", "killed", "staged", "queued", "refused"}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +138,43 @@ def test_an_overtaken_review_is_closed_and_says_why(field: Field) -> None:
     assert (decision.reason or "").startswith("closed without an answer: safety")
     budgets = {logged.breach.budget for logged in field.ledger.breaches(key)}
     assert budgets == {"escalation.human_handoff_delta_pct", "safety.high_severity_incidents_increase"}
+
+
+def test_the_share_is_never_raised_while_the_commander_thinks(field: Field) -> None:
+    field.reach("held", "round_1.review", "deferred")
+    field.wait_for_log("held", "stages", "the release gets no more traffic now: ")
+    assert field.weights("held") == {RELEASE: 0.4, BASELINE: 0.6}
+    assert field.answer("held", "Roll back now", "not with more traffic").status_code == 200
+    assert field.end("held") == "success"
+    assert field.weights("held") == {BASELINE: 1.0}
+    assert [stage.share for stage in field.ledger.stages(field.key("held"))] == [0.4]
+
+
+def test_a_second_rollout_of_a_service_is_refused_or_waits_for_the_first(field: Field) -> None:
+    field.trigger("staged")
+    field.reach("staged", "round_1.watch", "deferred")
+    field.trigger("refused")
+    field.trigger("queued")
+    assert field.end("refused") == "failed"
+    assert field.changes("refused") == []
+    field.wait_for_log("refused", "preflight", "another rollout of staged is under way")
+    field.wait_for_log("queued", "preflight", "queued behind another rollout of staged")
+    assert field.end("staged") == "success"
+    first = field.rollout("staged").final
+    assert first is not None
+    assert first.decision is FinalDecision.PROMOTED
+    assert field.end("queued") == "success"
+    assert field.final("queued") is FinalDecision.PROMOTED
+    assert field.rollout("queued").opened_at > first.at
+
+
+def test_a_release_gets_its_traffic_by_stages_each_once(field: Field) -> None:
+    assert field.end("staged") == "success"
+    shares = [change["weights"][RELEASE] for change in field.changes("staged")]
+    assert shares == [0.1, 0.2, 0.5, 1.0]
+    stages = field.ledger.stages(field.key("staged"))
+    assert [stage.share for stage in stages] == [0.1, 0.2, 0.5]
+    assert min(after.at - before.at for before, after in pairwise(stages)) >= timedelta(seconds=12)
 
 
 def test_silence_rolls_back_and_the_deadline_is_its_author(field: Field) -> None:
@@ -229,7 +279,10 @@ def test_a_teams_own_deploy_tasks_are_wrapped_and_verified(field: Field) -> None
     run = field.stack.api.trigger("team_deploy")
     assert field.stack.wait_for_run("team_deploy", run) == "success"
     states = field.stack.api.task_states("team_deploy", run)
-    assert (states["undo"], states["rollback_budget.rollback"]) == ("success", "success")
+    assert (states["undo.put_back"], states["rollback_budget.rollback"]) == ("success", "success")
+    # The team's tasks know why, and on whose word.
+    said = field.stack.api.xcom("team_deploy", run, "undo.announce")
+    assert "the rule: safety: " in said
     assert states["done"] == "skipped"
     assert field.weights("team") == {BASELINE: 1.0}
 
@@ -259,7 +312,7 @@ def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(field: Fiel
 
 
 def test_every_breach_of_all_these_nights_is_a_debt_with_a_file(field: Field) -> None:
-    names = [name for name in field.runs if name != "no_source"]
+    names = [name for name in field.runs if name not in ("no_source", "refused")]
     owed = {logged.debt_fingerprint for name in names for logged in field.ledger.breaches(field.key(name))}
     assert len(owed) >= 7
     field.wait_for_debts(len(owed))

@@ -97,6 +97,7 @@ def warnings(spec: RolloutSpec) -> list[str]:
     ):
         found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
     found += _skewed_means(spec)
+    found += _traffic_warnings(spec)
     if isinstance(spec.source, PrometheusSource) and spec.watch.step < spec.source.scrape_interval:
         step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
         found.append(
@@ -115,6 +116,27 @@ def _skewed_means(spec: RolloutSpec) -> list[str]:
         for budget in spec.budgets
         if spec.metric(budget.metric).kind is MetricKind.MEAN and budget.comparison.needs_baseline
     ]
+
+
+def _traffic_warnings(spec: RolloutSpec) -> list[str]:
+    """Say where the traffic is divided in a way that leaves too little to decide on."""
+    if spec.target is None:
+        return []
+    found = []
+    compared = [budget.id for budget in spec.budgets if budget.comparison.needs_baseline]
+    if spec.target.ship_share >= 1 and compared and spec.analysis.baseline == "concurrent":
+        found.append(
+            f"`target.ship_share` leaves {spec.baseline} no traffic to compare with, so that"
+            f" {', '.join(compared)} stay unknown; leave it some, or use `_above` and `_below`"
+        )
+    longest = max((budget.max_duration for budget in spec.budgets), default=timedelta(0))
+    short = [stage for stage in spec.target.stages if stage.hold < longest]
+    if short:
+        found.append(
+            f"a stage holds for {write_duration(short[0].hold)} and a budget takes {write_duration(longest)}:"
+            " what begins in it is found only after the share was raised"
+        )
+    return found
 
 
 def _scale_warning(spec: RolloutSpec, budget: Budget) -> str | None:
