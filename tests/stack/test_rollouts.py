@@ -6,6 +6,7 @@ One Airflow for all of them; the runs overlap, and every test waits for what it 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -262,6 +263,14 @@ def test_after_go_on_the_rest_of_the_window_is_watched_and_then_promoted(field: 
     assert field.end("go_on") == "success"
     assert field.final("go_on") is FinalDecision.PROMOTED
     assert field.weights("go_on") == {RELEASE: 1.0}
+    # Every look of both watches, and of the guard between them, is there to draw.
+    times = [look.time for look in field.ledger.looks(field.key("go_on"))]
+    assert len(times) == len(set(times)) > 30
+    survey = field.stack.api.xcom(*astuple(field.key("go_on")), "preflight", "survey")
+    assert [(line["budget"], line["baseline"]["known"] > 0) for line in survey["budgets"]] == [
+        ("escalation.human_handoff_delta_pct", True)
+    ]
+    field.wait_for_log("go_on", "round_1.watch", " left | escalation.human_handoff_delta_pct ")
     field.wait_for_log("go_on", "round_2.decide", "was edited during this rollout")
     [override] = field.ledger.overrides(field.key("go_on"))
     assert (override.by, override.reason) == ("casey", "a known spike, it is over")
@@ -309,6 +318,12 @@ def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(field: Fiel
     assert field.end("no_ledger") == "success"
     assert only_breach(field, "no_ledger").budget == "safety.high_severity_incidents_increase"
     assert field.final("no_ledger") is FinalDecision.ROLLED_BACK
+    breached_at = only_breach(field, "no_ledger").breached_at
+    wait_for(
+        lambda: breached_at in [look.time for look in field.ledger.looks(field.key("no_ledger"))],
+        "the looks that waited for the ledger",
+        timeout_s=60,
+    )
 
 
 def test_every_breach_of_all_these_nights_is_a_debt_with_a_file(field: Field) -> None:
