@@ -1,0 +1,47 @@
+"""A metrics page of very many versions, for a real Prometheus to scrape: ``python -m bench.exporter PORT N``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+#: Name and what it grows by in a second; None for the gauge.
+COUNTERS = (("requests", 3.0), ("successes", 2.7), ("incidents", 0.0), ("handoffs", 0.3))
+GAUGE = ("p95_seconds", 1.6)
+
+
+def versions_of(rollout: int) -> tuple[str, str]:
+    """Return release and baseline of a rollout."""
+    return f"release-{rollout:05}", f"baseline-{rollout:05}"
+
+
+def page(labels: list[str], seconds: float) -> bytes:
+    """Return the metrics of all versions, ``seconds`` after they began."""
+    values = [(f"llm_{name}_total", f"{seconds * rate:.3f}\n") for name, rate in COUNTERS]
+    values.append((f"llm_{GAUGE[0]}", f"{GAUGE[1]}\n"))
+    return "".join(f"{name}{label} {value}" for name, value in values for label in labels).encode()
+
+
+def main(port: int, rollouts: int) -> None:
+    """Serve until killed."""
+    begun = time.time()
+    labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = page(labels, time.time() - begun)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,108 @@
+"""Very many rollouts of four budgets each, and a real Prometheus that has their metrics."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bench.engine import rollout
+from bench.exporter import COUNTERS, GAUGE, versions_of
+from rollback_budget.spec.model import Metric, MetricKind, RolloutSpec, Watch
+from rollback_budget.spec.query import PrometheusQuery
+from rollback_budget.spec.source import PrometheusSource
+from rollback_budget.workflow.plan import WatchPlan
+from tests.support.network import find_free_port
+from tests.support.prometheus import running_prometheus
+
+CONN_ID = "fleet_metrics"
+SCRAPE = timedelta(seconds=15)
+#: Of a backfilled day: one scrape a step, as sparse as ranges of 75 s allow.
+BACKFILLED_SCRAPE = timedelta(seconds=30)
+METRICS = {
+    "task_success": Metric(
+        kind=MetricKind.PROPORTION,
+        query=PrometheusQuery(events="llm_successes_total", total="llm_requests_total"),
+    ),
+    "high_severity_incidents": Metric(
+        kind=MetricKind.COUNT,
+        query=PrometheusQuery(events="llm_incidents_total", total="llm_requests_total"),
+    ),
+    "p95": Metric(kind=MetricKind.GAUGE, query=PrometheusQuery(gauge="llm_p95_seconds")),
+    "human_handoff": Metric(
+        kind=MetricKind.PROPORTION,
+        query=PrometheusQuery(events="llm_handoffs_total", total="llm_requests_total"),
+    ),
+}
+
+
+def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
+    """Return rollout ``number`` of the fleet: the rule of the design's minimal file, method ``auto``."""
+    release, baseline = versions_of(number)
+    plain = rollout(days=1)
+    return plain.model_copy(
+        update={
+            "name": f"rollout-{number:05}",
+            "release": release,
+            "baseline": baseline,
+            "metrics": METRICS,
+            "budgets": tuple(budget.model_copy(update={"method": "auto"}) for budget in plain.budgets),
+            "source": PrometheusSource(conn_id=CONN_ID, scrape_interval=SCRAPE),
+            "watch": watch or Watch(settle=timedelta(seconds=30)),
+        }
+    )
+
+
+def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPlan:
+    """Return what the watch of rollout ``number`` is told."""
+    spec = spec_of(number, watch)
+    return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window)
+
+
+@contextmanager
+def fleet_metrics(folder: Path, rollouts: int) -> Iterator[str]:
+    """Run the exporter and a Prometheus that scrapes it; yield the latter's URL."""
+    port = find_free_port()
+    exporter = subprocess.Popen([sys.executable, "-m", "bench.exporter", str(port), str(rollouts)])
+    try:
+        with running_prometheus(
+            folder, [f"127.0.0.1:{port}"], scrape_interval=f"{SCRAPE.total_seconds():g}s"
+        ) as prometheus:
+            yield prometheus.url
+    finally:
+        exporter.kill()
+        exporter.wait()
+
+
+def environment(home: Path, url: str) -> dict[str, str]:
+    """Return the environment of a process that watches the fleet; nothing of the caller's Airflow is in it."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return plain | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        f"AIRFLOW_CONN_{CONN_ID.upper()}": url,
+    }
+
+
+@contextmanager
+def backfilled_metrics(folder: Path, rollouts: int, start: datetime) -> Iterator[str]:
+    """Run a Prometheus that has a day of the fleet's metrics from ``start`` on; yield its URL."""
+    with running_prometheus(folder, backfill=_day(rollouts, start)) as prometheus:
+        yield prometheus.url
+
+
+def _day(rollouts: int, start: datetime) -> Iterator[str]:
+    labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
+    series = [(f"llm_{name}_total", rate) for name, rate in COUNTERS]
+    series.append((f"llm_{GAUGE[0]}", None))
+    scrapes = int(timedelta(days=1, minutes=10) / BACKFILLED_SCRAPE)
+    for name, rate in series:
+        for label in labels:
+            for number in range(scrapes):
+                since = (number - 5) * BACKFILLED_SCRAPE
+                value = GAUGE[1] if rate is None else rate * number * BACKFILLED_SCRAPE.total_seconds()
+                yield f"{name}{label} {value} {(start + since).timestamp():.3f}"

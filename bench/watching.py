@@ -1,0 +1,133 @@
+"""One process that runs very many real triggers and looks at itself: ``python -m bench.watching N SECONDS FILE``.
+
+Stands in for the triggerer around them: the loop, the triggers, their sources and ledger are the real ones;
+Airflow's own work (its database, heartbeats, log files) is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+from bench.fleet import plan_of
+from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.trigger import RollbackBudgetTrigger
+from rollback_budget.workflow.watcher import Watcher
+
+#: How far back the windows began: what every watch replays first.
+BEGAN = timedelta(minutes=2)
+BEAT_S = 0.01
+
+
+class Record:
+    """What was seen since it was last cleared."""
+
+    def __init__(self) -> None:
+        self.begun_late: list[float] = []
+        self.ended_late: list[float] = []
+        self.unknown = 0
+        self.blocked: list[float] = []
+        self.busy: list[float] = []
+        self.cpu_s = time.process_time()
+        self.at = time.monotonic()
+
+    def figures(self) -> dict[str, Any]:
+        cpu = (time.process_time() - self.cpu_s) / (time.monotonic() - self.at)
+        begun, ended = sorted(self.begun_late), sorted(self.ended_late)
+        return {
+            "polls": len(ended),
+            "begun_late_p99_s": begun[int(0.99 * len(begun))] if begun else None,
+            "ended_late_p99_s": ended[int(0.99 * len(ended))] if ended else None,
+            "ended_within_2_s": sum(late <= 2 for late in ended) / max(len(ended), 1),
+            "unknown_looks": self.unknown,
+            "blocked_worst_s": max(self.blocked, default=0.0),
+            "busy_worst_s": max(self.busy, default=0.0),
+            "cpu_share": cpu,
+            "cpu_per_poll_s": cpu * (time.monotonic() - self.at) / max(len(ended), 1),
+            "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+
+@contextmanager
+def noting(records: list[Record]) -> Iterator[None]:
+    """Note when looks are due, begin and end."""
+    due: WeakKeyDictionary[Watcher, float] = WeakKeyDictionary()
+    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, Watcher._note
+
+    async def noted_look(self: Watcher) -> Any:
+        begun = time.monotonic()
+        evaluation = await look(self)
+        if self in due:
+            records[-1].begun_late.append(begun - due[self])
+            records[-1].ended_late.append(time.monotonic() - due[self])
+        return evaluation
+
+    def noted_wait(self: Watcher) -> float:
+        seconds = wait(self)
+        due[self] = time.monotonic() + seconds
+        return seconds
+
+    def noted_trouble(self: Watcher, trouble: str | None) -> None:
+        records[-1].unknown += trouble is not None
+        note(self, trouble)
+
+    with (
+        patch.object(Watcher, "look", noted_look),
+        patch.object(Watcher, "seconds_to_next_look", noted_wait),
+        patch.object(Watcher, "_note", noted_trouble),
+    ):
+        yield
+
+
+async def beat(records: list[Record]) -> None:
+    """Note by how much the loop comes too late, and how much of that it was at work and not put aside."""
+    while True:
+        begun, begun_cpu = time.monotonic(), time.thread_time()
+        await asyncio.sleep(BEAT_S)
+        records[-1].blocked.append(time.monotonic() - begun - BEAT_S)
+        records[-1].busy.append(time.thread_time() - begun_cpu)
+
+
+async def run(rollouts: int, seconds: float) -> dict[str, Any]:
+    """Start all at once, as after a mass restart; then watch for a while."""
+    records = [Record()]
+    now = utc_now()
+    triggers = [
+        RollbackBudgetTrigger(plan=plan_of(number, now - BEGAN).model_dump_json(), deferred_at=now.isoformat())
+        for number in range(rollouts)
+    ]
+
+    async def consume(trigger: RollbackBudgetTrigger) -> None:
+        async for event in trigger.run():
+            raise RuntimeError(f"a watch ended: {event}")
+
+    with noting(records):
+        heart = asyncio.create_task(beat(records))
+        tasks = [asyncio.create_task(consume(trigger)) for trigger in triggers]
+        await asyncio.sleep(60)
+        start = records[-1].figures()
+        records.append(Record())
+        await asyncio.sleep(seconds)
+        steady = records[-1].figures()
+        ended = [task for task in tasks if task.done()]
+        heart.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return {"start": start, "steady": steady, "ended": len(ended)}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    Path(sys.argv[3]).write_text(json.dumps(asyncio.run(run(int(sys.argv[1]), float(sys.argv[2])))))
