@@ -17,6 +17,8 @@ BENCHES = {
     "backtest": "bench.backtest",
     "looks": "bench.looks",
     "demo": "bench.demo",
+    "watch": "bench.watch",
+    "triggerer": "bench.triggerer",
 }
 
 

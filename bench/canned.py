@@ -1,5 +1,6 @@
-"""Answers every request with the same bytes, ``/missing`` with status 404: ``python -m bench.canned PORT FILE``.
+"""Answers every request with the same bytes: ``python -m bench.canned PORT FILE``.
 
+``/missing`` has status 404, so that an ``HttpSensor`` goes on.
 ``/count`` says how many requests there were before.
 """
 

@@ -1,4 +1,4 @@
-"""A metrics page of very many versions, for a real Prometheus to scrape: ``python -m bench.exporter PORT N``."""
+"""A metrics page of very many versions, for a Prometheus to scrape: ``python -m bench.exporter PORT N``."""
 
 from __future__ import annotations
 

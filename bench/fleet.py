@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.engine import rollout
 from bench.exporter import COUNTERS, GAUGE, versions_of
-from rollback_budget.spec.model import Metric, MetricKind, RolloutSpec, Watch
+from rollback_budget.spec.model import Method, Metric, MetricKind, RolloutSpec, Watch
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import PrometheusSource
 from rollback_budget.workflow.plan import WatchPlan
@@ -50,7 +50,7 @@ def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
             "release": release,
             "baseline": baseline,
             "metrics": METRICS,
-            "budgets": tuple(budget.model_copy(update={"method": "auto"}) for budget in plain.budgets),
+            "budgets": tuple(budget.model_copy(update={"method": Method.AUTO}) for budget in plain.budgets),
             "source": PrometheusSource(conn_id=CONN_ID, scrape_interval=SCRAPE),
             "watch": watch or Watch(settle=timedelta(seconds=30)),
         }
@@ -79,7 +79,7 @@ def fleet_metrics(folder: Path, rollouts: int) -> Iterator[str]:
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
-    """Return the environment of a process that watches the fleet; nothing of the caller's Airflow is in it."""
+    """Return the environment of a process that watches the fleet, without the caller's Airflow."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return plain | {
         "AIRFLOW_HOME": str(home),
@@ -97,7 +97,7 @@ def backfilled_metrics(folder: Path, rollouts: int, start: datetime) -> Iterator
 
 def _day(rollouts: int, start: datetime) -> Iterator[str]:
     labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
-    series = [(f"llm_{name}_total", rate) for name, rate in COUNTERS]
+    series: list[tuple[str, float | None]] = [(f"llm_{name}_total", rate) for name, rate in COUNTERS]
     series.append((f"llm_{GAUGE[0]}", None))
     scrapes = int(timedelta(days=1, minutes=10) / BACKFILLED_SCRAPE)
     for name, rate in series:

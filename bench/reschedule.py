@@ -6,7 +6,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from bench.fleet import CONN_ID
 from demo.stack import COMPONENTS, AirflowStack
@@ -62,5 +62,3 @@ def _cpu_s(stack: AirflowStack) -> float:
             except psutil.NoSuchProcess:
                 continue
     return total
-
-

@@ -1,4 +1,4 @@
-"""One process that runs very many real triggers and looks at itself: ``python -m bench.watching N SECONDS FILE``.
+"""Very many real triggers in a process that looks at itself: ``python -m bench.watching N SECONDS FILE``.
 
 Stands in for the triggerer around them: the loop, the triggers, their sources and ledger are the real ones;
 Airflow's own work (its database, heartbeats, log files) is not in it.
@@ -104,7 +104,9 @@ async def run(rollouts: int, seconds: float) -> dict[str, Any]:
     records = [Record()]
     now = utc_now()
     triggers = [
-        RollbackBudgetTrigger(plan=plan_of(number, now - BEGAN).model_dump_json(), deferred_at=now.isoformat())
+        RollbackBudgetTrigger(
+            plan=plan_of(number, now - BEGAN).model_dump_json(), deferred_at=now.isoformat()
+        )
         for number in range(rollouts)
     ]
 

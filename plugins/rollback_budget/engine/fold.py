@@ -75,6 +75,7 @@ class Fold:
         keep_going: bool = False,
     ) -> None:
         self._spec = spec
+        self._sha256 = spec.sha256
         self._window = window
         self._keep_going = keep_going
         self._step = length(spec.watch.step)
@@ -156,7 +157,7 @@ class Fold:
             final=self._is_final(),
             release=self._spec.release,
             baseline=self._spec.baseline,
-            spec_sha256=self._spec.sha256,
+            spec_sha256=self._sha256,
             window_start=self._window.start,
             window_end=self._window.end,
             evaluated_until=self.evaluated_until,
@@ -181,7 +182,8 @@ class Fold:
 
         Whatever ran past the earliest verdict is put back and folded again up to it.
         """
-        before = [tally.copy() for tally in self._tallies]
+        # One look alone is where it ends for every budget: the usual poll copies nothing.
+        before = [tally.copy() for tally in self._tallies] if stop - first > 1 else self._tallies
         ends = []
         cut = stop
         for tally in self._tallies:

@@ -34,16 +34,20 @@ class _Grid:
     start: datetime
     step: timedelta
     points: int
+    start_s: float
+    step_s: float
 
     @classmethod
     def of(cls, request: SeriesRequest) -> _Grid:
-        return cls(request.start, request.step, max((request.end - request.start) // request.step, 0))
+        start, step = request.start, request.step
+        points = max((request.end - start) // step, 0)
+        return cls(start, step, points, start.timestamp(), step.total_seconds())
 
     def time(self, number: int) -> datetime:
         return self.start + (number + 1) * self.step
 
     def number(self, epoch: float) -> int:
-        return round((epoch - self.start.timestamp()) / self.step.total_seconds()) - 1
+        return round((epoch - self.start_s) / self.step_s) - 1
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Yield first and last point of each request, in as few as Prometheus allows."""

@@ -18,6 +18,7 @@ from rollback_budget.sources.patient import TIME_OUT, Patience
 from rollback_budget.spec.model import Metric, RolloutSpec
 from rollback_budget.workflow.connections import open_source
 
+SPARE = timedelta(seconds=5)
 _METRICS = TypeAdapter(dict[str, Metric])
 
 
@@ -59,7 +60,8 @@ class _Shared:
         if shared is None:
             name = str(getattr(source, "conn_id", None) or getattr(source, "path", source.type))
             backend = self.backends.setdefault(name, _Backend(Circuit(f"metric source {name!r}")))
-            time_out: timedelta = getattr(source, "timeout", None) or TIME_OUT
+            # The source's own time-out comes first: it says better what took so long.
+            time_out: timedelta = (getattr(source, "timeout", None) or TIME_OUT) + SPARE
             shared = self.sources[key] = Coalesced(
                 partial(open_source, spec),
                 Patience(backend.circuit, time_out=time_out, poll=poll),
