@@ -119,7 +119,7 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
             found.seconds.append((time.process_time() - cpu) / rollouts)
             found.waits.append(time.monotonic() - begun)
             assert not any(verdicts), verdicts
-    assert not any(watcher._trouble for watcher in watchers)
+    assert not any(watcher._watch_log._trouble for watcher in watchers)
     await close_shared_session()
     return found
 

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from bench.fleet import plan_of
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.trigger import RollbackBudgetTrigger
+from rollback_budget.workflow.watch_log import WatchLog
 from rollback_budget.workflow.watcher import Watcher
 
 #: How far back the windows began: what every watch replays first.
@@ -63,7 +64,7 @@ class Record:
 def noting(records: list[Record]) -> Iterator[None]:
     """Note when looks are due, begin and end."""
     due: WeakKeyDictionary[Watcher, float] = WeakKeyDictionary()
-    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, Watcher._note
+    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, WatchLog.trouble
 
     async def noted_look(self: Watcher) -> Any:
         begun = time.monotonic()
@@ -78,14 +79,14 @@ def noting(records: list[Record]) -> Iterator[None]:
         due[self] = time.monotonic() + seconds
         return seconds
 
-    def noted_trouble(self: Watcher, trouble: str | None) -> None:
+    def noted_trouble(self: WatchLog, trouble: str | None) -> None:
         records[-1].unknown += trouble is not None
         note(self, trouble)
 
     with (
         patch.object(Watcher, "look", noted_look),
         patch.object(Watcher, "seconds_to_next_look", noted_wait),
-        patch.object(Watcher, "_note", noted_trouble),
+        patch.object(WatchLog, "trouble", noted_trouble),
     ):
         yield
 

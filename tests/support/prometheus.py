@@ -101,7 +101,7 @@ class Prometheus:
         with file.open("w", encoding="utf-8") as out:
             out.writelines(f"{line}\n" for line in lines)
             out.write("# EOF\n")
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", file, self.data]
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(file), str(self.data)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -141,7 +142,11 @@ class _Reading:
         if connection.dialect.name == "sqlite":
             driver: Any = connection.connection.dbapi_connection
             driver.set_progress_handler(None, 0)
-            driver.execute("PRAGMA query_only = OFF")
+            try:
+                driver.execute("PRAGMA query_only = OFF")
+            except sqlite3.OperationalError:
+                # A late interrupt may hit this statement instead of the one it was meant for.
+                connection.invalidate()
 
     def _must_stop(self) -> bool:
         return self._cancelled or time.monotonic() >= self._deadline
