@@ -44,12 +44,12 @@ SCENARIOS = [
         {"decision": {"tier_b_breach": "incident_commander_decision_within_5s"}},
     ),
     Scenario("guarded", 300, BOTH, HANDING_OFF),
-    Scenario("not_served", 300, {"safety": INCIDENTS}),
-    Scenario("superseded", 300, {"safety": INCIDENTS}),
-    Scenario("outage", 300, {"safety": INCIDENTS}),
+    Scenario("not_served", 900, {"safety": INCIDENTS}),
+    Scenario("superseded", 900, {"safety": INCIDENTS}),
+    Scenario("outage", 900, {"safety": INCIDENTS}),
     Scenario(
         "blind",
-        300,
+        900,
         {"safety": INCIDENTS},
         further={
             "watch": {"poll": "1s", "step": "1s", "settle": "2s", "blind_after": "8s", "on_blind": "rollback"}
