@@ -14,7 +14,7 @@ from rollback_budget.workflow.settings import backlog_folder, jira_conn_id, open
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from rollback_budget.debt.tracker import Tracker
+    from rollback_budget.tickets.tracker import Tracker
 
 #: Catches up on breaches whose event was lost and on tickets that could not be filed.
 SWEEP = "*/15 * * * *"
@@ -52,7 +52,7 @@ class FileDebtOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Return the tickets that were filed now."""
-        from rollback_budget.debt.filing import file_debts
+        from rollback_budget.tickets.filing import file_debts
 
         ti = context["ti"]
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
@@ -65,12 +65,12 @@ class FileDebtOperator(BaseOperator):
 def _tracker() -> Tracker:
     conn_id = jira_conn_id()
     if conn_id is None:
-        from rollback_budget.debt.backlog import LocalBacklog
+        from rollback_budget.tickets.backlog import LocalBacklog
 
         return LocalBacklog(backlog_folder())
     from airflow.sdk import BaseHook
 
-    from rollback_budget.debt.jira import tracker_from_jira_connection
+    from rollback_budget.tickets.jira import tracker_from_jira_connection
 
     connection = BaseHook.get_connection(conn_id)
     return tracker_from_jira_connection(

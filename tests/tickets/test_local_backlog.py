@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.debt.backlog import LocalBacklog, escape
-from rollback_budget.debt.filing import file_debts
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.records import Claim, DebtState, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.tickets.backlog import LocalBacklog, escape
+from rollback_budget.tickets.filing import file_debts
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
 pytestmark = pytest.mark.database

@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rollback_budget.debt.description import Description, describe
-from rollback_budget.debt.tracker import TicketRef
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.tickets.description import Description, describe
+from rollback_budget.tickets.tracker import TicketRef
 
 if TYPE_CHECKING:
     import jira

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollback_budget.debt.tracker import TicketRef, Tracker
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.records import Claim, Debt, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.tickets.tracker import TicketRef, Tracker
 
 #: Longer than all requests of one filing can take together.
 LEASE = timedelta(minutes=5)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from rollback_budget.debt.description import Description, describe
-from rollback_budget.debt.tracker import TicketRef
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.tickets.description import Description, describe
+from rollback_budget.tickets.tracker import TicketRef
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|~!&])")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.debt.filing import file_debts
-from rollback_budget.debt.jira import JiraTracker, escape, tracker_from_jira_connection
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.records import Debt, DebtState, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.tickets.filing import file_debts
+from rollback_budget.tickets.jira import JiraTracker, escape, tracker_from_jira_connection
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Loses, running_fault_proxy
 from tests.support.jira_server import PROJECT, JiraServer, running_jira
 from tests.support.network import wait_until

@@ -1,0 +1,1 @@
+"""Evaluation results: what an evaluator said of a release, case by case."""

@@ -1,0 +1,1 @@
+"""The launch gate: what was breached once is asked for before every launch."""

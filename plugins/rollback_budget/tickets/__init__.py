@@ -1,0 +1,1 @@
+"""Tickets: where people find an eval debt, each filed exactly once."""
