@@ -31,7 +31,7 @@ from demo.service import SimulatedService
 from demo.stack import COMMANDER, AirflowStack
 from demo.waiting import wait_for
 from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.ledger.records import TicketState
+from rollback_budget.ledger.debt_records import TicketState
 from rollback_budget.ledger.store import Ledger
 
 #: For the rollouts; starting before and filing debts after take half a minute more.

@@ -14,15 +14,9 @@ from demo.scenarios import BASELINE, Scenario
 from demo.service import SimulatedService
 from demo.stack import COMMANDER
 from rollback_budget.engine import VerdictKind
+from rollback_budget.ledger.debt_records import Debt, TicketState
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import (
-    Debt,
-    Final,
-    FinalDecision,
-    LoggedBreach,
-    RollbackRecord,
-    TicketState,
-)
+from rollback_budget.ledger.records import Final, FinalDecision, LoggedBreach, RollbackRecord
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.model import Tier, Watch
 from rollback_budget.targets.change import Outcome

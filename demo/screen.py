@@ -17,7 +17,7 @@ from demo.follow import Progress
 from demo.outcome import RolloutOutcome
 from rollback_budget.engine import Status
 from rollback_budget.engine.result import BudgetEvaluation
-from rollback_budget.ledger.records import TicketState
+from rollback_budget.ledger.debt_records import TicketState
 
 REFRESH_S = 1.0
 PLAIN_BURN_EVERY_S = 5.0

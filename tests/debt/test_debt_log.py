@@ -8,9 +8,9 @@ from sqlalchemy import update
 
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import LedgerError
+from rollback_budget.ledger.debt_models import DebtRow
+from rollback_budget.ledger.debt_records import DebtEventKind, DebtState
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.models import DebtRow
-from rollback_budget.ledger.records import DebtEventKind, DebtState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.model import Severity
 from tests.support.rollouts import KEY, NOON, log_breach, make_breach, race

@@ -10,7 +10,7 @@ import pytest
 
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import Debt, DebtState, TicketState
+from rollback_budget.ledger.debt_records import Debt, DebtState, TicketState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.tickets.filing import file_debts
 from rollback_budget.tickets.jira import JiraTracker, escape, tracker_from_jira_connection

@@ -8,7 +8,7 @@ import pytest
 
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import Claim, DebtState, Ticket, TicketState
+from rollback_budget.ledger.debt_records import Claim, DebtState, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.tickets.backlog import LocalBacklog, escape
 from rollback_budget.tickets.filing import file_debts

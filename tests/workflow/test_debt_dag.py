@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import TicketState
+from rollback_budget.ledger.debt_records import TicketState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.workflow.debt_dag import eval_debt_dag
 from rollback_budget.workflow.log_breach import BREACH

@@ -10,7 +10,8 @@ import click
 
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.ledger.store import Ledger
 
 _url = click.option("--url", metavar="URL", help="SQLAlchemy URL of the ledger.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from rollback_budget.ledger.records import Debt, DebtEventKind, DebtState, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt, DebtEventKind, DebtState
+from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.spec.model import Severity
 
 #: How long a debt may stay unpaid, from the breach.

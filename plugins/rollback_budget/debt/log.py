@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from rollback_budget.debt.lifecycle import advance
-from rollback_budget.ledger.records import DebtChange
+from rollback_budget.ledger.debt_records import DebtChange
 from rollback_budget.ledger.store import Ledger
 
 

@@ -11,16 +11,17 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.models import DebtEventRow, DebtRow, TicketRow
-from rollback_budget.ledger.records import (
+from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
+from rollback_budget.ledger.debt_records import (
     Debt,
     DebtChange,
     DebtEventKind,
     DebtState,
-    LoggedBreach,
     Ticket,
     TicketState,
+    Waiver,
 )
+from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.ledger.story import Story
 from rollback_budget.spec.model import Comparison, Severity
 
@@ -41,12 +42,12 @@ class Debts(Story):
             if debt is None:
                 fresh, kind = advance(None, breach)
                 if insert_once(session, DebtRow, _values(fresh)):
-                    _record(session, breach, kind, at)
+                    _record(session, breach, kind, at, fresh.cycle)
                     return DebtChange(kind, breach.fingerprint, fresh)
                 debt = _locked(session, breach.debt_fingerprint)
                 assert debt is not None
             advanced, kind = advance(debt, breach)
-            if not _record(session, breach, kind, at):
+            if not _record(session, breach, kind, at, advanced.cycle):
                 return None
             session.execute(
                 update(DebtRow).where(DebtRow.fingerprint == debt.fingerprint).values(**_values(advanced))
@@ -94,13 +95,14 @@ def _locked(session: Session, fingerprint: str) -> Debt | None:
     return None if row is None else view(row, session.get(TicketRow, fingerprint))
 
 
-def _record(session: Session, breach: LoggedBreach, kind: DebtEventKind, at: datetime) -> bool:
+def _record(session: Session, breach: LoggedBreach, kind: DebtEventKind, at: datetime, cycle: int) -> bool:
     return insert_once(
         session,
         DebtEventRow,
         {
             "debt_fingerprint": breach.debt_fingerprint,
             "breach_fingerprint": breach.fingerprint,
+            "cycle": cycle,
             "kind": kind.value,
             "at": at,
         },
@@ -130,6 +132,10 @@ def _values(debt: Debt) -> dict[str, Any]:
         "last_breach_at": debt.last_breach_at,
         "due_at": debt.due_at,
         "paid_at": debt.paid_at,
+        "waived_by": None if debt.waiver is None else debt.waiver.by,
+        "waived_reason": None if debt.waiver is None else debt.waiver.reason,
+        "waived_until": None if debt.waiver is None else debt.waiver.until,
+        "duplicate_of": debt.duplicate_of,
     }
 
 
@@ -151,7 +157,15 @@ def view(row: DebtRow, ticket: TicketRow | None) -> Debt:
         due_at=row.due_at,
         paid_at=row.paid_at,
         ticket=None if ticket is None else ticket_view(ticket),
+        waiver=_waiver(row),
+        duplicate_of=row.duplicate_of,
     )
+
+
+def _waiver(row: DebtRow) -> Waiver | None:
+    if row.waived_by is None or row.waived_until is None:
+        return None
+    return Waiver(row.waived_by, row.waived_reason or "", row.waived_until)
 
 
 def ticket_view(row: TicketRow) -> Ticket:
@@ -165,4 +179,7 @@ def ticket_view(row: TicketRow) -> Ticket:
         lease_until=row.lease_until,
         unknown_since=row.unknown_since,
         last_error=row.last_error,
+        issue_id=row.issue_id,
+        status=row.status,
+        seen_at=row.seen_at,
     )

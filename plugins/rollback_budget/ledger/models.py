@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0005"
+REVISION = "0006"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -239,59 +239,3 @@ class StageRow(Base):
     stage: Mapped[int]
     share: Mapped[float] = mapped_column(Double)
     at: Mapped[datetime]
-
-
-class DebtRow(Base):
-    """An eval debt."""
-
-    __tablename__ = "debts"
-
-    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
-    service: Mapped[str]
-    area: Mapped[str]
-    metric: Mapped[str]
-    comparison: Mapped[str] = mapped_column(String(20))
-    slice: Mapped[str | None]
-    severity: Mapped[str] = mapped_column(String(20))
-    state: Mapped[str] = mapped_column(String(20))
-    occurrences: Mapped[int]
-    cycle: Mapped[int]
-    detected_at: Mapped[datetime]
-    last_breach_at: Mapped[datetime]
-    due_at: Mapped[datetime]
-    paid_at: Mapped[datetime | None]
-
-
-class DebtEventRow(Base):
-    """What a breach did to a debt; append-only, and what makes a breach count once."""
-
-    __tablename__ = "debt_events"
-    __table_args__ = (UniqueConstraint("debt_fingerprint", "breach_fingerprint"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    debt_fingerprint: Mapped[str] = mapped_column(ForeignKey("debts.fingerprint"))
-    breach_fingerprint: Mapped[str] = mapped_column(ForeignKey("breaches.fingerprint"), index=True)
-    kind: Mapped[str] = mapped_column(String(20))
-    at: Mapped[datetime]
-
-
-class TicketRow(Base):
-    """The ticket of a debt, before, while and after it is filed.
-
-    ``told`` is the number of occurrences that the ticket speaks of.
-    """
-
-    __tablename__ = "tickets"
-
-    debt_fingerprint: Mapped[str] = mapped_column(ForeignKey("debts.fingerprint"), primary_key=True)
-    state: Mapped[str] = mapped_column(String(20))
-    lease_token: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
-    unknown_since: Mapped[datetime | None]
-    attempts: Mapped[int]
-    last_error: Mapped[str | None]
-    tracker: Mapped[str | None] = mapped_column(String(20))
-    key: Mapped[str | None]
-    url: Mapped[str | None]
-    filed_at: Mapped[datetime | None]
-    told: Mapped[int]

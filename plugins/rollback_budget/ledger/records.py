@@ -9,7 +9,7 @@ from enum import StrEnum
 from rollback_budget.engine.result import Breach, Evaluation, Status
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.model import Comparison, OnTimeout, RolloutSpec, Severity
+from rollback_budget.spec.model import OnTimeout, RolloutSpec
 from rollback_budget.targets.change import Outcome
 
 
@@ -223,106 +223,3 @@ HistoryEvent = (
     | RollbackRecord
     | Final
 )
-
-
-class DebtState(StrEnum):
-    """Where an eval debt stands: on the way from detected to paid, or beside it."""
-
-    DETECTED = "detected"
-    FILED = "filed"
-    DRAFTED = "drafted"
-    APPROVED = "approved"
-    PROVEN = "proven"
-    PAID = "paid"
-    WAIVED = "waived"
-    DUPLICATE = "duplicate"
-    REOPENED = "reopened"
-
-
-class DebtEventKind(StrEnum):
-    """What a breach did to its debt."""
-
-    DETECTED = "detected"
-    OCCURRENCE = "occurrence"
-    REOPENED = "reopened"
-
-
-class TicketState(StrEnum):
-    """Where a ticket stands: nothing sent, perhaps being sent, perhaps sent, there."""
-
-    PENDING = "pending"
-    POSTING = "posting"
-    UNKNOWN = "unknown"
-    FILED = "filed"
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """The one ticket of a debt; ``key`` and ``url`` are known once it is filed."""
-
-    state: TicketState
-    tracker: str | None = None
-    key: str | None = None
-    url: str | None = None
-    filed_at: datetime | None = None
-    lease_until: datetime | None = None
-    unknown_since: datetime | None = None
-    last_error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Debt:
-    """One eval debt.
-
-    :param occurrences: breaches of this cycle.
-    :param cycle: counts how often the same weakness came back long after it was paid; 1 at first.
-    """
-
-    fingerprint: str
-    service: str
-    area: str
-    metric: str
-    comparison: Comparison
-    slice: str | None
-    severity: Severity
-    state: DebtState
-    occurrences: int
-    cycle: int
-    detected_at: datetime
-    last_breach_at: datetime
-    due_at: datetime
-    paid_at: datetime | None = None
-    ticket: Ticket | None = None
-
-    @property
-    def label(self) -> str:
-        """The word by which a tracker finds this debt's ticket again."""
-        again = "" if self.cycle == 1 else f"-{self.cycle}"
-        return f"rollback-budget-{self.fingerprint[:16]}{again}"
-
-    @property
-    def budget(self) -> str:
-        """``<area>.<metric>_<comparison>``, with the slice where there is one."""
-        name = f"{self.area}.{self.metric}_{self.comparison.value}"
-        return name if self.slice is None else f"{name} in {self.slice}"
-
-
-@dataclass(frozen=True, slots=True)
-class DebtChange:
-    """What logging one breach did; ``debt`` is the debt afterwards."""
-
-    kind: DebtEventKind
-    breach_fingerprint: str
-    debt: Debt
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to file one debt's ticket, until the lease ends.
-
-    :param unknown_since: since when a ticket may exist that nobody knows of; None when nothing was ever sent.
-    """
-
-    debt_fingerprint: str
-    token: str
-    unknown_since: datetime | None

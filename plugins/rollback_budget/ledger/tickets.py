@@ -15,9 +15,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.debt_models import DebtRow, TicketRow
+from rollback_budget.ledger.debt_records import Claim, Debt, DebtState, Ticket, TicketState
 from rollback_budget.ledger.debts import Debts, ticket_view, view
-from rollback_budget.ledger.models import DebtRow, TicketRow
-from rollback_budget.ledger.records import Claim, Debt, DebtState, Ticket, TicketState
 
 
 class Tickets(Debts):

@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.tickets.description import Description, describe
 from rollback_budget.tickets.tracker import TicketRef
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.records import LoggedBreach
 
 HOW_TO_PAY = (
     "Pre-release evaluation did not catch this, so a case that reproduces it is owed.",

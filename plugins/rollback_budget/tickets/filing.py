@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import Claim, Debt, Ticket, TicketState
+from rollback_budget.ledger.debt_records import Claim, Debt, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.tickets.tracker import TicketRef, Tracker
 

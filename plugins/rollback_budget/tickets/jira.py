@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.tickets.description import Description, describe
 from rollback_budget.tickets.tracker import TicketRef
 

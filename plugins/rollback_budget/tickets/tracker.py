@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from rollback_budget.ledger.records import Debt, LoggedBreach
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.records import LoggedBreach
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+"""What an evaluation said of a release, row by row, whatever evaluator or table it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One case, run once on one release.
+
+    :param case_id: the case's own id; in ordinary evaluation data, whatever names its row.
+    :param passed: None when nobody can say: the case crashed, or its result was not a number.
+    :param score: the evaluator's number, where it gives one.
+    :param slice: the part of traffic that the case stands for.
+    :param input_sha256: hash of the input that was asked, where the evaluator keeps it.
+    """
+
+    case_id: str
+    release: str
+    passed: bool | None
+    score: float | None = None
+    slice: str | None = None
+    input_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that was read from one place.
+
+    :param origin: where it was read, for people.
+    :param digest: SHA-256 (hex) of what was read, so that a proof can name it.
+    """
+
+    origin: str
+    digest: str
+    cases: tuple[CaseResult, ...]
+
+    def of(self, release: str) -> tuple[CaseResult, ...]:
+        """Return the rows of one release."""
+        return tuple(case for case in self.cases if case.release == release)
