@@ -84,3 +84,7 @@ class TicketError(RollbackBudgetError):
 
 class EvalError(RollbackBudgetError):
     """Evaluation results that cannot be read or trusted; a gate that meets one blocks."""
+
+
+class CaseError(RollbackBudgetError):
+    """Eval cases that cannot be read, drafted, approved or exported; names the file and line, or the case."""
