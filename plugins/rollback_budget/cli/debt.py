@@ -9,6 +9,7 @@ from rollback_budget.cli.lazy import LazyGroup
 COMMANDS = {
     "list": "rollback_budget.cli.debt_list:list_",
     "show": "rollback_budget.cli.debt_show:show",
+    "prove": "rollback_budget.cli.debt_prove:prove",
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",
 }
