@@ -12,6 +12,7 @@ COMMANDS = {
     "prove": "rollback_budget.cli.debt_prove:prove",
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",
+    "report": "rollback_budget.cli.debt_report:report",
 }
 
 
