@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, or_, select, update
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import GateRunRow, TicketDeedRow
 from rollback_budget.ledger.debt_records import GateRun
-from rollback_budget.ledger.tickets import Tickets
+from rollback_budget.ledger.payments import Payments
 
 #: Longer than all requests of one deed can take together, and than a lost request can still be at work.
 LOST_AFTER = timedelta(minutes=5)
@@ -47,7 +47,7 @@ class DeedRecord:
     error: str | None = None
 
 
-class Deeds(Tickets):
+class Deeds(Payments):
     """What is done to the tickets of the ledger. Every method raises LedgerError."""
 
     def claim_deed(self, fingerprint: str, cycle: int, occasion: str, at: datetime) -> DeedClaim | None:
