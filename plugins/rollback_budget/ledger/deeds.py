@@ -89,7 +89,7 @@ class Deeds(Payments):
             session.execute(update(TicketDeedRow).where(*_of(claim)).values(done_at=at, error=None))
 
     def deed_refused(self, claim: DeedClaim, error: str) -> None:
-        """Store what the tracker said to a claimed deed; no effect when somebody else has claimed it since."""
+        """Store what the tracker said to a claimed deed; no effect once somebody else has claimed it."""
         with self.write() as session:
             mine = TicketDeedRow.claimed_at == claim.claimed_at
             session.execute(update(TicketDeedRow).where(*_of(claim), mine).values(error=error))
@@ -98,9 +98,7 @@ class Deeds(Payments):
         """Give a claim back after a failure before which certainly nothing was done, at any time."""
         with self.write() as session:
             mine = TicketDeedRow.claimed_at == claim.claimed_at
-            session.execute(
-                delete(TicketDeedRow).where(*_of(claim), mine, TicketDeedRow.done_at.is_(None))
-            )
+            session.execute(delete(TicketDeedRow).where(*_of(claim), mine, TicketDeedRow.done_at.is_(None)))
 
     def deeds(self, fingerprint: str, cycle: int) -> list[DeedRecord]:
         """Return the deeds of one cycle of a debt, in the order of their first claim."""

@@ -19,7 +19,6 @@ from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketDeed
 from rollback_budget.ledger.debt_records import Claim, Debt, DebtEventKind, DebtState, Ticket, TicketState
 from rollback_budget.ledger.debts import Debts, ticket_view, view
 
-
 #: The status of a ticket that its tracker knows nothing of any more.
 GONE = "gone"
 

@@ -99,7 +99,8 @@ def merge(base: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
     """Merge mappings deeply, the budget's own keys first; everything else is replaced by the budget's.
 
     An area is one decision, a request body and a ticket's field are data and a metric's query is one
-    question: all are replaced as a whole, and so is a mapping of another ``type``, whose keys mean something else.
+    question: all are replaced as a whole, and so is a mapping of another ``type``, whose keys mean something
+    else.
     """
     if not (isinstance(base, Entries) and isinstance(own, Entries)) or _is_one_piece(path):
         return own

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, GateRun, ProofRecord
+from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, GateRun, ProofRecord
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.records import LoggedBreach, LoggedEvaluation, Rollout
 from rollback_budget.ledger.store import Ledger
@@ -51,6 +51,12 @@ class Account:
         return None if self.rollout is None else self.rollout.spec.owner
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether it came back, or nobody has paid it for so long that it was escalated."""
+        escalated = any(event.kind is DebtEventKind.ESCALATED for event in self.events)
+        return self.debt.occurrences > 1 or escalated
+
+    @property
     def rollouts(self) -> tuple[RolloutKey, ...]:
         """The rollouts of the breaches, each once, newest first."""
         return tuple(dict.fromkeys(logged.key for logged in self.breaches))
@@ -81,7 +87,9 @@ def _rollout(ledger: Ledger, debt: Debt, breaches: Sequence[LoggedBreach]) -> Ro
     if breaches:
         return ledger.rollout(breaches[0].key)
     # The debt of a bypass has no breach; it is filled in as the service's newest budget says.
-    return next((one for one in ledger.rollouts_named(debt.service) if one.spec.service == debt.service), None)
+    return next(
+        (one for one in ledger.rollouts_named(debt.service) if one.spec.service == debt.service), None
+    )
 
 
 def _decided(ledger: Ledger, key: RolloutKey) -> list[Decided]:

@@ -58,19 +58,21 @@ class Sighting:
     """How a ticket looked.
 
     :param closing: what tells one closing of it from the next; empty when the tracker does not say.
+    :param labels: its labels, as far as they were asked for.
     """
 
     ref: TicketRef
     status: TicketStatus
     priority: str | None = None
     closing: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
     """What a comment says, before any markup; every string is data.
 
-    :param marker: a word by which the comment is found again.
+    :param marker: a line by which the comment is found again.
     """
 
     marker: str
@@ -149,6 +151,10 @@ class Conversing(Tracker, Protocol):
 
     def link(self, ref: TicketRef, global_id: str, url: str, title: str) -> None:
         """Link something in another system; the same ``global_id`` again brings the link up to date."""
+        ...
+
+    def wanted_priority(self, account: Account) -> str | None:
+        """Return the priority that the ticket should have at least; None when nobody has said any."""
         ...
 
     def raise_priority(self, ref: TicketRef, priority: str) -> None:
