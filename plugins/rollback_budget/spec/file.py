@@ -25,6 +25,7 @@ from rollback_budget.spec.sections import (
 )
 from rollback_budget.spec.source_sections import SourceSection
 from rollback_budget.spec.target_sections import TargetSection, stage_mistakes
+from rollback_budget.spec.ticket_sections import TicketSection
 from rollback_budget.spec.tree import name_type, quote
 
 
@@ -84,6 +85,9 @@ class BudgetFile(Section):
         description="What becomes of a second rollout of the same service while one is watched.",
     )
     notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
+    tickets: TicketSection = Field(
+        default=TicketSection(), description="What the tickets of this service's eval debts look like."
+    )
 
     @field_validator("rollback_budget", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
 from rollback_budget.spec.target import Target
+from rollback_budget.spec.ticket import TicketFields
 
 
 class Comparison(StrEnum):
@@ -234,6 +235,7 @@ class RolloutSpec(Frozen):
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
     notify: tuple[Notify, ...] = ()
+    tickets: TicketFields = TicketFields()
 
     @property
     def has_stages(self) -> bool:
