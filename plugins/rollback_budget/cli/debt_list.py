@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.debt_text import days, debt_json, ticket_text
+from rollback_budget.cli.debt_text import debt_json
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, shown, url_option
 from rollback_budget.ledger.debt_records import DebtState
-
-if TYPE_CHECKING:
-    from rollback_budget.ledger.debt_records import Debt
 
 _STATES = click.Choice([state.value for state in DebtState])
 
@@ -46,6 +42,7 @@ def list_(
       rollback-budget debt list --overdue
       rollback-budget debt list --owner alice --state filed --state approved --json
     """
+    from rollback_budget.debt.backlog import line
     from rollback_budget.debt.owners import owners_of
 
     now = datetime.now(UTC)
@@ -67,21 +64,4 @@ def list_(
     if not chosen:
         click.echo("no such debts" if debts else "no debts")
     for one in chosen:
-        click.echo(
-            f"{one.fingerprint[:16]}  {one.state_at(now).value:9} {one.severity.value:8} {_due(one, now):21}"
-            f"  {days(now - one.detected_at):>7} old  {one.occurrences:3}x"
-            f"  {shown(one.service)} ({shown(owners[one.service])}): {shown(one.budget)}"
-            f"  {shown(ticket_text(one))}"
-        )
-
-
-def _due(one: Debt, now: datetime) -> str:
-    if one.paid_at is not None:
-        return f"paid {one.paid_at:%Y-%m-%d}"
-    if not one.is_owed:
-        return f"of {(one.duplicate_of or '')[:16]}"
-    if one.is_waived(now) and one.waiver is not None:
-        return f"waived to {one.waiver.until:%Y-%m-%d}"
-    if one.is_overdue(now):
-        return f"overdue by {days(now - one.due_at)}"
-    return f"due in {days(one.due_at - now)}"
+        click.echo(shown(line(one, owners[one.service], now)))

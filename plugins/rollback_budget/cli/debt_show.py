@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.debt_text import debt_json, minute, named_debt, ticket_text
+from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import iso, json_option, shown, url_option
 
@@ -72,6 +72,8 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
 
 
 def _print_debt(one: Debt, owner: str, now: datetime) -> None:
+    from rollback_budget.debt.backlog import ticket_with_error
+
     overdue = ", overdue" if one.is_overdue(now) else ""
     _line("debt", one.fingerprint)
     _line("service", f"{one.service}, owner {owner}")
@@ -86,7 +88,7 @@ def _print_debt(one: Debt, owner: str, now: datetime) -> None:
     if one.paid_at is not None:
         _line("paid", minute(one.paid_at))
     _line("occurrences", f"{one.occurrences}, the first at {minute(one.detected_at)}")
-    _line("ticket", ticket_text(one))
+    _line("ticket", ticket_with_error(one))
 
 
 def _line(name: str, said: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rollback_budget.cli.words import iso
@@ -30,22 +30,6 @@ def named_debt(ledger: Ledger, beginning: str) -> Debt:
 def minute(time: datetime) -> str:
     """Return a time for people, to the minute."""
     return f"{time:%Y-%m-%d %H:%M} UTC"
-
-
-def days(duration: timedelta) -> str:
-    """Return a duration for people who plan in days: ``3 d``, and ``5 h`` below one."""
-    hours = max(int(duration.total_seconds()), 0) // 3600
-    return f"{hours // 24} d" if hours >= 24 else f"{hours} h"
-
-
-def ticket_text(one: Debt) -> str:
-    """Say where a debt's ticket is."""
-    if one.ticket is None:
-        return "no ticket yet"
-    if one.ticket.key is None:
-        error = f": {one.ticket.last_error}" if one.ticket.last_error else ""
-        return f"ticket {one.ticket.state.value}{error}"
-    return one.ticket.url or one.ticket.key
 
 
 def debt_json(one: Debt, now: datetime) -> dict[str, Any]:
