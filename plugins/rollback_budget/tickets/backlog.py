@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from rollback_budget.errors import TicketError
+from rollback_budget.files import replace_file
 from rollback_budget.ledger.debt_records import Debt
 from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.tickets.description import Description, describe
@@ -39,7 +38,7 @@ class LocalBacklog:
         file = self._folder / _name(debt)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(file, render(describe(debt, breaches)))
+            replace_file(file, render(describe(debt, breaches)))
         except OSError as error:
             raise TicketError(
                 f"the backlog file {file} cannot be written: {error.strerror}."
@@ -71,16 +70,3 @@ def escape(value: str) -> str:
 def _name(debt: Debt) -> str:
     words = re.findall(r"[a-z0-9]+", f"{debt.service} {debt.area} {debt.metric}".lower())
     return f"{'-'.join(words)[:60]}-{debt.label.removeprefix('rollback-budget-')}.md"
-
-
-def _replace(file: Path, content: str) -> None:
-    """Write so that a reader sees the old file or the new one, whole."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as stream:
-            stream.write(content)
-            os.fchmod(stream.fileno(), 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
