@@ -171,9 +171,12 @@ def proof_table(proof: Proof) -> RenderableType:
     for case in proof.cases:
         table.add_row(
             Text(shown(case.case_id)),
-            Text(f"{'red' if case.is_red else 'not red'}: {case.breached}", "red" if case.is_red else ""),
             Text(
-                f"{'green' if case.is_green else 'not green'}: {case.candidate}",
+                f"{'red' if case.is_red else 'not red'}: {case.breached.say(failures=True)}",
+                "red" if case.is_red else "",
+            ),
+            Text(
+                f"{'green' if case.is_green else 'not green'}: {case.candidate.say(failures=False)}",
                 "green" if case.is_green else "",
             ),
             Text("as approved" if case.is_in_data_set else "not as approved"),

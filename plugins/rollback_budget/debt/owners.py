@@ -9,7 +9,7 @@ from rollback_budget.ledger.debt_records import Debt
 from rollback_budget.ledger.store import Ledger
 
 #: Whose service names nobody.
-NOBODY = "(no owner)"
+NOBODY = "nobody"
 
 
 def owners_of(ledger: Ledger, debts: Iterable[Debt], now: datetime) -> dict[str, str]:
