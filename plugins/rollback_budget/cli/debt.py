@@ -11,6 +11,8 @@ COMMANDS = {
     "show": "rollback_budget.cli.debt_show:show",
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",
+    "check-jira": "rollback_budget.cli.debt_jira:check_jira",
+    "refile": "rollback_budget.cli.debt_jira:refile",
 }
 
 
