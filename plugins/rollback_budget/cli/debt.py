@@ -13,6 +13,8 @@ COMMANDS = {
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",
     "report": "rollback_budget.cli.debt_report:report",
+    "check-jira": "rollback_budget.cli.debt_jira:check_jira",
+    "refile": "rollback_budget.cli.debt_jira:refile",
 }
 
 

@@ -66,7 +66,7 @@ def refile(fingerprint: str, url: str | None) -> None:
 
     The next run of the eval-debt DAG files it. A debt whose ticket is still there is left alone.
     """
-    from rollback_budget.cli.debt_names import named_debt
+    from rollback_budget.cli.debt_text import named_debt
     from rollback_budget.cli.ledger import open_ledger
 
     ledger = open_ledger(url)
@@ -81,8 +81,8 @@ def refile(fingerprint: str, url: str | None) -> None:
 
 def _connection(conn_id: str | None) -> tuple[str | None, str | None, str | None, dict[str, object]]:
     # Airflow is heavy, and only this needs it.
-    from airflow.exceptions import AirflowNotFoundException
     from airflow.models.connection import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     from rollback_budget.workflow.settings import jira_conn_id
 

@@ -1,4 +1,4 @@
-"""What a Jira has to allow so that debts can be filed, talked about and closed: each point, fine or missing."""
+"""What a Jira has to allow so that debts can be filed, talked about and closed, point by point."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ class _Check:
         types = self._issue_types()
         if self._type not in types:
             known = ", ".join(types) or "none that this user may create"
-            said = f"the project has no issue type {self._type!r} (it has {known}); correct `tickets.issue_type`"
+            said = (
+                f"the project has no issue type {self._type!r} (it has {known}); correct `tickets.issue_type`"
+            )
             yield Finding("issue type", False, said)
             return
         yield Finding("issue type", True, self._type)
@@ -185,11 +187,13 @@ class _Check:
             "priority": bool(self._fields.priority),
             "components": bool(self._fields.components),
             "assignee": bool(self._fields.assignee),
-            **{name: True for name in self._fields.fields},
+            **dict.fromkeys(self._fields.fields, True),
         }
         absent = [name for name, is_used in used.items() if is_used and name not in screen]
         if absent:
-            said = f"the create screen lacks {', '.join(absent)}; add them to it, or leave them out of `tickets`"
+            said = (
+                f"the create screen lacks {', '.join(absent)}; add them to it, or leave them out of `tickets`"
+            )
             yield Finding("create screen", False, said)
         else:
             yield Finding("create screen", True, "takes every field that is sent")
@@ -211,9 +215,10 @@ class _Check:
 
     def _allowed(self, name: str, field: Mapping[str, Any]) -> list[str]:
         values = field.get("allowedValues")
+        if values is None and name == "priority":
+            return self._api.priorities()
         if values is None:
-            project = f"/rest/api/2/project/{_segment(self._project)}/components"
-            path = "/rest/api/2/priority" if name == "priority" else project
+            path = f"/rest/api/2/project/{_segment(self._project)}/components"
             values = self._api.get(path, f"list {name}")
         with self._api.reading(f"list {name}"):
             return [str(value["name"]) for value in values]

@@ -222,9 +222,7 @@ class JiraTracker:
 
     def raise_priority(self, ref: TicketRef, priority: str) -> None:
         """Raise an issue's priority; what people have set as high or higher stays."""
-        ranks = self._api.get("/rest/api/2/priority", "list priorities")
-        with self._api.reading("list priorities"):
-            names = [str(one["name"]) for one in ranks]
+        names = self._api.priorities()
         now = self.see(ref).priority
         if priority not in names:
             raise TicketError(

@@ -170,6 +170,16 @@ class JiraApi:
             if not items or page.get("isLast") or len(found) >= total:
                 return found
 
+    def priorities(self) -> list[str]:
+        """Return the names of the priorities, the highest first."""
+        what = "list priorities"
+        if self.is_cloud:
+            found = self.values("/rest/api/2/priority/search", what, ["values"])
+        else:
+            found = self.get("/rest/api/2/priority", what)
+        with self._reading(what):
+            return [str(one["name"]) for one in found]
+
     @cached_property
     def _session(self) -> requests.Session:
         import requests
