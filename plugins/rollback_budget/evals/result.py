@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class CaseResult:
     :param score: the evaluator's number, where it gives one.
     :param slice: the part of traffic that the case stands for.
     :param input_sha256: hash of the input that was asked, where the evaluator keeps it.
+    :param numbers: further measurements by name, such as a latency; None where one is missing or NaN.
     """
 
     case_id: str
@@ -22,6 +24,7 @@ class CaseResult:
     score: float | None = None
     slice: str | None = None
     input_sha256: str | None = None
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.debt_models import DebtRow, TicketRow
-from rollback_budget.ledger.debt_records import Claim, Debt, DebtState, Ticket, TicketState
+from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
+from rollback_budget.ledger.debt_records import Claim, Debt, DebtEventKind, DebtState, Ticket, TicketState
 from rollback_budget.ledger.debts import Debts, ticket_view, view
 
 
@@ -92,7 +92,7 @@ class Tickets(Debts):
                 row.state = TicketState.FILED.value
                 row.tracker, row.key, row.url, row.filed_at, row.told = tracker, key, url, at, told
                 row.lease_token = row.lease_until = row.unknown_since = row.last_error = None
-                _debt_filed(session, fingerprint)
+                _debt_filed(session, fingerprint, at, url or key)
             return ticket_view(row)
 
     def outdated_tickets(self, tracker: str) -> list[Debt]:
@@ -131,9 +131,17 @@ def _claimable(row: TicketRow, now: datetime, settle: timedelta) -> bool:
     return row.state == TicketState.PENDING.value
 
 
-def _debt_filed(session: Session, fingerprint: str) -> None:
-    session.execute(
-        update(DebtRow)
-        .where(DebtRow.fingerprint == fingerprint, DebtRow.state == DebtState.DETECTED.value)
-        .values(state=DebtState.FILED.value)
+def _debt_filed(session: Session, fingerprint: str, at: datetime, ticket: str) -> None:
+    """Let the debt step from detected (or reopened) to filed; one that went on without a ticket stays."""
+    row = session.get_one(DebtRow, fingerprint, with_for_update=True)
+    if row.state in (DebtState.DETECTED.value, DebtState.REOPENED.value):
+        row.state = DebtState.FILED.value
+    session.add(
+        DebtEventRow(
+            debt_fingerprint=fingerprint,
+            cycle=row.cycle,
+            kind=DebtEventKind.FILED.value,
+            at=at,
+            detail=ticket,
+        )
     )
