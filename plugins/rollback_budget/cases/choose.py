@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
@@ -89,7 +89,7 @@ def _sketch(text: str) -> frozenset[int]:
 
 def _hash(gram: str) -> int:
     # Python's own hash differs from one process to the next.
-    return int.from_bytes(hashlib.blake2b(gram.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    return zlib.crc32(gram.encode("utf-8", "surrogatepass"))
 
 
 def _distance(one: frozenset[int], other: frozenset[int]) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from rollback_budget.ledger.case_index import CaseIndex
 from rollback_budget.ledger.database import current_revision
-from rollback_budget.ledger.payments import Payments
 
 
-class Ledger(Payments):
+class Ledger(CaseIndex):
     """The one place that knows the ledger's tables.
 
     Constructing it does no I/O, and no connection is held between calls. Every method raises
