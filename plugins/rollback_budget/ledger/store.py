@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rollback_budget.ledger.case_index import CaseIndex
 from rollback_budget.ledger.database import current_revision
 from rollback_budget.ledger.deeds import Deeds
 
 
-class Ledger(Deeds):
+class Ledger(CaseIndex, Deeds):
     """The one place that knows the ledger's tables.
 
     Constructing it does no I/O, and no connection is held between calls. Every method raises

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rollback_budget.spec.case_source import Cases
 from rollback_budget.spec.frozen import Frozen
 from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
@@ -234,6 +235,7 @@ class RolloutSpec(Frozen):
     source: Source | None = None
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
+    cases: Cases = Cases()
     notify: tuple[Notify, ...] = ()
     tickets: TicketFields = TicketFields()
 
