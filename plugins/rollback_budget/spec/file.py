@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.duration import write_duration
+from rollback_budget.spec.launch_gate_sections import LaunchGateSection
 from rollback_budget.spec.model import Concurrent
 from rollback_budget.spec.notify_sections import Notifiers
 from rollback_budget.spec.preset import preset_names
@@ -84,6 +85,10 @@ class BudgetFile(Section):
         description="What becomes of a second rollout of the same service while one is watched.",
     )
     notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
+
+    launch_gate: LaunchGateSection | None = Field(
+        default=None, description="What is checked before the release gets traffic."
+    )
 
     @field_validator("rollback_budget", mode="before")
     @classmethod

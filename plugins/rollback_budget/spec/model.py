@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
@@ -234,6 +235,7 @@ class RolloutSpec(Frozen):
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
     notify: tuple[Notify, ...] = ()
+    launch_gate: LaunchGate | None = None
 
     @property
     def has_stages(self) -> bool:
