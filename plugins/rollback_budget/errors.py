@@ -93,5 +93,9 @@ class EvalError(RollbackBudgetError):
     """Evaluation results that cannot be read or trusted; a gate that meets one blocks."""
 
 
+class MissingColumnError(EvalError):
+    """A column that evaluation results must have and do not."""
+
+
 class CaseError(RollbackBudgetError):
     """Eval cases that cannot be read, drafted, approved or exported; names the file and line, or the case."""

@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.case_sections import CasesSection, case_mistakes
 from rollback_budget.spec.duration import write_duration
+from rollback_budget.spec.launch_gate_sections import LaunchGateSection
 from rollback_budget.spec.model import Concurrent
 from rollback_budget.spec.notify_sections import Notifiers
 from rollback_budget.spec.preset import preset_names
@@ -91,6 +92,10 @@ class BudgetFile(Section):
     notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
     tickets: TicketSection = Field(
         default=TicketSection(), description="What the tickets of this service's eval debts look like."
+    )
+
+    launch_gate: LaunchGateSection | None = Field(
+        default=None, description="What is checked before the release gets traffic."
     )
 
     @field_validator("rollback_budget", mode="before")

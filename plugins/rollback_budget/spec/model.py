@@ -16,6 +16,7 @@ from pydantic import Field
 
 from rollback_budget.spec.case_source import Cases
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
@@ -238,6 +239,7 @@ class RolloutSpec(Frozen):
     cases: Cases = Cases()
     notify: tuple[Notify, ...] = ()
     tickets: TicketFields = TicketFields()
+    launch_gate: LaunchGate | None = None
 
     @property
     def has_stages(self) -> bool:
