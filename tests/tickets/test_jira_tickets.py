@@ -12,9 +12,9 @@ from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.debt_records import Debt, DebtState, TicketState
 from rollback_budget.ledger.store import Ledger
-from rollback_budget.tickets.filing import file_debts
 from rollback_budget.spec.ticket import TicketFields
 from rollback_budget.tickets.account import account_of
+from rollback_budget.tickets.filing import file_debts
 from rollback_budget.tickets.jira import JiraTracker
 from rollback_budget.tickets.jira_api import JiraApi
 from rollback_budget.tickets.jira_connection import tracker_from_jira_connection
