@@ -19,6 +19,8 @@ from rollback_budget.errors import EvalError, LedgerError
 from rollback_budget.ledger.debt_records import Debt, DebtState
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.spec.eval_columns import Columns
+from rollback_budget.spec.launch_gate import EvalResults, LaunchGate
 from tests.debt.making import make_case, owe
 from tests.support.rollouts import KEY, log_breach, make_breach, make_spec
 
@@ -120,6 +122,22 @@ def test_what_came_back_is_not_paid_by_the_cases_that_did_not_see_it(
     after = ledger.debt(debt.fingerprint)
     assert after is not None
     assert after.state is DebtState.REOPENED
+
+
+def test_results_are_read_as_the_services_launch_gate_reads_them(
+    ledger: Ledger, run: Run, tmp_path: Path
+) -> None:
+    debt = owe(ledger, at=BREACHED_AT)
+    columns = Columns(case_id="id", passed="ok", numbers=("latency",))
+    gate = LaunchGate(results=EvalResults(path="{version}.csv"), columns=columns)
+    ledger.open_rollout(RolloutKey("next", "r"), make_spec(launch_gate=gate), NOW - timedelta(days=1))
+    case = make_case("why?", debt)
+    CaseFolder(tmp_path / "cases").write(debt, [case])
+    table = tmp_path / "both.csv"
+    rows = (f"{case.id},model-v42,fail,{sha256('why?')}", f"{case.id},model-v43,pass,{sha256('why?')}")
+    table.write_text("\n".join(("id,release,ok,input_sha256", *rows)))
+    proven = run("prove", debt.fingerprint, "--breached", str(table), "--candidate", str(table))
+    assert (proven.exit_code, "is paid" in proven.output) == (0, True)
 
 
 def test_a_waiver_is_shown_and_needs_an_end_within_90_days(ledger: Ledger, run: Run) -> None:

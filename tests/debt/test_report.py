@@ -109,8 +109,8 @@ def test_overdue_is_counted_by_owner_from_the_due_date_to_the_payment_or_while_n
     assert [day for day, owners in late.items() if "alice" in owners] == [11, 14, 15, 16, 17]
     assert late[17] == {NOBODY: 1, "alice": 1}
     assert [(line.owner, line.owed, line.overdue, line.waived) for line in made.owners] == [
-        (NOBODY, 1, 1, 0),
         ("alice", 1, 1, 0),
+        (NOBODY, 1, 1, 0),
     ]
 
 
