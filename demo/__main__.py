@@ -1,7 +1,9 @@
 """Show the main job for real: three rollouts on a real Airflow, against a simulated LLM service.
 
 A healthy release is promoted; one whose hand-offs and latency slide waits for the incident commander and is
-rolled back on their word; one with a high-severity incident is rolled back at once. Airflow, its processes,
+rolled back on their word; one with a high-severity incident is rolled back at once. Then that last one is
+shipped again unchanged, and the launch gate blocks it; a fixed one passes, and its eval debt is paid.
+Airflow, its processes,
 the router's control plane, the request log, the ledger and every second are real; the users, the models'
 answers and the commander are simulated. Only a temporary folder and free local ports are touched.
 """
@@ -16,7 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -24,17 +26,20 @@ from functools import partial
 from pathlib import Path
 
 from demo.follow import Follower
+from demo.loop import Loop, LoopOutcome
 from demo.outcome import RolloutOutcome
-from demo.scenarios import BASELINE, ROOT, SCENARIOS, USUAL, Scenario, write_budgets
+from demo.scenarios import BASELINE, FIXED, ROOT, SCENARIOS, USUAL, Scenario, write_budgets
 from demo.screen import Screen
 from demo.service import SimulatedService
 from demo.stack import COMMANDER, AirflowStack
 from demo.waiting import wait_for
+from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.errors import RollbackBudgetError
 from rollback_budget.ledger.debt_records import TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.spec.model import Tier
 
-#: For the rollouts; starting before and filing debts after take half a minute more.
+#: For the rollouts, and for the last act; starting before and filing debts after take half a minute more.
 AT_MOST = timedelta(minutes=4)
 DEBT_TIMEOUT_S = 60.0
 RATE = 300.0
@@ -47,27 +52,34 @@ class Demo:
     def __init__(self, home: Path, screen: Screen) -> None:
         self._home = home
         self._screen = screen
+        self._services: dict[str, SimulatedService] = {}
         self._ledger = Ledger(f"sqlite:///{home / 'ledger.db'}")
         self._budgets = home / "budgets"
+        self._backlog = home / "eval-debt"
+        self._cases = home / "eval-cases"
+        self._evals = home / "evals"
         self.stack = AirflowStack(
             home / "airflow",
             ROOT / "dags",
             environment={
                 "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'ledger.db'}",
                 "AIRFLOW__ROLLBACK_BUDGET__BUDGETS_FOLDER": str(self._budgets),
-                "AIRFLOW__ROLLBACK_BUDGET__BACKLOG_FOLDER": str(home / "eval-debt"),
+                "AIRFLOW__ROLLBACK_BUDGET__BACKLOG_FOLDER": str(self._backlog),
+                "AIRFLOW__ROLLBACK_BUDGET__CASES_FOLDER": str(self._cases),
+                "AIRFLOW__ROLLBACK_BUDGET__GATE_FOLDER": str(home / "eval-gate"),
                 "AIRFLOW__ROLLBACK_BUDGET__JIRA_CONN_ID": "",
             },
         )
 
-    def run(self, give_up_at: datetime, entered: ExitStack) -> list[RolloutOutcome]:
-        """Start everything, run the rollouts side by side, and return how they ended.
+    def start(self, entered: ExitStack) -> None:
+        """Start everything.
 
         :param entered: takes what must be ended when the demo is over.
         """
         say = self._screen.say
-        write_budgets(self._budgets)
-        services = {scenario.name: self._start_service(scenario, entered) for scenario in SCENARIOS}
+        write_budgets(self._budgets, self._evals)
+        for scenario in SCENARIOS:
+            self._services[scenario.name] = self._start_service(scenario, entered)
         say(f"three simulated LLM services serve {BASELINE}, each {RATE:g} requests/s, logged into SQLite")
         say("starting Airflow: API server, scheduler, DAG processor, triggerer (15 to 30 s) ...")
         entered.enter_context(self.stack)
@@ -75,15 +87,18 @@ class Demo:
         self.stack.run("rollback-budget", "ledger", "migrate")
         self.stack.wait_for_dags([*(scenario.dag_id for scenario in SCENARIOS), "eval_debt"])
         say(f"the ledger is migrated; {len(SCENARIOS)} budget files became {len(SCENARIOS)} DAGs")
+
+    def roll_out(self, give_up_at: datetime) -> list[RolloutOutcome]:
+        """Run the rollouts side by side, and return how they ended."""
         stopping = threading.Event()
         followers = [
             Follower(
                 scenario,
                 stack=self.stack,
                 ledger=self._ledger,
-                service=services[scenario.name],
+                service=self._services[scenario.name],
                 requests=self._requests(scenario),
-                tell=partial(say, about=scenario.name),
+                tell=partial(self._screen.say, about=scenario.name),
                 stopping=stopping,
             )
             for scenario in SCENARIOS
@@ -103,9 +118,25 @@ class Demo:
             for follower, outcome in zip(followers, ended, strict=True)
         ]
 
+    def go_round(self, breached: RolloutOutcome, give_up_at: datetime) -> LoopOutcome:
+        """Ship a release that was rolled back again, then a fixed one, and return what became of them."""
+        scenario = breached.scenario
+        loop = Loop(
+            scenario,
+            stack=self.stack,
+            ledger=self._ledger,
+            service=self._services[scenario.name],
+            budgets=self._budgets,
+            cases=CaseFolder(self._cases),
+            backlog=self._backlog,
+            evals=self._evals,
+            tell=partial(self._screen.say, about=scenario.name),
+        )
+        return loop.run(breached.breaches[0].debt_fingerprint, give_up_at)
+
     def _start_service(self, scenario: Scenario, entered: ExitStack) -> SimulatedService:
         service = SimulatedService(
-            {BASELINE: USUAL, scenario.release: USUAL},
+            {BASELINE: USUAL, scenario.release: USUAL, FIXED: USUAL},
             database=self._requests(scenario),
             rate=RATE,
             seed=SCENARIOS.index(scenario),
@@ -134,7 +165,7 @@ class Demo:
 
 
 def main() -> int:
-    """Run the demo; 0 when all three rollouts went as they must."""
+    """Run the demo; 0 when all rollouts and the loop went as they must."""
     options = _parse()
     screen = Screen()
     home = Path(tempfile.mkdtemp(prefix="rollback-budget-demo-"))
@@ -144,12 +175,19 @@ def main() -> int:
     try:
         with ExitStack() as entered:
             demo = Demo(home, screen)
-            outcomes = demo.run(datetime.now(UTC) + AT_MOST, entered)
+            demo.start(entered)
+            outcomes = demo.roll_out(datetime.now(UTC) + AT_MOST)
             problems = _report(screen, outcomes)
+            figures = [outcome.figures() for outcome in outcomes]
+            breached = next(one for one in outcomes if one.scenario.tier is Tier.A)
+            if not problems:
+                screen.say("\nshipping the release that was rolled back once more, as if nobody had learned")
+                loop = demo.go_round(breached, datetime.now(UTC) + AT_MOST)
+                screen.summarize_loop(breached, loop)
+                problems = _wrong(screen, "loop", loop.problems())
+                figures.append(loop.figures())
             if options.json:
-                options.json.write_text(
-                    json.dumps([outcome.figures() for outcome in outcomes], indent=2) + "\n"
-                )
+                options.json.write_text(json.dumps(figures, indent=2) + "\n")
             if options.keep:
                 _stay(screen, demo.stack, home)
             screen.say("stopping ...")
@@ -169,18 +207,24 @@ def main() -> int:
             f"logs: {home / 'airflow' / 'logs'} (components), {home / 'airflow' / 'logs' / 'tasks'} (tasks)"
         )
         return 1
-    screen.say("all three rollouts went as they must; everything is cleaned up")
+    screen.say("all rollouts and the loop went as they must; everything is cleaned up")
     return 0
 
 
 def _report(screen: Screen, outcomes: Sequence[RolloutOutcome]) -> list[str]:
     screen.summarize(outcomes)
-    problems = [
-        f"{outcome.scenario.name}: {problem}" for outcome in outcomes for problem in outcome.problems()
+    return [
+        problem
+        for outcome in outcomes
+        for problem in _wrong(screen, outcome.scenario.name, outcome.problems())
     ]
-    for problem in problems:
+
+
+def _wrong(screen: Screen, about: str, problems: Iterable[str]) -> list[str]:
+    found = [f"{about}: {problem}" for problem in problems]
+    for problem in found:
         screen.say(f"WRONG  {problem}")
-    return problems
+    return found
 
 
 def _interrupt(*_: object) -> None:

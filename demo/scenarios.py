@@ -23,6 +23,18 @@ target: {{deadline: 1m, write: {{headers: {{X-Changed-By: rollback-budget}}}}}}
 decision:
   tier_a_breach: auto_rollback
   tier_b_breach: {{action: incident_commander_decision, within: 2m, max_overrides: 1}}
+
+# Where the failing requests of a breach are, and where evaluations leave their results.
+cases:
+  limit: 3
+  source:
+    type: sql
+    conn_id: request_log
+    request_log:
+      {{table: requests, time: ts, time_type: epoch_s, output: output, trace_id: trace_id, success: success,
+       latency: latency_s, handoff: handoff, incident: incident}}
+launch_gate:
+  results: {{path: "{evals}/{{version}}.jsonl"}}
 """
 
 BUDGET = """\
@@ -46,6 +58,7 @@ rollback_budget:
     max_duration: 10s
 
 source: {{conn_id: {name}_requests}}
+cases: {{source: {{conn_id: {name}_requests}}}}
 target: {{conn_id: {name}_router}}
 """
 
@@ -82,6 +95,9 @@ class Scenario:
         return f"{self.name}_requests", f"{self.name}_router"
 
 
+#: What the team ships after the incident, and how long that is watched.
+FIXED = "model-v45"
+FIXED_WINDOW = timedelta(seconds=20)
 USUAL = Behaviour(handoff=0.10)
 
 SCENARIOS = (
@@ -118,17 +134,25 @@ SCENARIOS = (
 )
 
 
-def write_budgets(folder: Path) -> None:
-    """Write one budget file per scenario, as a team would, and the defaults that they share."""
+def write_budgets(folder: Path, evals: Path) -> None:
+    """Write one budget file per scenario, as a team would, and the defaults that they share.
+
+    :param evals: where evaluations leave a file per version.
+    """
     folder.mkdir(parents=True)
-    defaults = DEFAULTS.format(defaults=ROOT / "budgets" / "defaults.yaml", commander=COMMANDER)
+    defaults = DEFAULTS.format(defaults=ROOT / "budgets" / "defaults.yaml", commander=COMMANDER, evals=evals)
     (folder / "defaults.yaml").write_text(defaults)
     for scenario in SCENARIOS:
-        budget = BUDGET.format(
-            name=scenario.name,
-            service=scenario.service,
-            release=scenario.release,
-            baseline=BASELINE,
-            window_s=int(scenario.window.total_seconds()),
-        )
-        (folder / f"{scenario.name}.yaml").write_text(budget)
+        write_budget(folder, scenario, release=scenario.release, window=scenario.window)
+
+
+def write_budget(folder: Path, scenario: Scenario, *, release: str, window: timedelta) -> None:
+    """Write the budget file of a scenario, anew for another release."""
+    budget = BUDGET.format(
+        name=scenario.name,
+        service=scenario.service,
+        release=release,
+        baseline=BASELINE,
+        window_s=int(window.total_seconds()),
+    )
+    (folder / f"{scenario.name}.yaml").write_text(budget)

@@ -14,9 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.follow import Progress
+from demo.loop import APPROVER, LoopOutcome
 from demo.outcome import RolloutOutcome
+from demo.scenarios import FIXED
 from rollback_budget.engine import Status
 from rollback_budget.engine.result import BudgetEvaluation
+from rollback_budget.gate.finding import GateResult
 from rollback_budget.ledger.debt_records import TicketState
 
 REFRESH_S = 1.0
@@ -91,6 +94,46 @@ class Screen:
                 "bucket plus settle) to the rollback request at the service, by the service's clock."
             )
         )
+
+    def summarize_loop(self, breached: RolloutOutcome, loop: LoopOutcome) -> None:
+        """Print the whole loop, from the breach to the payment, in one table."""
+        table = Table(title="The loop: it cannot happen twice", title_justify="left", show_lines=True)
+        table.add_column("step", no_wrap=True)
+        table.add_column("what happened", min_width=40)
+        table.add_column("by", no_wrap=True)
+        for row in _loop_rows(breached, loop):
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print(table, soft_wrap=False)
+
+
+def _loop_rows(breached: RolloutOutcome, loop: LoopOutcome) -> Iterator[tuple[str, str, str]]:
+    debt, release = loop.debt, breached.scenario.release
+    ticket = "none" if debt.ticket is None else f"{debt.ticket.key}"
+    yield "breach", breached.breaches[0].breach.sentence, release
+    yield "rolled back", "proven on the control plane and by the traffic", "rollback_budget"
+    yield (
+        "eval debt",
+        f"{debt.fingerprint[:16]}, {debt.severity.value}, due {debt.due_at:%Y-%m-%d}",
+        "eval_debt",
+    )
+    yield "ticket", ticket, "eval_debt"
+    expected = sorted({str(case.expectation.value) for case in loop.cases if case.expectation})
+    drafted = f"{len(loop.cases)} of the failing requests, redacted; expected: {', '.join(expected)}"
+    yield (
+        "eval cases",
+        drafted,
+        ", ".join(sorted({case.expectation.approved_by for case in loop.cases if case.expectation})),
+    )
+    yield f"{release} again", _gate(loop.blocked), "launch_gate"
+    yield f"{FIXED}, mended", _gate(loop.passed), "launch_gate"
+    final = None if loop.final is None else loop.final.final
+    yield "", "undecided" if final is None else f"{final.decision.value}: {final.reason}", ""
+    yield "red-green proof", f"red on {release}, green on {FIXED}: the debt is {debt.state.value}", APPROVER
+    yield "ticket", f"{ticket} {'closed' if loop.closed else 'still open'}", "eval_debt"
+
+
+def _gate(result: GateResult | None) -> str:
+    return "the gate said nothing" if result is None else f"{result.verdict.value}: {result.reason}"
 
 
 def _cells(outcome: RolloutOutcome) -> tuple[str, ...]:

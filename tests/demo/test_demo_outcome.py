@@ -122,7 +122,7 @@ def test_a_promotion_is_a_problem_when_the_release_does_not_serve_alone() -> Non
 
 def test_the_demo_budgets_are_ready_to_ship(tmp_path: Path) -> None:
     folder = tmp_path / "budgets"
-    write_budgets(folder)
+    write_budgets(folder, folder / "evals")
     specs = [load_budget(path) for path in find_budgets(folder)]
     assert sorted(spec.name for spec in specs) == sorted(scenario.name for scenario in SCENARIOS)
     assert [problem for spec in specs for problem in preflight_problems(spec)] == []
