@@ -98,7 +98,7 @@ def test_what_the_project_lacks_is_said(
 @pytest.mark.parametrize(
     ("changes", "missing", "says"),
     [
-        ({"issue_type": "Defect"}, "issue type", "but Task, Bug, Story"),
+        ({"issue_type": "Defect"}, "issue type", "it has Task, Bug, Story"),
         ({"priority": {"major": "P1"}}, "priority", "there is no P1 (there is Highest, High"),
         ({"components": ("nowhere",)}, "components", "there is no nowhere"),
         ({"project": "NOPE"}, "project", "there is no 'NOPE'"),

@@ -325,7 +325,7 @@ def test_the_fields_of_the_budget_file_come_before_those_of_the_connection(
     assert issue.fields["issuetype"] == {"name": "Bug"}
     assert issue.fields["priority"] == {"name": "Lowest"}
     assert issue.fields["components"] == [{"name": "assistant"}]
-    assert issue.fields["assignee"] == {"accountId": "5b10ac8d82e05b22cc7d4ef5"}
+    assert issue.fields["assignee"] == {"id": "5b10ac8d82e05b22cc7d4ef5"}
     assert issue.fields["customfield_10010"] == {"value": "Production"}
     assert issue.fields["labels"] == ["rollback-budget", debt.label, "mine"]
     assert issue.properties[PROPERTY]["fingerprint"] == debt.fingerprint
