@@ -114,7 +114,7 @@ def test_preflight_refuses_a_budget_without_owner_and_commander(folder: Path) ->
 
 
 def test_parsing_loads_nothing_heavy() -> None:
-    heavy = ["great_expectations", "pandas", "numpy", "altair", "jira", "pyarrow", "alembic"]
+    heavy = ["great_expectations", "pandas", "numpy", "altair", "pyarrow", "alembic"]
     code = (
         "import sys, rollback_budget.workflow.dag, rollback_budget.workflow.debt_dag\n"
         f"print([name for name in {heavy} if name in sys.modules])"
