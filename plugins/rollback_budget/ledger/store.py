@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rollback_budget.ledger.database import current_revision
-from rollback_budget.ledger.tickets import Tickets
+from rollback_budget.ledger.gates import Gates
 
 
-class Ledger(Tickets):
+class Ledger(Gates):
     """The one place that knows the ledger's tables.
 
     Constructing it does no I/O, and no connection is held between calls. Every method raises

@@ -1,0 +1,119 @@
+"""What the launch gate said before each launch, and the launches past it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.debt_models import BypassRow, DebtEventRow, DebtRow, GateRunRow
+from rollback_budget.ledger.debt_records import Bypass, Debt, DebtEventKind, GateRun
+from rollback_budget.ledger.debts import debt_values
+from rollback_budget.ledger.tickets import Tickets
+
+
+class Gates(Tickets):
+    """The gate's part of the ledger. Every method raises LedgerError."""
+
+    def record_gate_run(self, run: GateRun) -> None:
+        """Store what the gate said; a second time changes nothing."""
+        values: dict[str, Any] = {
+            "dag_id": run.dag_id,
+            "run_id": run.run_id,
+            "service": run.service,
+            "release": run.release,
+            "verdict": run.verdict,
+            "at": run.at,
+            "result": run.result,
+        }
+        with self.write() as session:
+            insert_once(session, GateRunRow, values)
+
+    def gate_runs(self, service: str) -> list[GateRun]:
+        """Return what the gate said of a service's launches, oldest first."""
+        query = select(GateRunRow).where(GateRunRow.service == service).order_by(GateRunRow.at, GateRunRow.id)
+        with self.read() as session:
+            return [_gate_run(row) for row in session.scalars(query)]
+
+    def record_bypass(self, bypass: Bypass, debt: Debt) -> bool:
+        """Store a launch past the gate and the debt that it is, in one step; False when it was there already.
+
+        :param debt: as it is when nobody has bypassed the gate for this release before; else one that is
+            known is left as far as it is, and is counted once more.
+        """
+        values: dict[str, Any] = {
+            "service": bypass.service,
+            "release": bypass.release,
+            "by": bypass.by,
+            "reason": bypass.reason,
+            "at": bypass.at,
+            "debt_fingerprint": bypass.debt_fingerprint,
+        }
+        with self.write() as session:
+            is_new = insert_once(session, DebtRow, debt_values(debt))
+            if not insert_once(session, BypassRow, values):
+                return False
+            if not is_new:
+                _again(session, debt, bypass.at)
+            event = {
+                "debt_fingerprint": debt.fingerprint,
+                "cycle": debt.cycle,
+                "kind": DebtEventKind.BYPASSED.value,
+                "at": bypass.at,
+                "by": bypass.by,
+                "detail": bypass.reason,
+            }
+            session.add(DebtEventRow(**event))
+            return True
+
+    def bypass_of(self, service: str, release: str, since: datetime) -> Bypass | None:
+        """Return the newest launch of ``release`` past the gate that was allowed at ``since`` or later."""
+        query = (
+            select(BypassRow)
+            .where(BypassRow.service == service, BypassRow.release == release, BypassRow.at >= since)
+            .order_by(BypassRow.at.desc())
+            .limit(1)
+        )
+        with self.read() as session:
+            row = session.scalar(query)
+            return None if row is None else _bypass(row)
+
+    def bypasses(self, service: str) -> list[Bypass]:
+        """Return every launch of a service past the gate, oldest first."""
+        query = select(BypassRow).where(BypassRow.service == service).order_by(BypassRow.at, BypassRow.id)
+        with self.read() as session:
+            return [_bypass(row) for row in session.scalars(query)]
+
+
+def _again(session: Session, debt: Debt, at: datetime) -> None:
+    session.execute(
+        update(DebtRow)
+        .where(DebtRow.fingerprint == debt.fingerprint)
+        .values(occurrences=DebtRow.occurrences + 1, last_breach_at=at)
+    )
+
+
+def _gate_run(row: GateRunRow) -> GateRun:
+    return GateRun(
+        service=row.service,
+        release=row.release,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        verdict=row.verdict,
+        at=row.at,
+        result=row.result,
+    )
+
+
+def _bypass(row: BypassRow) -> Bypass:
+    return Bypass(
+        service=row.service,
+        release=row.release,
+        by=row.by,
+        reason=row.reason,
+        at=row.at,
+        debt_fingerprint=row.debt_fingerprint,
+    )
