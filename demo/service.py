@@ -203,7 +203,15 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         request = service.traffic.draw(time.time())
         service.log.append([request])
-        return Answer(200, {"text": "(simulated answer)", "simulation": NOTICE, **asdict(request)})
+        return Answer(200, {"text": request.output, "simulation": NOTICE, **asdict(request)})
+
+    def answer(self, version: str) -> Answer:
+        """Answer one text as ``version`` would, past the router and the log: what an evaluator asks."""
+        try:
+            text = self.server.service.traffic.answer(version, str(self.body.get("input", "")))
+        except KeyError:
+            return Answer(404, {"error": f"unknown version {version!r}"})
+        return Answer(200, {"text": text, "version": version, "simulation": NOTICE})
 
     def read_health(self) -> Answer:
         return Answer(200, {"status": "ok", "simulation": NOTICE})
@@ -216,6 +224,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Answer]], ...] = (
     ("POST", "/simulate/faults", _Handler.set_faults),
     ("POST", "/simulate/([^/]+)", _Handler.steer),
     ("POST", "/generate", _Handler.generate),
+    ("POST", "/generate/([^/]+)", _Handler.answer),
     ("GET", "/", _Handler.read_health),
 )
 

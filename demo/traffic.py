@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
+from demo.conversation import answer, conversation
 from demo.router import Router
 
 TICK_S = 0.1
+#: A version that hands over more than this has the fault that makes it do so.
+CONFUSED_ABOVE = 0.2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -22,7 +25,10 @@ CREATE TABLE IF NOT EXISTS requests (
     success INTEGER NOT NULL,
     latency_s REAL NOT NULL,
     handoff INTEGER NOT NULL,
-    incident INTEGER NOT NULL
+    incident INTEGER NOT NULL,
+    trace_id TEXT NOT NULL,
+    input TEXT NOT NULL,
+    output TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS requests_by_ts ON requests (ts);
 """
@@ -87,6 +93,9 @@ class Request:
     latency_s: float
     handoff: bool
     incident: bool
+    trace_id: str
+    input: str
+    output: str
 
 
 class RequestLog:
@@ -112,7 +121,7 @@ class RequestLog:
             self._watch(requests)
         rows = [astuple(request) for request in requests]
         with self._lock, self._connection:
-            self._connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -136,6 +145,7 @@ class Traffic:
         self._rate = rate
         self._began_at = began_at
         self._count = 0
+        self._drawn = 0
 
     def steer(
         self, version: str, behaviour: Behaviour, *, ramp_s: float = 0.0, now: float | None = None
@@ -171,14 +181,31 @@ class Traffic:
         with self._lock:
             version = self._random.choices(list(weights), list(weights.values()))[0]
             behaviour = self._courses[version].at(moment)
+            success = self._random.random() < behaviour.success
+            latency_s = self._random.lognormvariate(math.log(behaviour.latency_s), behaviour.latency_sigma)
+            handoff = self._random.random() < behaviour.handoff
+            incident = self._random.random() < behaviour.incident
+            self._drawn += 1
+            asked, answered = conversation(self._drawn, success=success, handoff=handoff, incident=incident)
             return Request(
                 ts=moment,
                 version=version,
-                success=self._random.random() < behaviour.success,
-                latency_s=self._random.lognormvariate(math.log(behaviour.latency_s), behaviour.latency_sigma),
-                handoff=self._random.random() < behaviour.handoff,
-                incident=self._random.random() < behaviour.incident,
+                success=success,
+                latency_s=latency_s,
+                handoff=handoff,
+                incident=incident,
+                trace_id=f"{version}-{self._drawn}",
+                input=asked,
+                output=answered,
             )
+
+    def answer(self, version: str, text: str, now: float | None = None) -> str:
+        """Return what ``version`` answers to ``text`` now, faults and all; the same text, the same answer.
+
+        :raises KeyError: when the version is not known.
+        """
+        behaviour = self.behaviour(version, now)
+        return answer(text, is_risky=behaviour.incident > 0, is_confused=behaviour.handoff > CONFUSED_ABOVE)
 
 
 class LoadGenerator:

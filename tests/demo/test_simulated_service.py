@@ -152,6 +152,27 @@ def test_one_request_is_answered_logged_and_says_that_it_is_simulated(
     assert query(database, "SELECT count(*) FROM requests WHERE ts = ?", answer["ts"]) == [(1,)]
 
 
+def test_a_version_with_a_fault_answers_the_questions_of_its_incidents_wrongly_every_time() -> None:
+    versions = {BASELINE: Behaviour(), RELEASE: Behaviour(incident=1.0)}
+    traffic = Traffic(Router({RELEASE: 1.0}), versions, rate=1, seed=0, began_at=0)
+    incident = traffic.draw(1)
+    assert incident.incident
+    assert incident.output == traffic.answer(RELEASE, incident.input) != ""
+    assert "cannot share" in traffic.answer(BASELINE, incident.input)
+    traffic.steer(RELEASE, Behaviour())
+    assert "cannot share" in traffic.answer(RELEASE, incident.input)
+
+
+def test_an_evaluator_is_answered_by_the_version_it_names_and_leaves_no_request(
+    http: httpx.Client, database: Path
+) -> None:
+    asked = "Where is my parcel?"
+    answer = http.post(f"/generate/{RELEASE}", json={"input": asked}).json()
+    assert (answer["version"], "arrives tomorrow" in answer["text"]) == (RELEASE, True)
+    assert http.post("/generate/nobody", json={"input": asked}).status_code == 404
+    assert query(database, "SELECT count(*) FROM requests WHERE input = ?", asked) == [(0,)]
+
+
 def test_the_same_seed_draws_the_same_requests() -> None:
     def draw(seed: int) -> object:
         router = Router({BASELINE: 0.5, RELEASE: 0.5})

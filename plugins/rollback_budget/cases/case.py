@@ -36,7 +36,8 @@ class Provenance(Frozen):
     """Where a case comes from.
 
     :param trace_id: of the request, in the tracing system or request log.
-    :param content_sha256: of the request as it was before redaction.
+    :param content_sha256: of input and output, redacted and not yet cut: from a hash of what was taken out,
+        a phone number could be found by trying.
     """
 
     breach: str

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rollback_budget.cases.case import EvalCase
@@ -25,6 +28,20 @@ class CaseFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
+    @contextmanager
+    def editing(self) -> Iterator[None]:
+        """Hold the folder for reading, changing and writing, so that no two lose one another's changes."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise CaseError(f"{self.path}: the folder of cases cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
     def cases_of(self, debt: Debt) -> tuple[EvalCase, ...]:
         """Return a debt's cases in the order of their ids; none when it has no file."""
         file = self.file_of(debt)
@@ -33,7 +50,7 @@ class CaseFolder:
     def read(self) -> dict[str, tuple[EvalCase, ...]]:
         """Return every debt's cases by the debt's fingerprint; a file without a case is left out."""
         found: dict[str, tuple[EvalCase, ...]] = {}
-        for file in sorted(self.path.glob("*.jsonl")):
+        for file in self.files():
             cases = _checked(file)
             if not cases:
                 continue
@@ -43,6 +60,10 @@ class CaseFolder:
                 )
             found[cases[0].debt] = cases
         return found
+
+    def files(self) -> list[Path]:
+        """Return the case files, sorted."""
+        return sorted(self.path.glob("*.jsonl"))
 
     def write(self, debt: Debt, cases: Iterable[EvalCase]) -> Path:
         """Replace a debt's file by these cases, whole or not at all; return where they stand."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
-from rollback_budget.debt.lifecycle import DUE_WITHIN
+from rollback_budget.debt.lifecycle import bypass_fingerprint, bypassed
 from rollback_budget.errors import RollbackBudgetError
 from rollback_budget.gate.finding import BypassNote
-from rollback_budget.gate.request import BYPASS_AREA
-from rollback_budget.ledger.debt_records import Bypass, Debt, DebtState
-from rollback_budget.ledger.fingerprint import debt_fingerprint
+from rollback_budget.ledger.debt_records import Bypass
 from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Comparison, Severity
 
 #: How long a bypass lets its release pass: for one launch and its retries, not for good.
 HOLDS_FOR = timedelta(hours=24)
@@ -33,9 +31,10 @@ def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: s
         raise BypassError("a launch past the gate needs a name: who takes it on themselves?")
     if len(reason) < SHORTEST_REASON:
         raise BypassError(f"a launch past the gate needs a reason of at least {SHORTEST_REASON} letters")
-    debt = debt_of_bypass(service, release, at)
+    become = partial(bypassed, service=service, release=release, by=by, reason=reason, at=at)
+    debt = ledger.owe(bypass_fingerprint(service, release), become)
     bypass = Bypass(service, release, by, reason, at, debt.fingerprint)
-    ledger.record_bypass(bypass, debt)
+    ledger.record_bypass(bypass)
     return bypass
 
 
@@ -43,23 +42,3 @@ def bypass_now(ledger: Ledger, service: str, release: str, now: datetime) -> Byp
     """Return the bypass that holds for a release; None when there is none. Raises LedgerError."""
     bypass = ledger.bypass_of(service, release, now - HOLDS_FOR)
     return None if bypass is None else BypassNote(by=bypass.by, reason=bypass.reason, at=bypass.at)
-
-
-def debt_of_bypass(service: str, release: str, at: datetime) -> Debt:
-    """Return what is owed for a bypass: a major debt of the release."""
-    metric, comparison, severity = "bypass", Comparison.INCREASE, Severity.MAJOR
-    return Debt(
-        fingerprint=debt_fingerprint(service, BYPASS_AREA, metric, comparison, release),
-        service=service,
-        area=BYPASS_AREA,
-        metric=metric,
-        comparison=comparison,
-        slice=release,
-        severity=severity,
-        state=DebtState.DETECTED,
-        occurrences=1,
-        cycle=1,
-        detected_at=at,
-        last_breach_at=at,
-        due_at=at + DUE_WITHIN[severity],
-    )

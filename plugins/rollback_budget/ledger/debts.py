@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
 from rollback_budget.ledger.debt_records import (
+    SETTLED,
     Debt,
     DebtChange,
     DebtEventKind,
@@ -38,19 +39,19 @@ class Debts(Story):
         The debt's row is locked while ``advance`` decides, so that racing calls see each other's work.
         """
         with self.write() as session:
-            debt = _locked(session, breach.debt_fingerprint)
+            debt = locked_debt(session, breach.debt_fingerprint)
             if debt is None:
                 fresh, kind = advance(None, breach)
-                if insert_once(session, DebtRow, _values(fresh)):
+                if insert_once(session, DebtRow, values_of(fresh)):
                     _record(session, breach, kind, at, fresh.cycle)
                     return DebtChange(kind, breach.fingerprint, fresh)
-                debt = _locked(session, breach.debt_fingerprint)
+                debt = locked_debt(session, breach.debt_fingerprint)
                 assert debt is not None
             advanced, kind = advance(debt, breach)
             if not _record(session, breach, kind, at, advanced.cycle):
                 return None
             session.execute(
-                update(DebtRow).where(DebtRow.fingerprint == debt.fingerprint).values(**_values(advanced))
+                update(DebtRow).where(DebtRow.fingerprint == debt.fingerprint).values(**values_of(advanced))
             )
             if advanced.cycle > debt.cycle:
                 _forget_ticket(session, debt.fingerprint)
@@ -70,11 +71,11 @@ class Debts(Story):
 
     def unfiled_debts(self) -> list[Debt]:
         """Return the debts that are owed and have no ticket yet, oldest first."""
-        owed = (DebtState.DETECTED.value, DebtState.REOPENED.value)
+        settled = [state.value for state in SETTLED]
         query = (
             select(DebtRow, TicketRow)
             .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
-            .where(DebtRow.state.in_(owed))
+            .where(DebtRow.state.not_in(settled))
             .where(TicketRow.state.is_(None) | (TicketRow.state != TicketState.FILED.value))
             .order_by(DebtRow.detected_at, DebtRow.fingerprint)
         )
@@ -90,7 +91,8 @@ def _all() -> Select[DebtRow, TicketRow]:
     )
 
 
-def _locked(session: Session, fingerprint: str) -> Debt | None:
+def locked_debt(session: Session, fingerprint: str) -> Debt | None:
+    """Return a debt whose row nobody else changes until this transaction ends; None when there is none."""
     row = session.scalar(select(DebtRow).where(DebtRow.fingerprint == fingerprint).with_for_update())
     return None if row is None else view(row, session.get(TicketRow, fingerprint))
 
@@ -116,7 +118,8 @@ def _forget_ticket(session: Session, fingerprint: str) -> None:
         session.delete(ticket)
 
 
-def _values(debt: Debt) -> dict[str, Any]:
+def values_of(debt: Debt) -> dict[str, Any]:
+    """Return what a debt's row holds."""
     return {
         "fingerprint": debt.fingerprint,
         "service": debt.service,
@@ -182,4 +185,5 @@ def ticket_view(row: TicketRow) -> Ticket:
         issue_id=row.issue_id,
         status=row.status,
         seen_at=row.seen_at,
+        told=row.told,
     )

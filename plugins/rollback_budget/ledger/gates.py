@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.debt_models import BypassRow, DebtEventRow, DebtRow, GateRunRow
-from rollback_budget.ledger.debt_records import Bypass, Debt, DebtEventKind, GateRun
-from rollback_budget.ledger.debts import debt_values
-from rollback_budget.ledger.tickets import Tickets
+from rollback_budget.ledger.debt_models import BypassRow, GateRunRow
+from rollback_budget.ledger.debt_records import Bypass, GateRun
+from rollback_budget.ledger.story import Story
 
 
-class Gates(Tickets):
+class Gates(Story):
     """The gate's part of the ledger. Every method raises LedgerError."""
 
     def record_gate_run(self, run: GateRun) -> None:
@@ -38,12 +36,8 @@ class Gates(Tickets):
         with self.read() as session:
             return [_gate_run(row) for row in session.scalars(query)]
 
-    def record_bypass(self, bypass: Bypass, debt: Debt) -> bool:
-        """Store a launch past the gate and the debt that it is, in one step; False when it was there already.
-
-        :param debt: as it is when nobody has bypassed the gate for this release before; else one that is
-            known is left as far as it is, and is counted once more.
-        """
+    def record_bypass(self, bypass: Bypass) -> None:
+        """Store a launch past the gate, whose debt is there already; a second time changes nothing."""
         values: dict[str, Any] = {
             "service": bypass.service,
             "release": bypass.release,
@@ -53,21 +47,7 @@ class Gates(Tickets):
             "debt_fingerprint": bypass.debt_fingerprint,
         }
         with self.write() as session:
-            is_new = insert_once(session, DebtRow, debt_values(debt))
-            if not insert_once(session, BypassRow, values):
-                return False
-            if not is_new:
-                _again(session, debt, bypass.at)
-            event = {
-                "debt_fingerprint": debt.fingerprint,
-                "cycle": debt.cycle,
-                "kind": DebtEventKind.BYPASSED.value,
-                "at": bypass.at,
-                "by": bypass.by,
-                "detail": bypass.reason,
-            }
-            session.add(DebtEventRow(**event))
-            return True
+            insert_once(session, BypassRow, values)
 
     def bypass_of(self, service: str, release: str, since: datetime) -> Bypass | None:
         """Return the newest launch of ``release`` past the gate that was allowed at ``since`` or later."""
@@ -86,14 +66,6 @@ class Gates(Tickets):
         query = select(BypassRow).where(BypassRow.service == service).order_by(BypassRow.at, BypassRow.id)
         with self.read() as session:
             return [_bypass(row) for row in session.scalars(query)]
-
-
-def _again(session: Session, debt: Debt, at: datetime) -> None:
-    session.execute(
-        update(DebtRow)
-        .where(DebtRow.fingerprint == debt.fingerprint)
-        .values(occurrences=DebtRow.occurrences + 1, last_breach_at=at)
-    )
 
 
 def _gate_run(row: GateRunRow) -> GateRun:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 from rollback_budget.engine.sample import Sample, SeriesRequest, Source
 from rollback_budget.sources.asking import all_of, parts_of
@@ -14,6 +12,7 @@ from rollback_budget.sources.datadog import DatadogSeries
 from rollback_budget.sources.http_client import HttpClient, read_json
 from rollback_budget.sources.json_points import PointReader
 from rollback_budget.sources.langfuse import requests_of
+from rollback_budget.sources.placeholders import as_text, fill, fill_path, range_values
 from rollback_budget.spec.json_api import HttpJsonSource, JsonRequest
 from rollback_budget.spec.model import RolloutSpec
 
@@ -70,55 +69,25 @@ class JsonApi:
         version: str | None,
     ) -> list[Sample]:
         values = _values(request, version)
-        path = "/".join(
-            quote(str(values[part]), safe="") if part in values else part for part in asked.path.split("/")
-        )
         reply = await self._client.request(
             asked.method,
-            path,
-            query={name: _text(_fill(value, values)) for name, value in asked.query.items()} or None,
-            body=_fill(asked.body, values),
+            fill_path(asked.path, values),
+            query={name: as_text(fill(value, values)) for name, value in asked.query.items()} or None,
+            body=fill(asked.body, values),
             timeout=self._timeout,
         )
         return reader.samples(read_json(reply, f"{place} ({asked.method} {asked.path})"), request, version)
 
 
 def _values(request: SeriesRequest, version: str | None) -> dict[str, Any]:
-    start, end = request.start.timestamp(), request.end.timestamp()
     return {
-        "$start": _iso(request.start),
-        "$end": _iso(request.end),
-        "$start_s": int(start),
-        "$end_s": int(end),
-        "$start_ms": round(start * 1000),
-        "$end_ms": round(end * 1000),
+        **range_values(request.start, request.end),
         "$step_s": int(request.step.total_seconds()),
         "$step_ms": round(request.step.total_seconds() * 1000),
         "$release": request.release,
         "$baseline": request.baseline,
         "$version": version,
     }
-
-
-def _iso(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _fill(template: Any, values: Mapping[str, Any]) -> Any:
-    """Replace every whole string that names a placeholder; nothing is pasted into text."""
-    if isinstance(template, str):
-        return values.get(template, template)
-    if isinstance(template, Mapping):
-        return {key: _fill(value, values) for key, value in template.items()}
-    if isinstance(template, list | tuple):
-        return [_fill(item, values) for item in template]
-    return template
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _mentions(asked: JsonRequest, placeholder: str) -> bool:

@@ -9,17 +9,14 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    DateTime,
     Double,
     Integer,
     Row,
     Select,
     String,
-    and_,
     case,
     cast,
     column,
-    extract,
     func,
     literal,
     literal_column,
@@ -31,12 +28,10 @@ from sqlalchemy import (
 from rollback_budget.engine.sample import Sample, SeriesRequest
 from rollback_budget.sources.latency import bounds_for
 from rollback_budget.sources.sql_cells import Cells
+from rollback_budget.sources.sql_time import TimeColumn
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.source import SqlSource
 from rollback_budget.spec.sql_table import ROLES, Aggregate, Flag, RequestLog, is_quantile
-
-#: The Julian day of 1970-01-01, from which SQLite's clock counts.
-JULIAN_EPOCH = 2_440_587.5
 
 
 class LogReading:
@@ -50,7 +45,7 @@ class LogReading:
     def __init__(self, layout: RequestLog | Aggregate, bounds: Sequence[float], dialect: str) -> None:
         self._layout = layout
         self._bounds = bounds
-        self._is_sqlite = dialect == "sqlite"
+        self._time = TimeColumn(layout.time, layout.time_type, dialect == "sqlite")
 
     @classmethod
     def of(cls, spec: RolloutSpec, dialect: str) -> LogReading | None:
@@ -80,7 +75,10 @@ class LogReading:
         rows = (
             select(*(value.label(label) for label, value in {**groups, **columns}.items()))
             .select_from(table(name, schema=schema or None))
-            .where(version.in_(versions), self._within(asked))
+            .where(
+                version.in_(versions),
+                self._time.within(asked.start, asked.end, names_start=self._names_start),
+            )
             .subquery("request")
         )
         totals = [aggregate(rows.c[label]).label(key) for key, (aggregate, label) in sums.items()]
@@ -114,45 +112,20 @@ class LogReading:
             columns["latency"] = column(layout.latency)
         return columns, sums
 
+    @property
+    def _names_start(self) -> bool:
+        return isinstance(self._layout, Aggregate) and self._layout.label == "start"
+
     def _bucket(self, step: timedelta) -> ColumnElement[int]:
         """Return the number of the step that a row lies in: the step ends at this number times its length.
 
         Rounding by hand, because casts truncate in one database and round in the next.
         """
-        ratio = self._epoch() / literal(step.total_seconds(), Double)
+        ratio = self._time.epoch() / literal(step.total_seconds(), Double)
         whole = cast(ratio, BigInteger)
-        if isinstance(self._layout, Aggregate) and self._layout.label == "start":
+        if self._names_start:
             return whole + case((whole > ratio, 0), else_=1)
         return whole + case((ratio > whole, 1), else_=0)
-
-    def _epoch(self) -> ColumnElement[Any]:
-        stored: ColumnElement[Any] = column(self._layout.time)
-        if self._layout.time_type == "epoch_s":
-            return cast(stored, Double)
-        if self._layout.time_type == "epoch_ms":
-            return cast(stored, Double) / literal(1000.0, Double)
-        if self._is_sqlite:
-            return func.round((func.julianday(stored) - JULIAN_EPOCH) * 86_400.0, 3)
-        return cast(extract("epoch", stored), Double)
-
-    def _within(self, request: SeriesRequest) -> ColumnElement[bool]:
-        """Return the condition for the range, on the bare column where an index can serve it."""
-        stored: ColumnElement[Any] = column(self._layout.time)
-        first: Any = request.start.timestamp()
-        last: Any = request.end.timestamp()
-        coarse: list[ColumnElement[bool]] = []
-        if self._layout.time_type == "epoch_ms":
-            first, last = first * 1000.0, last * 1000.0
-        elif self._layout.time_type == "timestamp" and self._is_sqlite:
-            # Text in one of many ISO forms: the day narrows it down, the clock decides.
-            days = (request.start - timedelta(days=1)).date(), (request.end + timedelta(days=2)).date()
-            coarse = [stored >= days[0].isoformat(), stored < days[1].isoformat()]
-            stored = self._epoch()
-        elif self._layout.time_type == "timestamp":
-            first, last = (literal(at, DateTime(timezone=True)) for at in (request.start, request.end))
-        if isinstance(self._layout, Aggregate) and self._layout.label == "start":
-            return and_(*coarse, stored >= first, stored < last)
-        return and_(*coarse, stored > first, stored <= last)
 
     def _latency_bucket(self, latency: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the place of the first bound that a latency does not exceed, by halving."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import InitErrorDetails
 
+from rollback_budget.spec.case_sections import CasesSection, case_mistakes
 from rollback_budget.spec.duration import write_duration
 from rollback_budget.spec.launch_gate_sections import LaunchGateSection
 from rollback_budget.spec.model import Concurrent
@@ -26,6 +27,7 @@ from rollback_budget.spec.sections import (
 )
 from rollback_budget.spec.source_sections import SourceSection
 from rollback_budget.spec.target_sections import TargetSection, stage_mistakes
+from rollback_budget.spec.ticket_sections import TicketSection
 from rollback_budget.spec.tree import name_type, quote
 
 
@@ -84,7 +86,13 @@ class BudgetFile(Section):
         default=Concurrent.REFUSE,
         description="What becomes of a second rollout of the same service while one is watched.",
     )
+    cases: CasesSection = Field(
+        default=CasesSection(), description="How a breach becomes eval cases, and where its requests are."
+    )
     notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
+    tickets: TicketSection = Field(
+        default=TicketSection(), description="What the tickets of this service's eval debts look like."
+    )
 
     launch_gate: LaunchGateSection | None = Field(
         default=None, description="What is checked before the release gets traffic."
@@ -103,6 +111,7 @@ class BudgetFile(Section):
         """Yield what is wrong between sections."""
         yield from super().mistakes(data)
         yield from query_mistakes(data)
+        yield from case_mistakes(data)
         release, baseline = data.get("release"), data.get("baseline")
         if isinstance(release, str) and release == baseline:
             why = f"`baseline` is {quote(release)}, the same as `release`"

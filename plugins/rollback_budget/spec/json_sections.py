@@ -40,7 +40,7 @@ class JsonSeriesSection(Section, JsonSeries):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what is no JMESPath."""
         yield from super().mistakes(data)
-        yield from _not_jmespath(data, ("value", "n", "divided_by", "le"))
+        yield from not_jmespath(data, ("value", "n", "divided_by", "le"))
 
 
 class JsonRequestSection(Section, JsonRequest):
@@ -56,13 +56,13 @@ class JsonRequestSection(Section, JsonRequest):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield unknown placeholders, broken JMESPath, and points that say too little or too much."""
         yield from super().mistakes(data)
-        yield from _not_jmespath(data, ("points", "time", "version", "metric"))
+        yield from not_jmespath(data, ("points", "time", "version", "metric"))
         path = data.get("path")
         for part in path.split("/") if isinstance(path, str) else ():
-            yield from _unknown_placeholder(part, ("path",))
+            yield from unknown_placeholder(part, ("path",))
         for key in ("query", "body"):
             yield from not_json(data.get(key), (key,))
-            yield from _unknown_placeholders(data.get(key), (key,))
+            yield from unknown_placeholders(data.get(key), (key,))
         asked = _texts(
             (path.split("/") if isinstance(path, str) else (), data.get("query"), data.get("body"))
         )
@@ -174,7 +174,8 @@ class HttpJsonSection(Section, HttpJsonSource):
             yield mistake((other,), f"`{other}` and `{ways[0]}` both say what to ask; keep one", "key")
 
 
-def _not_jmespath(data: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[InitErrorDetails]:
+def not_jmespath(data: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for every text under ``keys`` that is no JMESPath."""
     # Only a file with such a source needs it: parsing DAGs must stay light.
     import jmespath
     from jmespath.exceptions import JMESPathError
@@ -190,22 +191,28 @@ def _not_jmespath(data: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[In
             yield mistake((key,), f"`{key}` is no JMESPath ({quote(text)}): {said}")
 
 
-def _unknown_placeholders(value: object, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
+def unknown_placeholders(
+    value: object, loc: tuple[str | int, ...], known: tuple[str, ...] = PLACEHOLDERS
+) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for every text within ``value`` that looks like a placeholder and is none."""
     match value:
         case dict():
             for key, child in value.items():
-                yield from _unknown_placeholders(child, (*loc, key))
+                yield from unknown_placeholders(child, (*loc, key), known)
         case list():
             for at, child in enumerate(value):
-                yield from _unknown_placeholders(child, (*loc, at))
+                yield from unknown_placeholders(child, (*loc, at), known)
         case str():
-            yield from _unknown_placeholder(value, loc)
+            yield from unknown_placeholder(value, loc, known)
 
 
-def _unknown_placeholder(text: str, loc: tuple[str | int, ...]) -> Iterator[InitErrorDetails]:
-    if _PLACEHOLDER.fullmatch(text) and text not in PLACEHOLDERS:
-        meant = nearest(text, list(PLACEHOLDERS))
-        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(PLACEHOLDERS)}"
+def unknown_placeholder(
+    text: str, loc: tuple[str | int, ...], known: tuple[str, ...] = PLACEHOLDERS
+) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for a text that looks like a placeholder and is none."""
+    if _PLACEHOLDER.fullmatch(text) and text not in known:
+        meant = nearest(text, list(known))
+        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(known)}"
         yield mistake(loc, f"{quote(text)} is no placeholder; {hint}")
 
 

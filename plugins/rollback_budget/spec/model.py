@@ -14,12 +14,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from rollback_budget.spec.case_source import Cases
 from rollback_budget.spec.frozen import Frozen
 from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
 from rollback_budget.spec.target import Target
+from rollback_budget.spec.ticket import TicketFields
 
 
 class Comparison(StrEnum):
@@ -234,7 +236,9 @@ class RolloutSpec(Frozen):
     source: Source | None = None
     target: Target | None = None
     concurrent: Concurrent = Concurrent.REFUSE
+    cases: Cases = Cases()
     notify: tuple[Notify, ...] = ()
+    tickets: TicketFields = TicketFields()
     launch_gate: LaunchGate | None = None
 
     @property

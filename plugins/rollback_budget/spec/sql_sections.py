@@ -39,14 +39,14 @@ class FlagSection(Section, Flag):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what cannot be a column."""
         yield from super().mistakes(data)
-        yield from _not_a_name(("column",), data.get("column"))
+        yield from not_a_name(("column",), data.get("column"))
 
 
 def _as_flag(value: object) -> object:
     return {"column": value} if isinstance(value, str) else value
 
 
-_Flag = Annotated[FlagSection, BeforeValidator(_as_flag, json_schema_input_type=str | FlagSection)]
+FlagColumn = Annotated[FlagSection, BeforeValidator(_as_flag, json_schema_input_type=str | FlagSection)]
 
 
 class _TableSection(Section):
@@ -54,13 +54,9 @@ class _TableSection(Section):
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         """Yield what cannot be a table or a column."""
         yield from super().mistakes(data)
-        table = data.get("table")
-        if isinstance(table, str) and not all(_NAME.fullmatch(part) for part in table.split(".")):
-            yield mistake(
-                ("table",), f"`table` is a name such as requests or analytics.requests, not {quote(table)}"
-            )
+        yield from not_a_table(data.get("table"))
         for name in _COLUMNS:
-            yield from _not_a_name((name,), data.get(name))
+            yield from not_a_name((name,), data.get(name))
 
 
 class RequestLogSection(_TableSection, RequestLog):
@@ -69,9 +65,9 @@ class RequestLogSection(_TableSection, RequestLog):
     positive: ClassVar[tuple[str, ...]] = ("fastest",)
     table: str = Field(examples=["requests"])
     time: str = Field(examples=["finished_at"])
-    success: _Flag | None = None
-    handoff: _Flag | None = None
-    incident: _Flag | None = None
+    success: FlagColumn | None = None
+    handoff: FlagColumn | None = None
+    incident: FlagColumn | None = None
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -97,7 +93,7 @@ class AggregateSection(_TableSection, Aggregate):
         yield from super().mistakes(data)
         quantiles = data.get("quantiles")
         for metric, name in quantiles.items() if isinstance(quantiles, dict) else ():
-            yield from _not_a_name(("quantiles", metric), name)
+            yield from not_a_name(("quantiles", metric), name)
             if not _QUANTILE.fullmatch(metric):
                 yield mistake(
                     ("quantiles", metric), f"{quote(metric)} is no quantile; name it p95 or ttft_p95", "key"
@@ -121,7 +117,16 @@ class SqlSection(Section, SqlSource):
             yield mistake((other,), f"`{other}` and `{first}` both say where to read; keep one", "key")
 
 
-def _not_a_name(loc: tuple[str | int, ...], value: object) -> Iterator[InitErrorDetails]:
+def not_a_table(value: object) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for what cannot be a table."""
+    if isinstance(value, str) and not all(_NAME.fullmatch(part) for part in value.split(".")):
+        yield mistake(
+            ("table",), f"`table` is a name such as requests or analytics.requests, not {quote(value)}"
+        )
+
+
+def not_a_name(loc: tuple[str | int, ...], value: object) -> Iterator[InitErrorDetails]:
+    """Yield a mistake for what cannot be a column."""
     if isinstance(value, str) and value and not _NAME.fullmatch(value):
         wanted = "a column is letters, digits, underscores and $"
         yield mistake(loc, f"{wanted}, not {quote(value)}; make a view for anything else")

@@ -1,4 +1,4 @@
-"""The eval-debt DAG: every breach becomes a debt, and every debt a ticket, exactly once."""
+"""The eval-debt DAG: every breach becomes a debt, and every debt one ticket that stays up to date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, CronTriggerTimet
 
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.log_breach import BREACH
-from rollback_budget.workflow.settings import backlog_folder, jira_conn_id, open_ledger
+from rollback_budget.workflow.settings import open_ledger
+from rollback_budget.workflow.tickets import TicketOperator, open_tracker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from rollback_budget.tickets.tracker import Tracker
 
 #: Catches up on breaches whose event was lost and on tickets that could not be filed.
 SWEEP = "*/15 * * * *"
@@ -41,41 +40,38 @@ class LogDebtOperator(BaseOperator):
         return [change.debt.fingerprint for change in changes]
 
 
-class FileDebtOperator(BaseOperator):
+class FileDebtOperator(TicketOperator):
     """
     Files every eval debt that has no ticket yet, in Jira or in the local backlog.
 
     A tracker that is down fails this task; nothing is lost, the next try and the next run catch up.
     """
 
-    ui_color = "#e8e8f8"
-
-    def execute(self, context: Context) -> list[str]:
+    def work(self, context: Context) -> list[str]:
         """Return the tickets that were filed now."""
         from rollback_budget.tickets.filing import file_debts
 
         ti = context["ti"]
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
-        filed = file_debts(open_ledger(), _tracker(), utc_now(), owner)
+        filed = file_debts(open_ledger(), open_tracker(), utc_now(), owner)
         for ticket in filed:
             self.log.info("filed %s", ticket)
         return [str(ticket) for ticket in filed]
 
 
-def _tracker() -> Tracker:
-    conn_id = jira_conn_id()
-    if conn_id is None:
-        from rollback_budget.tickets.backlog import LocalBacklog
+class TellTicketsOperator(TicketOperator):
+    """
+    Tells on every ticket what the ledger knows of its debt, each thing once, and links doubled tickets.
+    """
 
-        return LocalBacklog(backlog_folder())
-    from airflow.sdk import BaseHook
+    def work(self, context: Context) -> list[str]:  # noqa: ARG002
+        """Return what was done on tickets now."""
+        from rollback_budget.tickets.conversation import tell_tickets
 
-    from rollback_budget.tickets.jira import tracker_from_jira_connection
-
-    connection = BaseHook.get_connection(conn_id)
-    return tracker_from_jira_connection(
-        connection.host, connection.login, connection.password, connection.extra_dejson
-    )
+        told = tell_tickets(open_ledger(), open_tracker(), utc_now())
+        for one in told:
+            self.log.info("%s", one)
+        return [str(one) for one in told]
 
 
 def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
@@ -96,5 +92,7 @@ def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
     }
     dag = DAG(dag_id=dag_id, **{**defaults, **kwargs})
     with dag:
-        LogDebtOperator(task_id="log_debt", **retries) >> FileDebtOperator(task_id="file_debt", **retries)
+        log_debt = LogDebtOperator(task_id="log_debt", **retries)
+        file_debt = FileDebtOperator(task_id="file_debt", **retries)
+        log_debt >> file_debt >> TellTicketsOperator(task_id="tell_tickets", **retries)
     return dag

@@ -1,0 +1,126 @@
+"""Redaction: what leaves here holds no address, phone or card number, key or token that can be found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from pydantic import JsonValue
+
+from rollback_budget.cases.finding import (
+    SECRET_KEY,
+    Finder,
+    Span,
+    cards,
+    emails,
+    of_patterns,
+    phones,
+    secrets,
+)
+from rollback_budget.cases.fold import fold
+from rollback_budget.spec.case_source import Redaction
+
+
+class Redactor:
+    """Replaces what it finds by ``[redacted:<kind>]``.
+
+    Redacting what was redacted changes nothing. What stands in the way of a detector but not of a reader
+    (invisible characters, digits of other scripts, wide forms) is seen through.
+    """
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._finders: dict[str, Finder] = {
+            name: of_patterns([re.compile(pattern)]) for name, pattern in redaction.patterns.items()
+        }
+        self._finders |= {
+            "secret": secrets,
+            "email": emails,
+            "card": cards,
+            "phone": partial(phones, regions=redaction.phone_regions),
+        }
+        kinds = "|".join(re.escape(kind) for kind in self._finders)
+        self._marks = re.compile(rf"\[redacted:(?:{kinds})\]")
+
+    def redact(self, value: JsonValue) -> JsonValue:
+        """Return ``value`` without what must not be written, in texts, keys and long numbers at any depth.
+
+        :raises CaseError: a library for it is not installed; nothing is ever left out silently.
+        """
+        match value:
+            case str():
+                return self.text(value)
+            case bool() | None:
+                return value
+            case int() | float():
+                written = str(value)
+                redacted = self.text(written) if len(written) >= 9 else written
+                return value if redacted == written else redacted
+            case list():
+                return [self.redact(item) for item in value]
+            case dict():
+                return self._object(value)
+        raise AssertionError(value)
+
+    def text(self, text: str) -> str:
+        """Return a text without what must not be written."""
+        while True:
+            redacted = self._pass(text)
+            # A mark in the place of one find may uncover another: what is left is looked at until nothing is.
+            if redacted == text:
+                return text
+            text = redacted
+
+    def _object(self, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        made: dict[str, JsonValue] = {}
+        for key, item in value.items():
+            name = self.text(key)
+            while name in made:
+                name += "'"
+            hidden = isinstance(item, str) and item and SECRET_KEY.search(key)
+            made[name] = "[redacted:secret]" if hidden else self.redact(item)
+        return made
+
+    def _pass(self, text: str) -> str:
+        parts: list[str] = []
+        last = 0
+        for mark in self._marks.finditer(text):
+            parts += [self._without(text[last : mark.start()]), mark.group()]
+            last = mark.end()
+        parts.append(self._without(text[last:]))
+        return "".join(parts)
+
+    def _without(self, text: str) -> str:
+        if len(text) < 3:
+            return text
+        folded = fold(text)
+        found = [
+            (*folded.span(start, end), kind)
+            for kind, find in self._finders.items()
+            for start, end in find(folded.text)
+        ]
+        parts: list[str] = []
+        last = 0
+        for (start, end), kind in _apart(found):
+            parts += [text[last:start], f"[redacted:{kind}]"]
+            last = end
+        return "".join([*parts, text[last:]])
+
+
+def _apart(found: list[tuple[int, int, str]]) -> Iterator[tuple[Span, str]]:
+    """Yield finds in order; those that overlap as one, under the name of the longest."""
+    held: list[tuple[int, int, str]] = []
+    reach = -1
+    for one in sorted(found):
+        if held and one[0] >= reach:
+            yield _one(held)
+            held = []
+        held.append(one)
+        reach = max(reach, one[1]) if len(held) > 1 else one[1]
+    if held:
+        yield _one(held)
+
+
+def _one(held: list[tuple[int, int, str]]) -> tuple[Span, str]:
+    kind = max(held, key=lambda one: one[1] - one[0])[2]
+    return (min(one[0] for one in held), max(one[1] for one in held)), kind

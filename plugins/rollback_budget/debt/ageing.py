@@ -1,0 +1,130 @@
+"""Ageing: what happens to a debt by time alone. One rule, in three steps, each taken once.
+
+Half of its time is over: the owner is told. It is due: its severity is raised by one. It is overdue for
+:data:`COMMANDER_AFTER`: the incident commander is told. A waiver stops the steps until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+
+from rollback_budget.debt.lifecycle import DUE_WITHIN, GRAVEST_FIRST
+from rollback_budget.ledger.debt_path import duplicates_of
+from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind
+from rollback_budget.ledger.store import Ledger
+
+#: How long a debt may be overdue before the incident commander hears of it.
+COMMANDER_AFTER = timedelta(days=3)
+#: Who did it, in a debt's story.
+BY = "ageing"
+
+
+class Step(StrEnum):
+    """A step of ageing, in the order of time; the first word of its event's detail."""
+
+    HALF_TIME = "half-time"
+    DUE = "due"
+    OVERDUE = "overdue"
+
+
+def when(debt: Debt, step: Step) -> datetime:
+    """Return when a debt reaches a step."""
+    match step:
+        case Step.HALF_TIME:
+            return debt.due_at - DUE_WITHIN[debt.severity] / 2
+        case Step.DUE:
+            return debt.due_at
+        case Step.OVERDUE:
+            return debt.due_at + COMMANDER_AFTER
+
+
+def aged(
+    debt: Debt, events: Sequence[DebtEvent], now: datetime, duplicates: Iterable[Debt] = ()
+) -> tuple[Debt, list[DebtEvent]]:
+    """Return what ``debt`` becomes by time, with an event for each step that it takes now.
+
+    :param events: the debt's story.
+    :param duplicates: the debts that are to be paid with it: it is as grave, and as urgent, as any of them.
+    """
+    if not debt.is_owed:
+        return debt, []
+    older, taken_now = _with_duplicates(debt, duplicates, now)
+    if older.is_waived(now):
+        return older, taken_now
+    due = older
+    taken = _steps_taken(debt, events)
+    for step in Step:
+        if step in taken or when(due, step) > now:
+            continue
+        older, sentence = _take(step, older)
+        taken_now.append(_event(older, f"{step.value}: {sentence}", now))
+    return older, taken_now
+
+
+def age_debts(ledger: Ledger, now: datetime) -> list[DebtEvent]:
+    """Let every debt take the steps that it has reached; return the events, each recorded once.
+
+    :raises LedgerError: the ledger is out of reach; a further call does the rest.
+    """
+    debts = {debt.fingerprint: debt for debt in ledger.debts()}
+    recorded = []
+    for debt in debts.values():
+        if debt.is_owed:
+            change = partial(aged, now=now, duplicates=duplicates_of(debt.fingerprint, debts))
+            recorded += ledger.change_debt(debt.fingerprint, change)[1]
+    return recorded
+
+
+def step_of(event: DebtEvent) -> Step | None:
+    """Return the step that an event records, None for other events."""
+    if event.kind is not DebtEventKind.ESCALATED or event.detail is None:
+        return None
+    return next((step for step in Step if event.detail.startswith(f"{step.value}: ")), None)
+
+
+def _take(step: Step, debt: Debt) -> tuple[Debt, str]:
+    due = f"{debt.due_at:%Y-%m-%d %H:%M} UTC"
+    match step:
+        case Step.HALF_TIME:
+            return debt, f"half of its time is over, it is due {due}"
+        case Step.DUE:
+            graver = GRAVEST_FIRST[max(GRAVEST_FIRST.index(debt.severity) - 1, 0)]
+            if graver is debt.severity:
+                return debt, f"it was due {due}, and is {graver.value} already"
+            raised = replace(debt, severity=graver)
+            return raised, f"it was due {due}, so it is {graver.value} now, not {debt.severity.value}"
+        case Step.OVERDUE:
+            return debt, f"it is overdue since {due}, the incident commander is told"
+
+
+def _with_duplicates(debt: Debt, duplicates: Iterable[Debt], now: datetime) -> tuple[Debt, list[DebtEvent]]:
+    family = [debt, *(one for one in duplicates if one.paid_at is None)]
+    severity = min((one.severity for one in family), key=GRAVEST_FIRST.index)
+    due_at = min(one.due_at for one in family)
+    if (severity, due_at) == (debt.severity, debt.due_at):
+        return debt, []
+    changed = replace(debt, severity=severity, due_at=due_at)
+    detail = f"with its duplicates: {severity.value}, due {due_at:%Y-%m-%d %H:%M} UTC"
+    return changed, [_event(changed, detail, now)]
+
+
+def _event(debt: Debt, detail: str, now: datetime) -> DebtEvent:
+    return DebtEvent(debt.fingerprint, debt.cycle, DebtEventKind.ESCALATED, now, None, BY, detail)
+
+
+def _steps_taken(debt: Debt, events: Sequence[DebtEvent]) -> set[Step]:
+    """Return the steps since the debt was last owed anew."""
+    taken: set[Step] = set()
+    for event in events:
+        if event.cycle != debt.cycle:
+            continue
+        if event.kind is DebtEventKind.REOPENED:
+            taken.clear()
+        step = step_of(event)
+        if step is not None:
+            taken.add(step)
+    return taken
