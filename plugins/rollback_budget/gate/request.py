@@ -45,7 +45,7 @@ class GateRequest(Frozen):
 
     @property
     def to_be_covered(self) -> tuple[Debt, ...]:
-        """The debts of which something must be expected: all but those of bypasses, which nothing breached."""
+        """The debts of which something must be expected: not those of bypasses, which are no breaches."""
         return tuple(debt for debt in self.enforced if debt.area != BYPASS_AREA)
 
 

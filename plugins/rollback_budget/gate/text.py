@@ -6,7 +6,8 @@ from rollback_budget.gate.finding import Effect, Finding, GateResult
 
 _MARKS = {Effect.BLOCK: "BLOCK", Effect.ASK: "ASK", Effect.NOTE: "note"}
 _ORDER = (Effect.BLOCK, Effect.ASK, Effect.NOTE)
-_HEAD = ("", "case", "breach", "ticket", "what")
+#: The heads of the columns.
+HEAD = ("", "case", "breach", "ticket", "what")
 
 
 def rows_of(result: GateResult) -> list[tuple[str, str, str, str, str]]:
@@ -25,8 +26,8 @@ def lines_of(result: GateResult) -> list[str]:
     lines = [_shown(headline(result))]
     rows = [tuple(map(_shown, row)) for row in rows_of(result)]
     if rows:
-        widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-        for row in (_HEAD, *rows):
+        widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
+        for row in (HEAD, *rows):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
     if result.origin is not None:

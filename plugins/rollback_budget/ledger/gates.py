@@ -10,6 +10,7 @@ from sqlalchemy import select
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import BypassRow, GateRunRow
 from rollback_budget.ledger.debt_records import Bypass, GateRun
+from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.story import Story
 
 
@@ -35,6 +36,18 @@ class Gates(Story):
         query = select(GateRunRow).where(GateRunRow.service == service).order_by(GateRunRow.at, GateRunRow.id)
         with self.read() as session:
             return [_gate_run(row) for row in session.scalars(query)]
+
+    def last_gate_run(self, key: RolloutKey) -> GateRun | None:
+        """Return what the gate last said in a run; None when it has said nothing."""
+        query = (
+            select(GateRunRow)
+            .where(GateRunRow.dag_id == key.dag_id, GateRunRow.run_id == key.run_id)
+            .order_by(GateRunRow.at.desc(), GateRunRow.id.desc())
+            .limit(1)
+        )
+        with self.read() as session:
+            row = session.scalar(query)
+            return None if row is None else _gate_run(row)
 
     def record_bypass(self, bypass: Bypass) -> None:
         """Store a launch past the gate, whose debt is there already; a second time changes nothing."""
