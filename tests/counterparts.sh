@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the real servers that targets are tested against into .counterparts/: an MLflow tracking server, and Unleash.
+# Install what the tests hold this project against into .counterparts/, each in an environment of its own: an MLflow
+# tracking server, Unleash, and the evaluation tools that cases are exported for (none resolves beside Airflow).
 # What cannot be had is said, and the tests that need it are skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +28,25 @@ unleash() { # Unleash 6 is the last one for Node 18 and 20
     cd .counterparts/unleash && npm init --yes && npm install --no-audit --no-fund --ignore-scripts unleash-server@6.4.1
 }
 
-export -f mlflow unleash
+inspect() {
+    .venv/bin/uv venv --quiet .counterparts/inspect/venv &&
+        .venv/bin/uv pip install --quiet --python .counterparts/inspect/venv/bin/python inspect-ai==0.3.285
+}
+
+deepeval() {
+    .venv/bin/uv venv --quiet .counterparts/deepeval/venv &&
+        .venv/bin/uv pip install --quiet --python .counterparts/deepeval/venv/bin/python deepeval==4.3.1
+}
+
+promptfoo() { # without the providers' own clients, which are most of it
+    cd .counterparts/promptfoo && npm init --yes &&
+        npm install --no-audit --no-fund --ignore-scripts --omit=optional --omit=peer promptfoo@0.121.20
+}
+
+export -f mlflow unleash inspect deepeval promptfoo
 install mlflow bash -c mlflow &
 install unleash bash -c unleash &
+install inspect bash -c inspect &
+install deepeval bash -c deepeval &
+install promptfoo bash -c promptfoo &
 wait

@@ -134,9 +134,9 @@ def _summary(value: object) -> None:
 
 
 def _assignee(value: object) -> None:
-    if not isinstance(value, dict) or set(value) != {"accountId"}:
-        raise RefusalError(400, assignee="'accountId' must be the only user identifying parameter.")
-    if value["accountId"] not in ACCOUNTS:
+    if not isinstance(value, dict) or set(value) != {"id"}:
+        raise RefusalError(400, assignee="A user is named by 'id', the account id.")
+    if value["id"] not in ACCOUNTS:
         raise RefusalError(400, assignee="Specify a valid value for assignee")
 
 

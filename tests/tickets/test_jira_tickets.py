@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from rollback_budget.tickets.jira_api import JiraApi
 from rollback_budget.tickets.jira_connection import tracker_from_jira_connection
 from rollback_budget.tickets.wiki import escape
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Loses, running_fault_proxy
-from tests.support.jira_server import PROJECT, JiraServer, running_jira
+from tests.support.jira_server import PROJECT, JiraServer
 from tests.support.network import wait_until
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
@@ -31,23 +30,10 @@ SEARCH = "/rest/api/2/search"
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(scope="module")
-def jira_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JiraServer]:
-    with running_jira(tmp_path_factory.mktemp("jira")) as server:
-        yield server
-
-
 @pytest.fixture
 def proxy(jira_server: JiraServer) -> Iterator[FaultProxy]:
     with running_fault_proxy(jira_server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def sqlite_ledger(tmp_path: Path) -> Ledger:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.migrate()
-    return ledger
 
 
 def owe(ledger: Ledger, service: str, **changes: Any) -> Debt:

@@ -43,7 +43,7 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
     assert list((tmp_path / "backlog").iterdir()) == [file]
     assert "Occurrences: 2\n" in file.read_text()
-    assert file.read_text().count("p95 was 31 %") == 2
+    assert file.read_text().count("p95 was 31 %") == 3, "one in the lead"
 
 
 def test_names_and_sentences_cannot_write_markdown_or_leave_the_folder(

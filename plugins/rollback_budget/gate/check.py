@@ -39,9 +39,9 @@ def judge_without_results(request: GateRequest) -> GateResult | None:
     Neither reads an evaluation nor loads anything heavy.
     """
     notes = list(_standing(request))
-    if request.gate is not None and (request.enforced or request.gate.deltas):
+    if request.gate is not None and (request.to_be_covered or request.gate.deltas):
         return None
-    if not request.enforced:
+    if not request.to_be_covered:
         return _result(request, notes, _nothing_enforced(request))
     gone = Finding(
         rule=Rule.NO_RESULTS,
@@ -125,11 +125,11 @@ def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
             findings.append(about(debt, Rule.DATA_CHANGED, Effect.BLOCK, changed))
         if file.expectations:
             files.append((debt, file))
-        else:
+        elif debt in request.to_be_covered:
             findings.append(_not_covered(debt))
-    if request.enforced and not any(file.expectations for _, file in files):
+    if request.to_be_covered and not files:
         message = (
-            f"{request.service} has {len(request.enforced)} eval debts and not one expectation to hold"
+            f"{request.service} has {len(request.to_be_covered)} eval debts and not one expectation to hold"
             f" {request.release} to: approve their cases, or waive them"
         )
         findings.append(Finding(rule=Rule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))

@@ -17,7 +17,7 @@ from rollback_budget.ledger.debt_records import Debt
 from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.model import Budget, Comparison
 
-PRESENT, JUDGED, PASS = "cases_present", "cases_judged", "cases_pass"
+PRESENT, JUDGED, PASS, DELTA = "cases_present", "cases_judged", "cases_pass", "delta"
 DELTA_TYPE = "expect_release_delta_to_be_within_budget"
 
 
@@ -48,10 +48,35 @@ def compile_debt(
     )
 
 
+def recompile(
+    old: DebtExpectations | None,
+    debt: Debt,
+    cases: CaseFolder,
+    gate: LaunchGate | None,
+    budgets: Sequence[Budget],
+) -> DebtExpectations:
+    """Do what :func:`compile_debt` does, and keep what somebody wrote by hand into the file there is.
+
+    :raises CaseError: its case file cannot be read.
+    """
+    made = compile_debt(debt, cases, gate, budgets)
+    if old is None:
+        return made
+    severities = {str(one.role): one.severity for one in old.expectations if one.role is not None}
+    ours = [
+        one.model_copy(update={"severity": severities.get(str(one.role), one.severity)})
+        for one in made.expectations
+    ]
+    by_hand = [one for one in old.expectations if one.role is None]
+    return made.model_copy(update={"expectations": (*ours, *by_hand)})
+
+
 def of_delta(rule: DeltaRule, severity: str) -> Expected:
     """Return the expectation that a candidate keeps to ``rule``."""
     kwargs = rule.model_dump(mode="json")
-    return Expected.model_validate({"type": DELTA_TYPE, "kwargs": kwargs, "severity": severity})
+    return Expected.model_validate(
+        {"type": DELTA_TYPE, "kwargs": kwargs, "severity": severity, "meta": {ROLE: DELTA}}
+    )
 
 
 def content_digest(file: Path) -> str:

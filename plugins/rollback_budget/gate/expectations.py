@@ -20,7 +20,7 @@ class Expected(Frozen):
     """One expectation, as Great Expectations writes it.
 
     :param meta: under ``rollback_budget``, which part it has: ``cases_present``, ``cases_judged``,
-        ``cases_pass``, or nothing for one that somebody wrote by hand.
+        ``cases_pass``, ``delta``, or nothing for one that somebody wrote by hand.
     """
 
     type: str

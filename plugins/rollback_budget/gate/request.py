@@ -6,14 +6,12 @@ from pathlib import Path
 
 from pydantic import AwareDatetime
 
+from rollback_budget.debt.lifecycle import BYPASS_AREA
 from rollback_budget.gate.finding import BypassNote
 from rollback_budget.ledger.debt_records import Debt, DebtState
 from rollback_budget.spec.frozen import Frozen
 from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.model import Budget, RolloutSpec
-
-#: The area of a debt that somebody made by launching past the gate.
-BYPASS_AREA = "launch_gate"
 
 
 class GateRequest(Frozen):
@@ -38,14 +36,17 @@ class GateRequest(Frozen):
 
     @property
     def enforced(self) -> tuple[Debt, ...]:
-        """The debts whose cases count: paid ones too, but no waived ones, no duplicates and no bypasses."""
+        """The debts whose cases count: paid ones too, but no waived ones and no duplicates."""
         return tuple(
             debt
             for debt in self.debts
-            if debt.state is not DebtState.DUPLICATE
-            and not (debt.is_owed and debt.is_waived(self.at))
-            and debt.area != BYPASS_AREA
+            if debt.state is not DebtState.DUPLICATE and not (debt.is_owed and debt.is_waived(self.at))
         )
+
+    @property
+    def to_be_covered(self) -> tuple[Debt, ...]:
+        """The debts of which something must be expected: not those of bypasses, which are no breaches."""
+        return tuple(debt for debt in self.enforced if debt.area != BYPASS_AREA)
 
 
 def request_of(

@@ -203,9 +203,9 @@ class _Check:
             ("priority", tuple(dict.fromkeys(self._fields.priority.values()))),
             ("components", self._fields.components),
         ):
-            if not wanted:
+            if not wanted or name not in screen:
                 continue
-            allowed = self._allowed(name, screen.get(name) or {})
+            allowed = self._allowed(name, screen[name])
             unknown = [value for value in wanted if value not in allowed]
             if unknown:
                 said = f"there is no {', '.join(unknown)} (there is {', '.join(allowed) or 'nothing'})"

@@ -106,8 +106,9 @@ class _Talk:
         ref = _ref_of(debt)
         assert debt.ticket is not None
         listed = _listed(ref, open_now)
-        closed_before = not debt.is_owed and debt.ticket.status == TicketStatus.DONE
-        remembered = Sighting(ref, TicketStatus.DONE) if closed_before else None
+        over = not debt.is_owed and debt.ticket.status in (TicketStatus.DONE, TicketStatus.GONE)
+        # Nobody asks for the ticket of a settled debt once it is closed.
+        remembered = Sighting(ref, TicketStatus(debt.ticket.status)) if over and debt.ticket.status else None
         sighting = listed or remembered or self._see(debt, ref)
         if sighting.status is TicketStatus.GONE:
             return

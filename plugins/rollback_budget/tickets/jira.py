@@ -102,7 +102,7 @@ class JiraTracker:
             made["components"] = [{"name": name} for name in fields.components]
         assignee = fields.assignee.get(account.owner or "")
         if assignee:
-            made["assignee"] = {"accountId" if self._api.is_cloud else "name": assignee}
+            made["assignee"] = {"id" if self._api.is_cloud else "name": assignee}
         return made
 
     def duplicates(self, debt: Debt, ref: TicketRef) -> list[TicketRef]:

@@ -298,7 +298,7 @@ def _said(response: requests.Response) -> str:
         said = "; ".join(map(str, words)) or str(body.get("message", ""))
     except (ValueError, AttributeError, TypeError):
         said = ""
-    return " ".join(said.split())[:300]
+    return " ".join(said.split())[:300].rstrip(".")
 
 
 def _never_sent(error: Exception) -> bool:

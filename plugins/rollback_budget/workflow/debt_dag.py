@@ -42,36 +42,29 @@ class LogDebtOperator(BaseOperator):
 
 class FileDebtOperator(TicketOperator):
     """
-    Files every eval debt that has no ticket yet, in Jira or in the local backlog.
+    Files every eval debt that has no ticket yet, in Jira or in the local backlog, and tells tickets the news.
 
     A tracker that is down fails this task; nothing is lost, the next try and the next run catch up.
     """
 
     def work(self, context: Context) -> list[str]:
-        """Return the tickets that were filed now."""
+        """Return what was filed and told now. One task, because the last one's state is that of the run."""
+        from rollback_budget.tickets.conversation import tell_tickets
         from rollback_budget.tickets.filing import file_debts
+        from rollback_budget.tickets.troubles import Attempts
 
         ti = context["ti"]
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
-        filed = file_debts(open_ledger(), open_tracker(), utc_now(), owner)
-        for ticket in filed:
-            self.log.info("filed %s", ticket)
-        return [str(ticket) for ticket in filed]
-
-
-class TellTicketsOperator(TicketOperator):
-    """
-    Tells on every ticket what the ledger knows of its debt, each thing once, and links doubled tickets.
-    """
-
-    def work(self, context: Context) -> list[str]:  # noqa: ARG002
-        """Return what was done on tickets now."""
-        from rollback_budget.tickets.conversation import tell_tickets
-
-        told = tell_tickets(open_ledger(), open_tracker(), utc_now())
-        for one in told:
+        ledger, tracker = open_ledger(), open_tracker()
+        attempts = Attempts()
+        done = [
+            *attempts.do(lambda: file_debts(ledger, tracker, utc_now(), owner)),
+            *attempts.do(lambda: tell_tickets(ledger, tracker, utc_now())),
+        ]
+        for one in done:
             self.log.info("%s", one)
-        return [str(one) for one in told]
+        attempts.raise_all()
+        return [str(one) for one in done]
 
 
 def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
@@ -92,7 +85,5 @@ def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
     }
     dag = DAG(dag_id=dag_id, **{**defaults, **kwargs})
     with dag:
-        log_debt = LogDebtOperator(task_id="log_debt", **retries)
-        file_debt = FileDebtOperator(task_id="file_debt", **retries)
-        log_debt >> file_debt >> TellTicketsOperator(task_id="tell_tickets", **retries)
+        LogDebtOperator(task_id="log_debt", **retries) >> FileDebtOperator(task_id="file_debt", **retries)
     return dag

@@ -1,0 +1,37 @@
+"""Strings that tools evaluate, load, split or choke on. They must come back as they went in."""
+
+from __future__ import annotations
+
+HOSTILE = {
+    "template": "{{ env.HOME }} {{ 7 * 7 }}",
+    "raw": "{% raw %}{{ env.HOME }}",
+    "end of raw": "{% endraw %}{{ env.HOME }}{% raw %}",
+    "comment": "{# gone? #} {#- -#}",
+    "braces": "{{ '{{' }} }} %} #} {",
+    "own variables": "{{case}} {{ case_id }} {{input}}",
+    "tag": "{%- if 1 -%}x{%- endif -%} <%= 7*7 %> #{7*7} {7*7}",
+    "file": "file:///etc/passwd",
+    "own file": "file://prompt.cjs",
+    "package": "package:child_process:exec",
+    "python": "python:__import__('os').environ",
+    "environment": "${HOME} $HOME %HOME% ~ `id` $(id)",
+    "yaml tag": "!!python/object/apply:os.system ['id']",
+    "yaml anchor": "&a *a - x: |\n  - y\n...\n---\n",
+    "reference": '{"$ref": "file:///etc/passwd"}',
+    "json": "[1,  2,   3]",
+    "json text": '"quoted"',
+    "number": "0123",
+    "null": "null",
+    "attachment": "attachment://d41d8cd98f00b204e9800998ecf8427e",
+    "data url": "data:image/png;base64,iVBORw0KGgo=",
+    "right to left": "\u202eabc\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627\u200f",
+    "nul": "a\x00b\x1b[31mred\x1b[0m\x07",
+    "lone surrogate": "\ud800 alone \udfff",
+    "line ends": "one\r\ntwo\u2028three\u2029four\x85five\x0csix",
+    "spaces": "   \t leads and trails \n\n",
+    "escapes": r"\u0041 \n \\ %0A %7B%7B &lt;b&gt; <b>",
+    "quotes": """'";--</script><script>alert(1)</script>""",
+    "prototype": "__proto__ constructor {{ __proto__ }} {{ constructor.constructor('return process')() }}",
+    "emoji": "👩‍👩‍👧‍👦 ﷽ \ufeff é é",
+    "huge": "{{ x }}" * 30_000,
+}
