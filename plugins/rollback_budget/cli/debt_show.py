@@ -16,8 +16,11 @@ from rollback_budget.cli.words import iso, json_option, shown, url_option
 
 if TYPE_CHECKING:
     from rollback_budget.cases.case import EvalCase
-    from rollback_budget.ledger.debt_records import Debt, DebtEvent, ProofRecord
+    from rollback_budget.ledger.debt_records import Debt, DebtEvent, GateRun, ProofRecord
     from rollback_budget.ledger.records import LoggedBreach
+
+#: The newest ones are shown.
+_GATES = 10
 
 
 @click.command()
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 @url_option
 @json_option
 def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -> None:
-    """Show one debt: its ticket, cases, proofs, newest breaches, and everything that happened to it.
+    """Show one debt: ticket, cases, proofs, launch gates, breaches, and everything that happened to it.
 
     The first characters of its FINGERPRINT are enough.
     """
@@ -42,6 +45,7 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
     owner = owners_of(ledger, [one], now)[one.service]
     breaches = ledger.debt_breaches(one.fingerprint)
     events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
+    gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
     folder = CaseFolder(cases or cases_folder(os.environ))
     held = folder.cases_of(one)
     if as_json:
@@ -50,6 +54,7 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
             "owner": owner,
             "cases": [_case_json(case) for case in held],
             "proofs": [_proof_json(proof) for proof in proofs],
+            "gate_runs": [_gate_json(gate) for gate in gates],
             "breaches": [_breach_json(logged) for logged in breaches],
             "events": [_event_json(event) for event in events],
         }
@@ -62,6 +67,10 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
         _line("case", f"none in {folder.path}")
     for proof in proofs:
         _line("proof", _proof_text(proof))
+    for gate in gates:
+        _line(
+            "launch gate", f"{gate.verdict}  {minute(gate.at)}  {gate.release}  {gate.dag_id} {gate.run_id}"
+        )
     for logged in breaches:
         _line("breach", f"{minute(logged.breach.breached_at)}  {logged.release}  {logged.key}")
         _line("", logged.breach.sentence)
@@ -129,6 +138,16 @@ def _proof_json(proof: ProofRecord) -> dict[str, Any]:
         "breached_release": proof.breached_release,
         "candidate_release": proof.candidate_release,
         "proof": json.loads(proof.proof),
+    }
+
+
+def _gate_json(gate: GateRun) -> dict[str, Any]:
+    return {
+        "at": iso(gate.at),
+        "verdict": gate.verdict,
+        "release": gate.release,
+        "dag_id": gate.dag_id,
+        "run_id": gate.run_id,
     }
 
 
