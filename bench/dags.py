@@ -17,7 +17,7 @@ from bench.figure import Figure, best_of
 TITLE = "Parsing DAGs"
 RUNS = 7
 DAGS = 100
-HEAVY = ("great_expectations", "pandas", "altair", "jira", "numpy", "pyarrow", "alembic")
+HEAVY = ("great_expectations", "pandas", "altair", "numpy", "pyarrow", "alembic")
 MINIMAL = Path(__file__).resolve().parents[1] / "budgets"
 
 #: What a plain DAG file imports, and what ours import.

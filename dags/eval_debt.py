@@ -1,7 +1,9 @@
-"""The eval-debt DAG for Airflow: runs on every breach, and catches up every 15 minutes."""
+"""The DAGs of eval debt: one on every breach and every 15 minutes, one a day."""
 
 from airflow.sdk import DAG
 
 from rollback_budget.workflow.debt_dag import eval_debt_dag
+from rollback_budget.workflow.reconcile_dag import eval_debt_reconcile_dag
 
 dag: DAG = eval_debt_dag()
+daily: DAG = eval_debt_reconcile_dag()

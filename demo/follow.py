@@ -34,6 +34,7 @@ PHASES = (
     (REVIEW, "waiting for the incident commander"),
     ("round_1.watch", "watched"),
     ("ship", "shipping"),
+    ("launch_gate", "launch gate"),
     ("preflight", "preflight"),
 )
 

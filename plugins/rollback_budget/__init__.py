@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rollback_budget.workflow.debt_dag import eval_debt_dag
     from rollback_budget.workflow.group import RollbackBudgetGroup
     from rollback_budget.workflow.log_breach import BREACH
+    from rollback_budget.workflow.reconcile_dag import eval_debt_reconcile_dag
     from rollback_budget.workflow.sensor import RollbackBudgetSensor
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "RollbackBudgetSensor",
     "RolloutDag",
     "eval_debt_dag",
+    "eval_debt_reconcile_dag",
     "rollout_dags",
 ]
 
@@ -29,6 +31,7 @@ _HOMES = {
     "RollbackBudgetSensor": "rollback_budget.workflow.sensor",
     "RolloutDag": "rollback_budget.workflow.dag",
     "eval_debt_dag": "rollback_budget.workflow.debt_dag",
+    "eval_debt_reconcile_dag": "rollback_budget.workflow.reconcile_dag",
     "rollout_dags": "rollback_budget.workflow.dag",
 }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rollback_budget.errors import RollbackBudgetError
 
@@ -84,6 +85,105 @@ def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) ->
         lines = base.mark_line(opacity=0.4).encode(order="minutes:Q", size=alt.value(1.5))
         panels.append((lines + dots).properties(width=300, height=220, title=budget))
     _save(alt.concat(*panels, columns=2).resolve_scale(color="independent", size="independent"), path)
+
+
+class BurnDay(Protocol):
+    """A day of a burn-down, as the chart reads it."""
+
+    @property
+    def day(self) -> date: ...
+    @property
+    def opened(self) -> int: ...
+    @property
+    def paid(self) -> int: ...
+    @property
+    def overdue(self) -> Mapping[str, int]: ...
+    @property
+    def share(self) -> float | None: ...
+
+
+def draw_burn_down(days: Sequence[BurnDay], trailing_days: int, path: Path) -> None:
+    """Write eval debt over time: opened and paid, overdue by owner, the share of breaches with a case.
+
+    :param days: at least one.
+    """
+    import altair as alt
+
+    counts = [
+        {"time": day.day.isoformat(), "count": count, "what": what}
+        for day in days
+        for what, count in (("opened", day.opened), ("paid", day.paid))
+    ]
+    both = [{"time": day.day.isoformat(), "opened": day.opened, "paid": day.paid} for day in days]
+    lines: Any = (
+        alt.Chart(alt.Data(values=counts))
+        .mark_line(interpolate="step-after", strokeWidth=1.6)
+        .encode(
+            x=_days(days),
+            y=alt.Y("count:Q", title="debts, ever", axis=alt.Axis(format="d", tickMinStep=1)),
+            color=alt.Color(
+                "what:N", title=None, scale=alt.Scale(domain=["opened", "paid"], range=[_LIMIT, _INK])
+            ),
+        )
+    )
+    owed: Any = (
+        alt.Chart(alt.Data(values=both))
+        .mark_area(interpolate="step-after", opacity=0.15, color=_LIMIT)
+        .encode(x=_days(days), y="opened:Q", y2="paid:Q")
+    )
+    overdue: Any = (
+        alt.Chart(alt.Data(values=list(_stacked(days))))
+        .mark_rect()
+        .encode(
+            x=_days(days),
+            x2="until:T",
+            y=alt.Y("above:Q", title="debts", axis=alt.Axis(format="d", tickMinStep=1)),
+            y2="below:Q",
+            color=alt.Color("owner:N", title=None),
+        )
+    )
+    shares = [{"time": day.day.isoformat(), "share": day.share} for day in days]
+    share: Any = (
+        alt.Chart(alt.Data(values=shares))
+        .mark_line(color=_INK, interpolate="step-after", strokeWidth=1.6)
+        .encode(
+            x=_days(days), y=alt.Y("share:Q", title="had a case", axis=alt.Axis(format="%"), scale=_whole())
+        )
+    )
+    goal: Any = alt.Chart(alt.Data(values=[{"goal": 1}])).mark_rule(color=_ONSET, strokeDash=[4, 3])
+    panels = [
+        alt.layer(owed, lines).properties(title="eval debt: opened and paid; what lies between is owed"),
+        overdue.properties(title="overdue, by owner"),
+        alt.layer(share, goal.encode(y="goal:Q")).properties(
+            title=f"breaches of the last {trailing_days} days that had an eval case before"
+        ),
+    ]
+    sized = [panel.properties(width=_WIDTH, height=_HEIGHT) for panel in panels]
+    _save(alt.vconcat(*sized, spacing=16).resolve_scale(color="independent"), path)
+
+
+def _stacked(days: Sequence[BurnDay]) -> Iterator[dict[str, Any]]:
+    """Yield a rectangle per day and owner; Vega does not stack what has a begin and an end."""
+    for day in days:
+        below = 0
+        for owner, count in day.overdue.items():
+            until = day.day + timedelta(days=1)
+            yield {
+                "time": day.day.isoformat(),
+                "until": until.isoformat(),
+                "owner": owner,
+                "below": below,
+                "above": below + count,
+            }
+            below += count
+
+
+def _days(days: Sequence[BurnDay]) -> Any:
+    """All panels show the same days, whether or not something happened on them."""
+    import altair as alt
+
+    ends = [days[0].day.isoformat(), (days[-1].day + timedelta(days=1)).isoformat()]
+    return alt.X(_TIME, title=None, scale=alt.Scale(type="utc", domain=ends), axis=alt.Axis(format="%d %b"))
 
 
 def _row(trace: Trace, track: Track) -> Any:

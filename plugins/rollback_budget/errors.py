@@ -70,20 +70,31 @@ class LedgerError(RollbackBudgetError):
 class TicketError(RollbackBudgetError):
     """A ticket system refused or did not answer.
 
-    ``ambiguous`` is True when the ticket may exist all the same; ``retry_after`` is how long another try is
-    of no use, None when that is not known.
+    ``ambiguous`` is True when what was asked for may have happened all the same; ``refused`` when it did not,
+    and will not before somebody changes something; ``retry_after`` is how long another try is of no use, None
+    when that is not known.
     """
 
     def __init__(
-        self, message: str, *, ambiguous: bool = False, retry_after: timedelta | None = None
+        self,
+        message: str,
+        *,
+        ambiguous: bool = False,
+        refused: bool = False,
+        retry_after: timedelta | None = None,
     ) -> None:
         super().__init__(message)
         self.ambiguous = ambiguous
+        self.refused = refused
         self.retry_after = retry_after
 
 
 class EvalError(RollbackBudgetError):
     """Evaluation results that cannot be read or trusted; a gate that meets one blocks."""
+
+
+class MissingColumnError(EvalError):
+    """A column that evaluation results must have and do not."""
 
 
 class CaseError(RollbackBudgetError):

@@ -20,6 +20,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "rollback_budget.workflow.announce",
                     "rollback_budget.workflow.decide",
+                    "rollback_budget.workflow.launch_gate",
                     "rollback_budget.workflow.log_breach",
                     "rollback_budget.workflow.preflight",
                     "rollback_budget.workflow.review",
@@ -66,6 +67,14 @@ def get_provider_info() -> dict[str, Any]:
                     "backlog_folder": _option(
                         "Folder of the local backlog, one Markdown file per eval debt. Empty: `eval-debt` "
                         "beside the DAGs."
+                    ),
+                    "cases_folder": _option(
+                        "Folder of the eval cases, one JSON Lines file per eval debt. Empty: `eval-cases` "
+                        "beside the DAGs."
+                    ),
+                    "gate_folder": _option(
+                        "Folder of the launch gate's expectations, one JSON file per eval debt. Empty: "
+                        "`eval-gate` beside the eval cases."
                     ),
                     "jira_conn_id": _option(
                         "A `jira` connection to file eval debt with. Empty: the local backlog."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind, Provenance
@@ -39,11 +39,11 @@ def make_debt(**changes: Any) -> Debt:
     return Debt(**{**values, **changes})
 
 
-def owe(ledger: Ledger, metric: str = "p95", **breach: Any) -> Debt:
+def owe(ledger: Ledger, metric: str = "p95", at: datetime = NOON, **breach: Any) -> Debt:
     """Log a breach of a metric and return the debt that it makes."""
     budget = f"latency.{metric}_delta_pct"
-    log_breach(ledger, make_breach(**{"at": NOON, **breach}, metric=metric, budget=budget))
-    (change,) = log_debts(ledger, None, NOON)
+    log_breach(ledger, make_breach(at, **breach, metric=metric, budget=budget))
+    (change,) = log_debts(ledger, None, at)
     return change.debt
 
 

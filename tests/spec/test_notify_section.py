@@ -7,7 +7,7 @@ import pytest
 from rollback_budget.errors import SpecError
 from rollback_budget.spec import load_budget
 from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.spec.notify import Event, Notify
+from rollback_budget.spec.notify import BY_DEFAULT, Event, Notify
 
 pytestmark = pytest.mark.pure
 
@@ -27,7 +27,7 @@ notify:
 """
 
 
-def test_notifiers_are_frozen_with_the_rule_and_are_told_everything_by_default(tmp_path: Path) -> None:
+def test_notifiers_are_frozen_and_are_told_all_but_the_daily_list_by_default(tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     path.write_text(GOOD)
     spec = load_budget(path)
@@ -38,7 +38,7 @@ def test_notifiers_are_frozen_with_the_rule_and_are_told_everything_by_default(t
         args={"channel": "#llm"},
         events=(Event.BREACH, Event.REVIEW_OPENED),
     )
-    assert (email.events, sms.events) == (tuple(Event), (Event.DEADLINE_NEAR,))
+    assert (email.events, sms.events) == (BY_DEFAULT, (Event.DEADLINE_NEAR,))
     assert RolloutSpec.model_validate_json(spec.canonical_json()) == spec
 
 

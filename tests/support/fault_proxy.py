@@ -149,7 +149,7 @@ def running_fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
             upstream.close()
             with proxy.lock:
                 proxy.passed.append((self.command, unquote(self.path)))
-            kept = ("Content-Type", "Content-Encoding")
+            kept = ("Content-Type", "Content-Encoding", "Retry-After", "Location")
             names = [(name, reply.headers[name]) for name in kept if name in reply.headers]
             return reply.status, tuple(names), content
 

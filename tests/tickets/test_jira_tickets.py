@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,15 @@ from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.debt_records import Debt, DebtState, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.spec.ticket import TicketFields
+from rollback_budget.tickets.account import account_of
 from rollback_budget.tickets.filing import file_debts
-from rollback_budget.tickets.jira import JiraTracker, escape, tracker_from_jira_connection
+from rollback_budget.tickets.jira import JiraTracker
+from rollback_budget.tickets.jira_api import JiraApi
+from rollback_budget.tickets.jira_connection import tracker_from_jira_connection
+from rollback_budget.tickets.wiki import escape
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Loses, running_fault_proxy
-from tests.support.jira_server import PROJECT, JiraServer, running_jira
+from tests.support.jira_server import PROJECT, JiraServer
 from tests.support.network import wait_until
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
@@ -26,23 +30,10 @@ SEARCH = "/rest/api/2/search"
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(scope="module")
-def jira_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JiraServer]:
-    with running_jira(tmp_path_factory.mktemp("jira")) as server:
-        yield server
-
-
 @pytest.fixture
 def proxy(jira_server: JiraServer) -> Iterator[FaultProxy]:
     with running_fault_proxy(jira_server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def sqlite_ledger(tmp_path: Path) -> Ledger:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.migrate()
-    return ledger
 
 
 def owe(ledger: Ledger, service: str, **changes: Any) -> Debt:
@@ -51,8 +42,10 @@ def owe(ledger: Ledger, service: str, **changes: Any) -> Debt:
     return log_debts(ledger, None, NOON)[0].debt
 
 
-def tracker(url: str, **changes: Any) -> JiraTracker:
-    return JiraTracker(url, PROJECT, **{"user": "me", "password": "s3cret", "settle": 5 * MINUTE, **changes})
+def tracker(url: str, settle: timedelta = 5 * MINUTE, project: str = PROJECT) -> JiraTracker:
+    return JiraTracker(
+        JiraApi(url, user="me", password="s3cret"), TicketFields(project=project), settle=settle
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +69,7 @@ def tracker(url: str, **changes: Any) -> JiraTracker:
         ),
     ],
 )
-def test_8_racing_tasks_and_3_lost_replies_give_one_ticket(
+def test_16_racing_tasks_and_3_lost_replies_give_one_ticket(
     ledger: Ledger,
     jira_server: JiraServer,
     proxy: FaultProxy,
@@ -97,12 +90,12 @@ def test_8_racing_tasks_and_3_lost_replies_give_one_ticket(
                 return False
             return True
 
-        wait_until(filed, within_s=60, what="the ticket")
+        wait_until(filed, within_s=120, what="the ticket")
         (known,) = own_ledger.debts()
         assert known.ticket is not None
         return known.ticket.key
 
-    keys = race(8, run)
+    keys = race(16, run)
     issues = jira_server.issues(debt.label)
     assert [issue["key"] for issue in issues] == [keys[0]]
     assert set(keys) == {keys[0]}
@@ -156,7 +149,7 @@ def test_a_jira_that_goes_away_before_the_request_has_made_nothing(
         gone = tracker(proxy.url)
         assert gone.find(debt) is None
     with pytest.raises(TicketError, match="did not answer the request to create") as refused:
-        gone.create(debt, [])
+        gone.create(account_of(sqlite_ledger, debt))
     assert not refused.value.ambiguous
 
 
@@ -188,7 +181,7 @@ def test_a_definite_refusal_says_what_to_do_and_can_be_tried_at_once(
 
 def test_an_unknown_project_is_refused_in_jiras_words(sqlite_ledger: Ledger, jira_server: JiraServer) -> None:
     owe(sqlite_ledger, "lost project")
-    wrong = JiraTracker(jira_server.url, "NOPE")
+    wrong = tracker(jira_server.url, project="NOPE")
     with pytest.raises(TicketError, match=r"HTTP 400 .*project.*issue type"):
         file_debts(sqlite_ledger, wrong, NOON, "test")
 
@@ -267,7 +260,8 @@ def test_a_jira_connection_is_read_as_the_atlassian_provider_defines_it(
         ("jira.example.com", {"project": "RB"}, "with scheme"),
         ("https://me:s3cret@jira.example.com", {"project": "RB"}, "without a user"),
         (None, {"project": "RB"}, "with scheme"),
-        ("https://jira.example.com", {}, '"project"'),
+        ("https://jira.example.com", {"project": "not a key"}, "no project key"),
+        ("https://jira.example.com", {"priority": {"grave": "High"}}, "no severity"),
         ("https://jira.example.com", {"project": "RB", "settle_s": "soon"}, "settle_s"),
     ],
 )

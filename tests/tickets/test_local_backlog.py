@@ -10,7 +10,9 @@ from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.debt_records import Claim, DebtState, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.tickets.account import account_of
 from rollback_budget.tickets.backlog import LocalBacklog, escape
+from rollback_budget.tickets.conversation import tell_tickets
 from rollback_budget.tickets.filing import file_debts
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
@@ -37,9 +39,11 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     log_breach(ledger, make_breach(NOON + MINUTE))
     log_debts(ledger, None, NOON + MINUTE)
     assert file_debts(ledger, backlog, NOON + MINUTE, "test") == []
+    assert len(tell_tickets(ledger, backlog, NOON + MINUTE)) == 1
+    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
     assert list((tmp_path / "backlog").iterdir()) == [file]
     assert "Occurrences: 2\n" in file.read_text()
-    assert file.read_text().count("p95 was 31 %") == 2
+    assert file.read_text().count("p95 was 31 %") == 3, "one in the lead"
 
 
 def test_names_and_sentences_cannot_write_markdown_or_leave_the_folder(
@@ -113,7 +117,7 @@ def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
     # It dies after the file was written and before the ledger knew.
     claim = ledger.claim_ticket(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
     assert isinstance(claim, Claim)
-    written = backlog.create(debt, ledger.debt_breaches(debt.fingerprint))
+    written = backlog.create(account_of(ledger, debt))
 
     with pytest.raises(TicketError, match="another task") as waiting:
         file_debts(ledger, backlog, NOON + 2 * MINUTE, "alive")

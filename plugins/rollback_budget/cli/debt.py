@@ -12,6 +12,9 @@ COMMANDS = {
     "prove": "rollback_budget.cli.debt_prove:prove",
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",
+    "report": "rollback_budget.cli.debt_report:report",
+    "check-jira": "rollback_budget.cli.debt_jira:check_jira",
+    "refile": "rollback_budget.cli.debt_jira:refile",
 }
 
 

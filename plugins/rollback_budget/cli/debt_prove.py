@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rollback_budget.debt.proof import Proof, Rule
     from rollback_budget.ledger.debt_records import Debt
     from rollback_budget.ledger.store import Ledger
+    from rollback_budget.spec.eval_columns import Columns
 
 _FORMATS = click.Choice(["csv", "jsonl", "parquet", "inspect", "promptfoo"])
 
@@ -83,6 +84,8 @@ def prove(
     must carry the hash of the input (`input_sha256`), so that a changed case proves nothing. A case that
     crashed is neither red nor green. The proof is kept in the ledger, accepted or not.
 
+    Columns are called what `launch_gate: {columns: …}` of the service's newest rollout calls them.
+
     \b
     Examples:
       rollback-budget debt prove 313b94 --breached v42.jsonl --candidate v43.jsonl
@@ -122,8 +125,9 @@ def _judged(
 
     breaches = ledger.debt_breaches(found.fingerprint, limit=1000)
     showed = proof.breached_releases(found, breaches, ledger.debt_events(found.fingerprint))
-    red = read_results(files[0], format=format_, release=releases[0])
-    green = read_results(files[1], format=format_, release=releases[1])
+    columns = _columns(ledger, found)
+    red = read_results(files[0], format=format_, columns=columns, release=releases[0])
+    green = read_results(files[1], format=format_, columns=columns, release=releases[1])
     return proof.judge(
         found,
         CaseFolder(cases or cases_folder(os.environ)).cases_of(found),
@@ -134,6 +138,16 @@ def _judged(
         releases=showed,
         rule=rule,
     )
+
+
+def _columns(ledger: Ledger, found: Debt) -> Columns:
+    """Return how the launch gate of the service's newest rollout reads results; its numbers prove nothing."""
+    from rollback_budget.spec.eval_columns import AS_NAMED
+
+    rollout = ledger.newest_rollout(found.service, datetime.now(UTC))
+    if rollout is None or rollout.spec.launch_gate is None:
+        return AS_NAMED
+    return rollout.spec.launch_gate.columns.model_copy(update={"numbers": ()})
 
 
 def _settle(ledger: Ledger, proof: Proof, by: str, as_json: bool) -> None:
@@ -171,9 +185,12 @@ def proof_table(proof: Proof) -> RenderableType:
     for case in proof.cases:
         table.add_row(
             Text(shown(case.case_id)),
-            Text(f"{'red' if case.is_red else 'not red'}: {case.breached}", "red" if case.is_red else ""),
             Text(
-                f"{'green' if case.is_green else 'not green'}: {case.candidate}",
+                f"{'red' if case.is_red else 'not red'}: {case.breached.say(failures=True)}",
+                "red" if case.is_red else "",
+            ),
+            Text(
+                f"{'green' if case.is_green else 'not green'}: {case.candidate.say(failures=False)}",
                 "green" if case.is_green else "",
             ),
             Text("as approved" if case.is_in_data_set else "not as approved"),

@@ -3,42 +3,163 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.debt_text import debt_json, minute, named_debt, ticket_text
+from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
-from rollback_budget.ledger.records import LoggedBreach
+from rollback_budget.cli.words import iso, json_option, shown, url_option
+
+if TYPE_CHECKING:
+    from rollback_budget.cases.case import EvalCase
+    from rollback_budget.ledger.debt_records import Debt, DebtEvent, GateRun, ProofRecord
+    from rollback_budget.ledger.records import LoggedBreach
+
+#: The newest ones are shown.
+_GATES = 10
 
 
 @click.command()
 @click.argument("fingerprint")
+@click.option(
+    "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the case files."
+)
 @url_option
 @json_option
-def show(fingerprint: str, url: str | None, as_json: bool) -> None:
-    """Show one debt with its newest breaches; the first characters of its FINGERPRINT are enough."""
+def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -> None:
+    """Show one debt: ticket, cases, proofs, launch gates, breaches, and everything that happened to it.
+
+    The first characters of its FINGERPRINT are enough.
+    """
+    from rollback_budget.cases.folder import CaseFolder
+    from rollback_budget.debt.owners import owners_of
+    from rollback_budget.ledger.location import cases_folder
+
     now = datetime.now(UTC)
     ledger = open_ledger(url)
     one = named_debt(ledger, fingerprint)
+    owner = owners_of(ledger, [one], now)[one.service]
     breaches = ledger.debt_breaches(one.fingerprint)
+    events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
+    gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
+    folder = CaseFolder(cases or cases_folder(os.environ))
+    held = folder.cases_of(one)
     if as_json:
-        click.echo(
-            json.dumps({**debt_json(one, now), "breaches": [_breach_json(b) for b in breaches]}, indent=2)
-        )
+        story = {
+            **debt_json(one, now),
+            "owner": owner,
+            "cases": [_case_json(case) for case in held],
+            "proofs": [_proof_json(proof) for proof in proofs],
+            "gate_runs": [_gate_json(gate) for gate in gates],
+            "breaches": [_breach_json(logged) for logged in breaches],
+            "events": [_event_json(event) for event in events],
+        }
+        click.echo(json.dumps(story, indent=2))
         return
-    click.echo(f"debt         {one.fingerprint}")
-    click.echo(f"service      {shown(one.service)}")
-    click.echo(f"budget       {shown(one.budget)}")
-    click.echo(f"state        {one.state_at(now).value}")
-    click.echo(f"severity     {one.severity.value}, due {minute(one.due_at)}")
-    click.echo(f"occurrences  {one.occurrences}, the first at {minute(one.detected_at)}")
-    click.echo(f"ticket       {shown(ticket_text(one))}")
+    _print_debt(one, owner, now)
+    for case in held:
+        _line("case", f"{case.id}  {_case_state(case)}")
+    if not held:
+        _line("case", f"none in {folder.path}")
+    for proof in proofs:
+        _line("proof", _proof_text(proof))
+    for gate in gates:
+        _line(
+            "launch gate", f"{gate.verdict}  {minute(gate.at)}  {gate.release}  {gate.dag_id} {gate.run_id}"
+        )
     for logged in breaches:
-        click.echo(f"breach       {minute(logged.breach.breached_at)}  {logged.key}")
-        click.echo(f"             {shown(logged.breach.sentence)}")
+        _line("breach", f"{minute(logged.breach.breached_at)}  {logged.release}  {logged.key}")
+        _line("", logged.breach.sentence)
+    for event in events:
+        by = f" by {event.by}" if event.by else ""
+        said = f": {event.detail}" if event.detail else ""
+        _line(minute(event.at), f"{event.kind.value}{by}{said}")
+
+
+def _print_debt(one: Debt, owner: str, now: datetime) -> None:
+    from rollback_budget.debt.backlog import ticket_with_error
+
+    overdue = ", overdue" if one.is_overdue(now) else ""
+    _line("debt", one.fingerprint)
+    _line("service", f"{one.service}, owner {owner}")
+    _line("budget", one.budget)
+    _line("state", one.state_at(now).value)
+    if one.waiver is not None:
+        held = "waived" if one.is_waived(now) else "was waived"
+        _line("waiver", f"{held} until {minute(one.waiver.until)} by {one.waiver.by}: {one.waiver.reason}")
+    if one.duplicate_of is not None:
+        _line("duplicate of", one.duplicate_of)
+    _line("severity", f"{one.severity.value}, due {minute(one.due_at)}{overdue}")
+    if one.paid_at is not None:
+        _line("paid", minute(one.paid_at))
+    _line("occurrences", f"{one.occurrences}, the first at {minute(one.detected_at)}")
+    _line("ticket", ticket_with_error(one))
+
+
+def _line(name: str, said: str) -> None:
+    click.echo(f"{name:21} {shown(said)}")
+
+
+def _case_state(case: EvalCase) -> str:
+    if case.missing is not None:
+        return f"stub: {case.missing}"
+    if case.expectation is None:
+        return "draft"
+    return f"approved by {case.expectation.approved_by}"
+
+
+def _proof_text(proof: ProofRecord) -> str:
+    releases = f"{proof.breached_release} → {proof.candidate_release}"
+    if proof.accepted:
+        return f"accepted  {minute(proof.at)}  {releases}  by {proof.by}"
+    reasons = json.loads(proof.proof).get("every_reason", [])
+    return f"refused  {minute(proof.at)}  {releases}  by {proof.by}: {'; '.join(reasons)}"
+
+
+def _case_json(case: EvalCase) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "state": "stub" if case.missing is not None else "approved" if case.is_approved else "draft",
+        "approved_by": None if case.expectation is None else case.expectation.approved_by,
+    }
+
+
+def _proof_json(proof: ProofRecord) -> dict[str, Any]:
+    return {
+        "at": iso(proof.at),
+        "by": proof.by,
+        "cycle": proof.cycle,
+        "accepted": proof.accepted,
+        "digest": proof.digest,
+        "breached_release": proof.breached_release,
+        "candidate_release": proof.candidate_release,
+        "proof": json.loads(proof.proof),
+    }
+
+
+def _gate_json(gate: GateRun) -> dict[str, Any]:
+    return {
+        "at": iso(gate.at),
+        "verdict": gate.verdict,
+        "release": gate.release,
+        "dag_id": gate.dag_id,
+        "run_id": gate.run_id,
+    }
+
+
+def _event_json(event: DebtEvent) -> dict[str, Any]:
+    return {
+        "at": iso(event.at),
+        "event": event.kind.value,
+        "cycle": event.cycle,
+        "by": event.by,
+        "detail": event.detail,
+        "breach": event.breach_fingerprint,
+    }
 
 
 def _breach_json(logged: LoggedBreach) -> dict[str, Any]:

@@ -32,16 +32,6 @@ def minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
-def ticket_text(one: Debt) -> str:
-    """Say where a debt's ticket is."""
-    if one.ticket is None:
-        return "no ticket yet"
-    if one.ticket.key is None:
-        error = f": {one.ticket.last_error}" if one.ticket.last_error else ""
-        return f"ticket {one.ticket.state.value}{error}"
-    return one.ticket.url or one.ticket.key
-
-
 def debt_json(one: Debt, now: datetime) -> dict[str, Any]:
     """Return a debt as JSON; ``state`` is how far it is, ``waived`` and ``overdue`` stand beside it."""
     ticket, waiver = one.ticket, one.waiver

@@ -25,6 +25,7 @@ COMMANDS = {
     "suspensions": "rollback_budget.cli.suspend:suspensions",
     "ledger": "rollback_budget.cli.ledger:ledger",
     "debt": "rollback_budget.cli.debt:debt",
+    "gate": "rollback_budget.cli.gate:gate",
 }
 
 
@@ -33,7 +34,8 @@ COMMANDS = {
 def cli() -> None:
     """A launch gate tells you when to ship. A rollback budget tells you when to stop.
 
-    Exit codes: 0 fine, 1 an error (bad input, a backend that is down). `replay` adds 2 breach and 3 blind.
+    Exit codes: 0 fine, 1 an error (bad input, a backend that is down). `replay` adds 2 breach and 3 blind;
+    `gate check` adds 4 ask and 5 block.
     """
 
 

@@ -44,9 +44,14 @@ class Runs:
         """How often it was asked."""
         return self.passed + self.failed + self.crashed
 
-    def __str__(self) -> str:
-        crashed = f", {self.crashed} crashed" if self.crashed else ""
-        return f"{self.passed} of {self.total} passed{crashed}" if self.total else "not asked"
+    def say(self, *, failures: bool) -> str:
+        """Return how many runs passed, or failed, for people."""
+        if not self.total:
+            return "not asked"
+        counted = (
+            f"{self.failed} of {self.total} failed" if failures else f"{self.passed} of {self.total} passed"
+        )
+        return f"{counted}, {self.crashed} crashed" if self.crashed else counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from rollback_budget.errors import EvalError
+from rollback_budget.errors import EvalError, MissingColumnError
 from rollback_budget.evals.result import CaseResult
 from rollback_budget.spec.eval_columns import Columns
 from rollback_budget.spec.section import nearest
 
-_PASS = frozenset({"true", "t", "yes", "y", "pass", "passed", "1", "1.0"})
-_FAIL = frozenset({"false", "f", "no", "n", "fail", "failed", "0", "0.0"})
+PASS = frozenset({"true", "t", "yes", "y", "pass", "passed", "1", "1.0"})
+FAIL = frozenset({"false", "f", "no", "n", "fail", "failed", "0", "0.0"})
 _NOTHING = frozenset({"", "nan", "null", "none", "na", "n/a", "nat"})
 
 
@@ -51,7 +51,7 @@ def check_columns(place: str, found: Iterable[str], columns: Columns, release: s
             continue
         near = nearest(name, names, cutoff=0.7)
         has = f"did you mean {near!r}" if near else f"it has {', '.join(map(repr, names)) or 'no columns'}"
-        raise EvalError(
+        raise MissingColumnError(
             f"{place}: the column {name!r} is missing; {has}; name it under `columns:` of `launch_gate:`"
         )
 
@@ -71,9 +71,9 @@ def _passed(place: str, column: str, value: object) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     word = str(value).strip().lower()
-    if word in _PASS:
+    if word in PASS:
         return True
-    if word in _FAIL:
+    if word in FAIL:
         return False
     if word in _NOTHING:
         return None

@@ -1,1 +1,1 @@
-"""The launch gate: what was breached once is asked for before every launch."""
+"""The launch gate: no release gets traffic while what once went wrong may go wrong again."""

@@ -122,6 +122,12 @@ class Breaches(Looks):
         with self.read() as session:
             return [_logged(row, rollout) for row, rollout in session.execute(query)]
 
+    def counted_breaches(self) -> list[LoggedBreach]:
+        """Return every breach that a debt has counted, earliest first."""
+        query = _all().join(DebtEventRow, DebtEventRow.breach_fingerprint == BreachRow.fingerprint)
+        with self.read() as session:
+            return [_logged(row, rollout) for row, rollout in session.execute(query)]
+
 
 def _all() -> Select[BreachRow, RolloutRow]:
     return (

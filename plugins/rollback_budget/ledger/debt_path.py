@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.debt_records import Debt, DebtState, Waiver
+from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
 
 #: From the breach to the payment; a step may be left out (no tracker, cases that were there), none goes back.
 WAY = (
@@ -20,6 +20,7 @@ WAY = (
 )
 #: A waiver that never ends would be a payment without a proof.
 LONGEST_WAIVER = timedelta(days=90)
+_MINUTE = "%Y-%m-%d %H:%M"
 
 # A reopened debt walks again from the beginning.
 _RANK = {**{state: rank for rank, state in enumerate(WAY)}, DebtState.REOPENED: 0}
@@ -69,6 +70,19 @@ def waived(debt: Debt, waiver: Waiver, at: datetime) -> Debt | None:
             f" until {at + LONGEST_WAIVER:%Y-%m-%d}; waive it again when it is over"
         )
     return None if waiver == debt.waiver else replace(debt, waiver=waiver)
+
+
+def waiver_detail(waiver: Waiver) -> str:
+    """Return what a waiver's event says; :func:`waived_until` reads it."""
+    return f"until {waiver.until.astimezone(UTC):{_MINUTE}} UTC: {waiver.reason}"
+
+
+def waived_until(event: DebtEvent) -> datetime | None:
+    """Return the end of the waiver that an event records, to the minute; None for other events."""
+    if event.kind is not DebtEventKind.WAIVED or event.detail is None:
+        return None
+    said = event.detail.removeprefix("until ").partition(" UTC: ")[0]
+    return datetime.strptime(said, _MINUTE).replace(tzinfo=UTC)
 
 
 def as_duplicate(debt: Debt, of: str, debts: Mapping[str, Debt]) -> Debt | None:

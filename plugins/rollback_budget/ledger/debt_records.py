@@ -67,6 +67,7 @@ class Ticket:
     :param issue_id: the tracker's own id, which stays when the ticket moves to another project.
     :param status: the category of its status when it was last seen: ``new``, ``indeterminate``, ``done``, or
         ``gone``; None when nobody has looked yet.
+    :param told: the number of occurrences that it speaks of.
     """
 
     state: TicketState
@@ -80,6 +81,7 @@ class Ticket:
     issue_id: str | None = None
     status: str | None = None
     seen_at: datetime | None = None
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)

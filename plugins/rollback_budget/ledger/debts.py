@@ -185,4 +185,5 @@ def ticket_view(row: TicketRow) -> Ticket:
         issue_id=row.issue_id,
         status=row.status,
         seen_at=row.seen_at,
+        told=row.told,
     )

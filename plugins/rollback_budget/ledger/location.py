@@ -36,6 +36,16 @@ def cases_folder(environ: Mapping[str, str]) -> Path:
     return Path(dags).expanduser().parent / "eval-cases"
 
 
+def gate_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the launch gate's expectations.
+
+    In this order: ``ROLLBACK_BUDGET_GATE``, ``AIRFLOW__ROLLBACK_BUDGET__GATE_FOLDER``, ``[rollback_budget]
+    gate_folder`` of Airflow's configuration file, ``eval-gate`` beside the case files.
+    """
+    said = environ.get("ROLLBACK_BUDGET_GATE") or _configured(environ, SECTION, "gate_folder")
+    return Path(said) if said else cases_folder(environ).parent / "eval-gate"
+
+
 def _home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
 

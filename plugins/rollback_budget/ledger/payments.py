@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, ProofRow
-from rollback_budget.ledger.debt_path import advanced, as_duplicate, duplicates_of, waived
+from rollback_budget.ledger.debt_path import advanced, as_duplicate, duplicates_of, waived, waiver_detail
 from rollback_budget.ledger.debt_records import (
     Debt,
     DebtEvent,
@@ -73,8 +73,7 @@ class Payments(Tickets):
             if changed is None:
                 return debt
             _store(session, changed)
-            detail = f"until {waiver.until:%Y-%m-%d %H:%M} UTC: {waiver.reason}"
-            kind = DebtEventKind.WAIVED
+            kind, detail = DebtEventKind.WAIVED, waiver_detail(waiver)
             _append(session, DebtEvent(fingerprint, debt.cycle, kind, at, None, waiver.by, detail))
             return changed
 

@@ -111,6 +111,14 @@ class Rollouts(Database):
             found = session.scalars(newest.where(or_(*(column == name for column in columns))))
             return [_view(row) for row in found]
 
+    def newest_rollout(self, service: str, at: datetime) -> Rollout | None:
+        """Return the rollout of a service that was opened last, by ``at``; None when there is none."""
+        newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc()).limit(1)
+        with self.read() as session:
+            opened = (RolloutRow.service == service, RolloutRow.opened_at <= at)
+            row = session.scalar(newest.where(*opened))
+            return None if row is None else _view(row)
+
     def undecided_rollouts(self, ended_after: datetime) -> list[Rollout]:
         """Return the rollouts without a final decision, and those that got one after a time, newest first."""
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rollback_budget.ledger.case_index import CaseIndex
 from rollback_budget.ledger.database import current_revision
+from rollback_budget.ledger.deeds import Deeds
+from rollback_budget.ledger.gates import Gates
 
 
-class Ledger(CaseIndex):
+class Ledger(CaseIndex, Deeds, Gates):
     """The one place that knows the ledger's tables.
 
     Constructing it does no I/O, and no connection is held between calls. Every method raises

@@ -11,13 +11,16 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
+from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketDeedRow, TicketRow
 from rollback_budget.ledger.debt_records import Claim, Debt, DebtEventKind, DebtState, Ticket, TicketState
 from rollback_budget.ledger.debts import Debts, ticket_view, view
+
+#: The status of a ticket that its tracker knows nothing of any more.
+GONE = "gone"
 
 
 class Tickets(Debts):
@@ -79,10 +82,19 @@ class Tickets(Debts):
             )
 
     def ticket_filed(
-        self, fingerprint: str, tracker: str, key: str, url: str | None, at: datetime, *, told: int
+        self,
+        fingerprint: str,
+        tracker: str,
+        key: str,
+        url: str | None,
+        at: datetime,
+        *,
+        told: int,
+        issue_id: str | None = None,
     ) -> Ticket:
         """Store that the ticket exists; the first key holds, whoever brings it.
 
+        :param issue_id: the tracker's own id, which stays when the ticket moves to another project.
         :param told: the number of occurrences that the ticket speaks of.
         :return: the ticket that holds; another key than ``key`` means that two were made.
         """
@@ -91,20 +103,47 @@ class Tickets(Debts):
             if row.state != TicketState.FILED.value:
                 row.state = TicketState.FILED.value
                 row.tracker, row.key, row.url, row.filed_at, row.told = tracker, key, url, at, told
+                row.issue_id = issue_id
                 row.lease_token = row.lease_until = row.unknown_since = row.last_error = None
                 _debt_filed(session, fingerprint, at, url or key)
             return ticket_view(row)
 
-    def outdated_tickets(self, tracker: str) -> list[Debt]:
-        """Return the debts whose ticket in ``tracker`` does not speak of every occurrence yet."""
+    def ticketed_debts(self, tracker: str) -> list[Debt]:
+        """Return the debts that have a ticket in ``tracker``, the oldest ticket first."""
         query = (
             select(DebtRow, TicketRow)
             .join(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
-            .where(TicketRow.tracker == tracker, TicketRow.told < DebtRow.occurrences)
-            .order_by(DebtRow.fingerprint)
+            .where(TicketRow.tracker == tracker, TicketRow.state == TicketState.FILED.value)
+            .order_by(TicketRow.filed_at, DebtRow.fingerprint)
         )
         with self.read() as session:
             return [view(row, ticket) for row, ticket in session.execute(query)]
+
+    def ticket_seen(
+        self, fingerprint: str, status: str, at: datetime, *, key: str, url: str | None, issue_id: str | None
+    ) -> None:
+        """Store how a ticket looked: the category of its status, and its key, which changes when it moves."""
+        with self.write() as session:
+            session.execute(
+                update(TicketRow)
+                .where(
+                    TicketRow.debt_fingerprint == fingerprint,
+                    TicketRow.state == TicketState.FILED.value,
+                    TicketRow.seen_at.is_(None) | (TicketRow.seen_at <= at),
+                )
+                .values(status=status, seen_at=at, key=key, url=url, issue_id=issue_id)
+            )
+
+    def refile_ticket(self, fingerprint: str) -> bool:
+        """Let a new ticket be filed in the place of one that is gone; False when it is not gone."""
+        with self.write() as session:
+            row = session.get(TicketRow, fingerprint, with_for_update=True)
+            if row is None or row.status != GONE:
+                return False
+            session.delete(row)
+            # The deeds were done to the ticket that is gone.
+            session.execute(delete(TicketDeedRow).where(TicketDeedRow.debt_fingerprint == fingerprint))
+            return True
 
     def ticket_told(self, fingerprint: str, told: int) -> None:
         """Store that a ticket now speaks of ``told`` occurrences."""

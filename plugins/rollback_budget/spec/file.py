@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 
 from rollback_budget.spec.case_sections import CasesSection, case_mistakes
 from rollback_budget.spec.duration import write_duration
+from rollback_budget.spec.launch_gate_sections import LaunchGateSection
 from rollback_budget.spec.model import Concurrent
 from rollback_budget.spec.notify_sections import Notifiers
 from rollback_budget.spec.preset import preset_names
@@ -26,6 +27,7 @@ from rollback_budget.spec.sections import (
 )
 from rollback_budget.spec.source_sections import SourceSection
 from rollback_budget.spec.target_sections import TargetSection, stage_mistakes
+from rollback_budget.spec.ticket_sections import TicketSection
 from rollback_budget.spec.tree import name_type, quote
 
 
@@ -88,6 +90,13 @@ class BudgetFile(Section):
         default=CasesSection(), description="How a breach becomes eval cases, and where its requests are."
     )
     notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
+    tickets: TicketSection = Field(
+        default=TicketSection(), description="What the tickets of this service's eval debts look like."
+    )
+
+    launch_gate: LaunchGateSection | None = Field(
+        default=None, description="What is checked before the release gets traffic."
+    )
 
     @field_validator("rollback_budget", mode="before")
     @classmethod

@@ -62,10 +62,17 @@ def rollout_name(path: Path) -> str:
 
 def _freeze(file: BudgetFile, name: str) -> RolloutSpec:
     # Through plain data, so that the spec holds the frozen types and not the file's subclasses of them.
-    data = file.model_dump(exclude={"extends", "rollback_budget", "incident_commander"})
+    data = file.model_dump(exclude={"extends", "rollback_budget", "incident_commander", "launch_gate"})
     commanders = [{"id": c.id, "name": c.name or c.id} for c in file.incident_commander]
+    gate = None if file.launch_gate is None else file.launch_gate.freeze()
     return RolloutSpec.model_validate(
-        {**data, "name": name, "budgets": _budgets(file), "incident_commanders": commanders}
+        {
+            **data,
+            "name": name,
+            "budgets": _budgets(file),
+            "incident_commanders": commanders,
+            "launch_gate": gate,
+        }
     )
 
 

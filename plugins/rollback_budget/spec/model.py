@@ -16,10 +16,12 @@ from pydantic import Field
 
 from rollback_budget.spec.case_source import Cases
 from rollback_budget.spec.frozen import Frozen
+from rollback_budget.spec.launch_gate import LaunchGate
 from rollback_budget.spec.notify import Notify
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import Source
 from rollback_budget.spec.target import Target
+from rollback_budget.spec.ticket import TicketFields
 
 
 class Comparison(StrEnum):
@@ -236,6 +238,8 @@ class RolloutSpec(Frozen):
     concurrent: Concurrent = Concurrent.REFUSE
     cases: Cases = Cases()
     notify: tuple[Notify, ...] = ()
+    tickets: TicketFields = TicketFields()
+    launch_gate: LaunchGate | None = None
 
     @property
     def has_stages(self) -> bool:

@@ -21,6 +21,13 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
     VERIFICATION_FAILED = "verification_failed"
     PROMOTED = "promoted"
+    DEBT_DUE = "debt_due"
+    DEBT_OVERDUE = "debt_overdue"
+    DEBT_BACKLOG = "debt_backlog"
+
+
+#: What a notifier is told when nobody says what: everything but the daily list.
+BY_DEFAULT = tuple(event for event in Event if event is not Event.DEBT_BACKLOG)
 
 
 class Known(NamedTuple):
@@ -81,4 +88,4 @@ class Notify(Frozen):
     notifier: str
     conn_id: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
-    events: tuple[Event, ...] = tuple(Event)
+    events: tuple[Event, ...] = BY_DEFAULT

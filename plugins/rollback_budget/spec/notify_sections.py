@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_core import InitErrorDetails
 
-from rollback_budget.spec.notify import KNOWN, Event, Notify
+from rollback_budget.spec.notify import BY_DEFAULT, KNOWN, Event, Notify
 from rollback_budget.spec.section import Section, mistake, nearest, wrong
 from rollback_budget.spec.tree import name_type, quote
 
@@ -41,7 +41,10 @@ class NotifySection(Section, Notify):
     conn_id: str | None = Field(default=None, examples=["oncall"], description="The connection.")
     events: Annotated[
         tuple[Event, ...], BeforeValidator(_as_events, json_schema_input_type=Event | list[Event])
-    ] = Field(default=tuple(Event), description="What it is told; by default everything.")
+    ] = Field(
+        default=BY_DEFAULT,
+        description="What it is told; by default everything but `debt_backlog`, the daily list.",
+    )
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:

@@ -98,8 +98,9 @@ def _merge_roots(base: Entries, own: Entries) -> Entries:
 def merge(base: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
     """Merge mappings deeply, the budget's own keys first; everything else is replaced by the budget's.
 
-    An area is one decision, a request body is data and a metric's query is one question: all are replaced
-    as a whole, and so is a mapping of another ``type``, whose keys mean something else.
+    An area is one decision, a request body and a ticket's field are data and a metric's query is one
+    question: all are replaced as a whole, and so is a mapping of another ``type``, whose keys mean something
+    else.
     """
     if not (isinstance(base, Entries) and isinstance(own, Entries)) or _is_one_piece(path):
         return own
@@ -118,6 +119,8 @@ def _rest(base: Entries, own: Entries) -> dict[str, Node]:
 
 def _is_one_piece(path: tuple[str, ...]) -> bool:
     if path == ("target", "write", "body") or (len(path) == 2 and path[0] == "rollback_budget"):
+        return True
+    if len(path) == 3 and path[:2] == ("tickets", "fields"):
         return True
     return len(path) == 3 and (path[0], path[2]) == ("metrics", "query")
 

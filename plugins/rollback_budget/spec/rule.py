@@ -39,42 +39,14 @@ def split_threshold_key(key: str) -> tuple[str, Comparison] | None:
     return None
 
 
-class BudgetSection(Section):
-    """One line of the stop-loss rule, with exactly one key of the form `<metric>_<comparison>`."""
+class ThresholdSection(Section):
+    """A rule with exactly one key of the form `<metric>_<comparison>`."""
 
     metric: str
     comparison: Comparison
     threshold: float
-    max_duration_min: Minutes | None = Field(
-        default=None, description="How many minutes the release may be beyond the threshold."
-    )
-    max_duration: timedelta | None = Field(
-        default=None, description="The same as a duration; one of the two, or an action."
-    )
-    action: Literal["immediate_rollback"] | None = Field(
-        default=None, description="Tier A and no duration: roll back at the first bad look."
-    )
-    tier: Tier | None = Field(default=None, description="a rolls back, b asks (default), c records.")
-    method: Method = Field(default=Method.AUTO, description="How the engine decides.")
-    min_samples: int | None = Field(
-        default=None, ge=0, description="Events per look below which it is unknown (1; for _increase 0)."
-    )
-    accounting: Accounting = Field(
-        default=Accounting.CONSECUTIVE, description="Whether a good look sets the burn to zero."
-    )
     slice: str | None = Field(default=None, description="A part of the traffic that is measured on its own.")
     worse: Worse | None = Field(default=None, description="Which direction is worse; the sign says it, too.")
-    severity: Severity | None = Field(
-        default=None, description="How soon an eval debt is due (tier a: critical, b: major, c: minor)."
-    )
-
-    @field_validator(
-        "tier", mode="before", json_schema_input_type=Literal["a", "b", "c", "A", "B", "C"] | None
-    )
-    @classmethod
-    def fold_case(cls, value: object) -> object:
-        """Accept A as well as a."""
-        return value.lower() if isinstance(value, str) else value
 
     @classmethod
     def known_keys(cls) -> list[str]:
@@ -99,7 +71,7 @@ class BudgetSection(Section):
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-        """Yield what is wrong with the threshold, its direction, the duration and the tier."""
+        """Yield what is wrong with the threshold and its direction."""
         yield from super().mistakes(data)
         thresholds = cls.threshold_keys(data)
         for key in thresholds:
@@ -122,7 +94,78 @@ class BudgetSection(Section):
             if ":" in key:
                 why = "a colon in a metric's name would read as `metric:slice`"
                 yield mistake((key,), f"{why}: rename it, or write `slice:`", "key")
-        yield from cls._duration_mistakes(data, thresholds)
+
+    @classmethod
+    def arrange(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the threshold key apart."""
+        fields = {key: value for key, value in data.items() if key in cls.known_keys()}
+        for key in cls.threshold_keys(data)[:1]:
+            metric, comparison = split_threshold_key(key) or ("", Comparison.DELTA)
+            try:
+                threshold = read_number(data[key])
+            except PydanticCustomError:
+                continue
+            fields |= {"metric": metric, "comparison": comparison, "threshold": threshold}
+        return fields
+
+    @property
+    def direction(self) -> Worse:
+        """Which direction is worse."""
+        return self.worse or _direction(self.comparison, self.threshold) or Worse.HIGHER
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the threshold key as a pattern, so that editors know it."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        schema["properties"] = {key: schema["properties"][key] for key in cls.known_keys()}
+        suffixes = "|".join(comparison.value for comparison in Comparison)
+        threshold = {
+            "type": "number",
+            "description": "The threshold; its sign says which direction is worse.",
+        }
+        schema["patternProperties"] = {f"^.+_({suffixes})$": threshold}
+        return schema
+
+
+class BudgetSection(ThresholdSection):
+    """One line of the stop-loss rule, with exactly one key of the form `<metric>_<comparison>`."""
+
+    max_duration_min: Minutes | None = Field(
+        default=None, description="How many minutes the release may be beyond the threshold."
+    )
+    max_duration: timedelta | None = Field(
+        default=None, description="The same as a duration; one of the two, or an action."
+    )
+    action: Literal["immediate_rollback"] | None = Field(
+        default=None, description="Tier A and no duration: roll back at the first bad look."
+    )
+    tier: Tier | None = Field(default=None, description="a rolls back, b asks (default), c records.")
+    method: Method = Field(default=Method.AUTO, description="How the engine decides.")
+    min_samples: int | None = Field(
+        default=None, ge=0, description="Events per look below which it is unknown (1; for _increase 0)."
+    )
+    accounting: Accounting = Field(
+        default=Accounting.CONSECUTIVE, description="Whether a good look sets the burn to zero."
+    )
+    severity: Severity | None = Field(
+        default=None, description="How soon an eval debt is due (tier a: critical, b: major, c: minor)."
+    )
+
+    @field_validator(
+        "tier", mode="before", json_schema_input_type=Literal["a", "b", "c", "A", "B", "C"] | None
+    )
+    @classmethod
+    def fold_case(cls, value: object) -> object:
+        """Accept A as well as a."""
+        return value.lower() if isinstance(value, str) else value
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+        """Yield what is wrong with the threshold, its direction, the duration and the tier."""
+        yield from super().mistakes(data)
+        yield from cls._duration_mistakes(data, cls.threshold_keys(data))
 
     @classmethod
     def _duration_mistakes(cls, data: Mapping[str, Any], thresholds: list[str]) -> Iterator[InitErrorDetails]:
@@ -146,19 +189,6 @@ class BudgetSection(Section):
                 yield mistake((key,), f"`{key}` is empty; write a value, or remove it")
 
     @classmethod
-    def arrange(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the threshold key apart."""
-        fields = {key: value for key, value in data.items() if key in cls.known_keys()}
-        for key in cls.threshold_keys(data)[:1]:
-            metric, comparison = split_threshold_key(key) or ("", Comparison.DELTA)
-            try:
-                threshold = read_number(data[key])
-            except PydanticCustomError:
-                continue
-            fields |= {"metric": metric, "comparison": comparison, "threshold": threshold}
-        return fields
-
-    @classmethod
     def longest(cls, data: object) -> tuple[str, timedelta] | None:
         """Return the duration that raw ``data`` allows and the key it stands under, when it can be read."""
         for key in _DURATIONS:
@@ -180,7 +210,7 @@ class BudgetSection(Section):
             metric=self.metric,
             comparison=self.comparison,
             threshold=self.threshold,
-            worse=self.worse or _direction(self.comparison, self.threshold) or Worse.HIGHER,
+            worse=self.direction,
             max_duration=next((d for d in (self.max_duration_min, self.max_duration) if d), timedelta(0)),
             tier=tier,
             severity=self.severity or _SEVERITIES[tier],
@@ -189,21 +219,6 @@ class BudgetSection(Section):
             min_samples=self.min_samples if self.min_samples is not None else int(not counted),
             slice=self.slice,
         )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Describe the threshold key as a pattern, so that editors know it."""
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        schema["properties"] = {key: schema["properties"][key] for key in cls.known_keys()}
-        suffixes = "|".join(comparison.value for comparison in Comparison)
-        threshold = {
-            "type": "number",
-            "description": "The threshold; its sign says which direction is worse.",
-        }
-        schema["patternProperties"] = {f"^.+_({suffixes})$": threshold}
-        return schema
 
 
 def _meant_threshold_key(key: str) -> str | None:

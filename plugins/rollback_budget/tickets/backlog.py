@@ -6,13 +6,17 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from rollback_budget.errors import TicketError
 from rollback_budget.files import replace_file
 from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.records import LoggedBreach
+from rollback_budget.tickets.account import Account
 from rollback_budget.tickets.description import Description, describe
-from rollback_budget.tickets.tracker import TicketRef
+from rollback_budget.tickets.tracker import Found, RunLink, TicketRef, no_link
+
+#: What an address may hold as it is; the rest would end the link.
+_URL = "%/:?#[]@!$&'()*+,;=~"
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|~!&])")
 
@@ -21,45 +25,67 @@ class LocalBacklog:
     """Files debts into a folder; a file's name depends on its debt alone, so it is never doubled.
 
     :param folder: made when it is not there.
+    :param run_link: where a rollout's DAG run is seen.
     """
 
     name = "local"
     settle = timedelta(0)
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, run_link: RunLink = no_link) -> None:
         self._folder = Path(folder)
+        self._run_link = run_link
 
-    def find(self, debt: Debt) -> TicketRef | None:
+    def find(self, debt: Debt) -> Found | None:
         """Return the debt's file, None when it was never written."""
-        return TicketRef(_name(debt)) if (self._folder / _name(debt)).exists() else None
+        return Found(TicketRef(_name(debt)), told=0) if (self._folder / _name(debt)).exists() else None
 
-    def create(self, debt: Debt, breaches: Sequence[LoggedBreach]) -> TicketRef:
+    def create(self, account: Account) -> TicketRef:
         """Write the debt's file. Raises TicketError."""
-        file = self._folder / _name(debt)
+        file = self._folder / _name(account.debt)
+        self._write(file, account)
+        return TicketRef(file.name)
+
+    def rewrite(self, ref: TicketRef, account: Account) -> bool:
+        """Write the file anew where it says anything else, also when somebody deleted it."""
+        return self._write(self._folder / ref.key, account)
+
+    def _write(self, file: Path, account: Account) -> bool:
+        text = render(describe(account, self._run_link))
         try:
+            if file.exists() and file.read_text(encoding="utf-8", errors="replace") == text:
+                return False
             self._folder.mkdir(parents=True, exist_ok=True)
-            replace_file(file, render(describe(debt, breaches)))
+            replace_file(file, text)
         except OSError as error:
             raise TicketError(
                 f"the backlog file {file} cannot be written: {error.strerror}."
                 " Check the folder's rights and space"
             ) from error
-        return TicketRef(file.name)
-
-    def refresh(self, ref: TicketRef, debt: Debt, breaches: Sequence[LoggedBreach]) -> None:  # noqa: ARG002
-        """Write the file anew. Raises TicketError."""
-        self.create(debt, breaches)
+        return True
 
 
 def render(description: Description) -> str:
     """Return a description as Markdown."""
-    lines = [f"# {escape(description.title)}", ""]
+    lines = [f"# {escape(description.title)}", "", escape(description.lead), ""]
     lines += [f"- {name}: {escape(value)}" for name, value in description.facts]
+    if description.table:
+        lines += ["", "## Budgets", "", _row(description.table[0]), "|" + "---|" * len(description.table[0])]
+        lines += [_row(cells) for cells in description.table[1:]]
     lines += ["", "## Breaches", ""]
     for moment, rollout, sentence in description.breaches:
         lines += [f"- {moment}, {escape(rollout)}: {escape(sentence)}"]
+    for title, told in (("What was decided", description.decisions), ("Since then", description.story)):
+        if told:
+            lines += ["", f"## {title}", "", *(f"- {escape(line)}" for line in told)]
+    if description.links:
+        lines += ["", "## Links", ""]
+        lines += [f"- [{escape(title)}](<{quote(url, safe=_URL)}>)" for title, url in description.links]
     lines += ["", "## How to pay", "", *description.how_to_pay]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
 
 
 def escape(value: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.records import LoggedBreach
+from rollback_budget.engine.result import BudgetEvaluation, Look
+from rollback_budget.ledger.debt_records import DebtEventKind
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.spec.duration import say_duration
+from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
+from rollback_budget.tickets.account import Account
 
 HOW_TO_PAY = (
     "Pre-release evaluation did not catch this, so a case that reproduces it is owed.",
@@ -16,45 +20,167 @@ HOW_TO_PAY = (
     "Closing this ticket does not pay the debt.",
 )
 
+_TOLD = {
+    DebtEventKind.REOPENED: "owed again",
+    DebtEventKind.DRAFTED: "a case is drafted",
+    DebtEventKind.APPROVED: "every case is approved",
+    DebtEventKind.PROVEN: "proven",
+    DebtEventKind.PAID: "paid",
+    DebtEventKind.WAIVED: "waived",
+    DebtEventKind.DUPLICATE: "a duplicate",
+    DebtEventKind.ESCALATED: "escalated",
+    DebtEventKind.BYPASSED: "a launch went past the gate",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """The parts of a ticket; every string is data and must be escaped for the tracker's markup.
 
+    :param lead: the newest breach in one sentence.
     :param facts: name and value, in reading order.
+    :param table: where each budget of the rollout stood, a row of headings first; empty when not known.
     :param breaches: one line each: when, in which rollout, and the sentence.
+    :param decisions: one line each: what people or the rule decided.
+    :param story: one line each: what happened to the debt since.
+    :param links: title and address.
     """
 
     title: str
+    lead: str
     facts: tuple[tuple[str, str], ...]
+    table: tuple[tuple[str, ...], ...]
     breaches: tuple[tuple[str, str, str], ...]
+    decisions: tuple[str, ...]
+    story: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
     how_to_pay: tuple[str, ...] = HOW_TO_PAY
 
 
-def describe(debt: Debt, breaches: Sequence[LoggedBreach]) -> Description:
-    """Describe a debt by its newest breaches, newest first."""
+def describe(account: Account, link: Callable[[RolloutKey], str | None]) -> Description:
+    """Describe a debt from what the ledger knows of it.
+
+    :param link: where a rollout's DAG run is seen.
+    """
+    debt = account.debt
+    facts = [
+        ("Service", debt.service),
+        ("Owner", account.owner or "nobody"),
+        ("Budget", debt.budget),
+        ("Severity", debt.severity.value),
+        ("State", debt.state.value),
+        ("Occurrences", str(debt.occurrences)),
+        ("First breach", moment(debt.detected_at)),
+        ("Last breach", moment(debt.last_breach_at)),
+        ("Due", moment(debt.due_at)),
+        ("Fingerprint", debt.fingerprint),
+    ]
+    if debt.waiver is not None:
+        waiver = debt.waiver
+        facts.insert(5, ("Waived", f"until {moment(waiver.until)} by {waiver.by}: {waiver.reason}"))
+    links = [(f"DAG run {key}", url) for key in account.rollouts if (url := link(key)) is not None]
     return Description(
         title=f"Eval debt of {debt.service}: {debt.budget}",
-        facts=(
-            ("Service", debt.service),
-            ("Budget", debt.budget),
-            ("Severity", debt.severity.value),
-            ("Occurrences", str(debt.occurrences)),
-            ("First breach", _moment(debt.detected_at)),
-            ("Last breach", _moment(debt.last_breach_at)),
-            ("Due", _moment(debt.due_at)),
-            ("Fingerprint", debt.fingerprint),
-        ),
+        lead=lead_of(account),
+        facts=tuple(facts),
+        table=table_of(account),
         breaches=tuple(
             (
-                _moment(logged.breach.breached_at),
+                moment(logged.breach.breached_at),
                 f"{logged.release} against {logged.baseline} ({logged.key})",
                 logged.breach.sentence,
             )
-            for logged in breaches
+            for logged in account.breaches
         ),
+        decisions=tuple(f"{moment(one.at)}, {one.key}: {one.sentence}" for one in account.decisions),
+        story=story_of(account),
+        links=tuple(links),
     )
 
 
-def _moment(time: datetime) -> str:
+def lead_of(account: Account) -> str:
+    """Return the newest breach in one sentence; for a debt without one, what made it."""
+    if account.breaches:
+        return account.breaches[0].breach.sentence
+    made = [event for event in account.events if event.kind is DebtEventKind.BYPASSED]
+    return f"a launch went past the gate: {made[-1].detail or 'no reason is known'}" if made else "no breach"
+
+
+def table_of(account: Account) -> tuple[tuple[str, ...], ...]:
+    """Return where each budget of the newest breach's rollout stood when it was last evaluated."""
+    if account.rollout is None or account.evaluation is None:
+        return ()
+    spec, evaluation = account.rollout.spec, account.evaluation.evaluation
+    budgets = {budget.id: budget for budget in spec.budgets}
+    breached = {breach.budget for breach in evaluation.breaches}
+    head = ("Budget", "Tier", "Threshold", spec.baseline, spec.release, "Delta", "Burn")
+    rows = [
+        _row(spec, budgets[one.budget], one, breached=one.budget in breached)
+        for one in evaluation.budgets
+        if one.budget in budgets
+    ]
+    return (head, *rows) if rows else ()
+
+
+def story_of(account: Account) -> tuple[str, ...]:
+    """Return what happened to the debt since it was filed, oldest first, one line each."""
+    lines = [
+        (event.at, f"{_TOLD[event.kind]}{_by(event.by)}{_saying(event.detail)}")
+        for event in account.events
+        if event.kind in _TOLD
+    ]
+    for proof in account.proofs:
+        judged = "accepted" if proof.accepted else "not accepted"
+        said = f"proof of {proof.candidate_release} against {proof.breached_release} {judged}, by {proof.by}"
+        lines.append((proof.at, said))
+    lines += [(one.at, f"the launch gate for {one.release} said {one.verdict}") for one in account.gates]
+    return tuple(f"{moment(at)}: {said}" for at, said in sorted(lines, key=lambda line: line[0]))
+
+
+def moment(time: datetime) -> str:
+    """Return a time for people."""
     return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _row(spec: RolloutSpec, budget: Budget, one: BudgetEvaluation, *, breached: bool) -> tuple[str, ...]:
+    unit = spec.metric(budget.metric).unit
+    burn = budget.max_duration if breached else one.burn
+    used = f"{say_duration(_whole(burn))} of {say_duration(budget.max_duration)}"
+    name = f"{budget.id} in {budget.slice}" if budget.slice else budget.id
+    return (
+        f"{name} (breached)" if breached else name,
+        budget.tier.value.upper(),
+        _delta(budget.threshold, budget.comparison, unit),
+        _value(one.look, "baseline", unit),
+        _value(one.look, "release", unit),
+        "unknown" if one.look is None else _delta(one.look.delta, budget.comparison, unit),
+        used if budget.max_duration else "at once",
+    )
+
+
+def _value(look: Look | None, arm: str, unit: str) -> str:
+    value = None if look is None else getattr(look, f"{arm}_value")
+    if value is None:
+        return "unknown"
+    n = getattr(look, f"{arm}_n")
+    return f"{value:.4g} {unit}".strip() + (f" (n = {n:.0f})" if n is not None else "")
+
+
+def _delta(value: float | None, comparison: Comparison, unit: str) -> str:
+    if value is None:
+        return "unknown"
+    units = {Comparison.DELTA_PCT: "%", Comparison.DELTA_PP: "pp", Comparison.INCREASE: "events"}
+    sign = "" if comparison in (Comparison.ABOVE, Comparison.BELOW) else "+"
+    return f"{value:{sign}.3g} {units.get(comparison, unit)}".strip()
+
+
+def _whole(duration: timedelta) -> timedelta:
+    return timedelta(seconds=int(duration.total_seconds()))
+
+
+def _by(name: str | None) -> str:
+    return f" by {name}" if name else ""
+
+
+def _saying(detail: str | None) -> str:
+    return f" ({detail})" if detail else ""

@@ -1,26 +1,24 @@
 """Filing debts: every debt gets one ticket, whatever is lost on the way.
 
-The ticket's row exists before anything is sent. Whoever claims it looks for a ticket with the debt's label
-and adopts it, and only when there is none sends one request. When the answer is lost, nobody sends again
+The ticket's row exists before anything is sent. Whoever claims it looks for a ticket of the debt and adopts
+it, and only when there is none sends one request. When the answer is lost, nobody sends again
 until the tracker has settled and a search has shown that the first request came to nothing.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.debt_records import Claim, Debt, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.tickets.account import account_of
 from rollback_budget.tickets.tracker import TicketRef, Tracker
+from rollback_budget.tickets.troubles import Clock, Troubles, running_clock
 
 #: Longer than all requests of one filing can take together.
 LEASE = timedelta(minutes=5)
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Filed:
 def file_debts(
     ledger: Ledger, tracker: Tracker, now: datetime, owner: str, *, lease: timedelta = LEASE
 ) -> list[Filed]:
-    """File every debt that has no ticket yet, and bring the tickets of recurring debts up to date.
+    """File every debt that has no ticket yet.
 
     :param now: the time at which this call begins (aware).
     :param owner: who files, for people to read.
@@ -52,26 +50,16 @@ def file_debts(
         filed stays filed.
     :raises LedgerError: the ledger is out of reach.
     """
-    clock = _clock(now)
+    clock = running_clock(now)
     filed: list[Filed] = []
-    troubles: list[TicketError] = []
+    troubles = Troubles("filed")
     for debt in ledger.unfiled_debts():
-        try:
+        with troubles.about(debt):
             ticket = _file(ledger, tracker, debt, owner, clock, lease)
-        except TicketError as error:
-            troubles.append(_about(debt, error))
-            if error.retry_after is not None and not error.ambiguous:
-                # The tracker asked to be left alone.
-                break
-        else:
             filed += [ticket] if ticket is not None else []
-    for debt in ledger.outdated_tickets(tracker.name):
-        try:
-            _refresh(ledger, tracker, debt)
-        except TicketError as error:
-            troubles.append(_about(debt, error))
-    if troubles:
-        raise _all(troubles)
+        if troubles.limited:
+            break
+    troubles.raise_all()
     return filed
 
 
@@ -87,27 +75,27 @@ def _file(
     except TicketError as error:
         ledger.release_ticket(claim, str(error), unknown_since=claim.unknown_since)
         raise
-    ref = found or _create(ledger, tracker, debt, claim, clock)
+    ref = found.ref if found is not None else _create(ledger, tracker, debt, claim, clock)
     holds = ledger.ticket_filed(
         debt.fingerprint,
         tracker.name,
         ref.key,
         ref.url,
         clock(),
-        told=0 if found else debt.occurrences,
+        told=found.told if found is not None else debt.occurrences,
+        issue_id=ref.issue_id,
     )
     if holds.key != ref.key:
         raise TicketError(
             f"{holds.key} and {ref.key} were both made for it, because the sender of one was held up for"
-            f" longer than its lease. Close {ref.key} as a duplicate"
+            f" longer than its lease. {holds.key} holds, and {ref.key} will be linked as its duplicate"
         )
     return Filed(debt.fingerprint, ref.key, ref.url, adopted=found is not None)
 
 
 def _create(ledger: Ledger, tracker: Tracker, debt: Debt, claim: Claim, clock: Clock) -> TicketRef:
-    breaches = ledger.debt_breaches(debt.fingerprint)
     try:
-        return tracker.create(debt, breaches)
+        return tracker.create(account_of(ledger, debt))
     except TicketError as error:
         ledger.release_ticket(claim, str(error), unknown_since=clock() if error.ambiguous else None)
         raise
@@ -124,35 +112,3 @@ def _refuse(ticket: Ticket, tracker: Tracker, now: datetime) -> None:
         )
     if ticket.state is TicketState.POSTING and ticket.lease_until is not None:
         raise TicketError("another task is filing it", ambiguous=True, retry_after=ticket.lease_until - now)
-
-
-def _refresh(ledger: Ledger, tracker: Tracker, debt: Debt) -> None:
-    assert debt.ticket is not None
-    assert debt.ticket.key is not None
-    ref = TicketRef(debt.ticket.key, debt.ticket.url)
-    tracker.refresh(ref, debt, ledger.debt_breaches(debt.fingerprint))
-    ledger.ticket_told(debt.fingerprint, debt.occurrences)
-
-
-def _about(debt: Debt, error: TicketError) -> TicketError:
-    return TicketError(
-        f"debt {debt.fingerprint[:16]} ({debt.budget}): {error}",
-        ambiguous=error.ambiguous,
-        retry_after=error.retry_after,
-    )
-
-
-def _all(troubles: list[TicketError]) -> TicketError:
-    waits = [trouble.retry_after for trouble in troubles if trouble.retry_after is not None]
-    return TicketError(
-        f"{len(troubles)} debt(s) could not be filed, they stay in the ledger:\n"
-        + "\n".join(str(trouble) for trouble in troubles),
-        ambiguous=any(trouble.ambiguous for trouble in troubles),
-        retry_after=max(waits, default=None),
-    )
-
-
-def _clock(now: datetime) -> Clock:
-    """Let time go on from ``now`` while requests take theirs; leases are measured by it."""
-    started = time.monotonic()
-    return lambda: now + timedelta(seconds=time.monotonic() - started)

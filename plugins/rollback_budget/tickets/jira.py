@@ -1,246 +1,328 @@
-"""Jira tickets, on Cloud and Data Center: one request, no retries by the client, looked up by label."""
+"""Jira tickets: each created by one request, found by label, believed by property, and left to people."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
 
 from rollback_budget.errors import TicketError
 from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.tickets.description import Description, describe
-from rollback_budget.tickets.tracker import TicketRef
+from rollback_budget.spec.model import Severity
+from rollback_budget.spec.ticket import TicketFields
+from rollback_budget.tickets.account import Account
+from rollback_budget.tickets.description import describe
+from rollback_budget.tickets.jira_api import PAGE, JiraApi, quoted
+from rollback_budget.tickets.jira_workflow import Transition, transitions_in
+from rollback_budget.tickets.passport import PROPERTY, Passport
+from rollback_budget.tickets.tracker import (
+    Found,
+    Note,
+    RunLink,
+    Sighting,
+    TicketRef,
+    TicketStatus,
+    no_link,
+)
+from rollback_budget.tickets.wiki import description_text, note_text
 
-if TYPE_CHECKING:
-    import jira
-
-#: Seconds to connect and to read.
-TIMEOUT_S = (5, 30)
+#: Every ticket of ours carries this label, beside the one that names its debt.
+LABEL = "rollback-budget"
 #: Longer than Jira Cloud's search lags behind, as a rule.
 SETTLE = timedelta(minutes=5)
+ISSUE_TYPE = "Task"
 
 _SUMMARY_LENGTH = 255
-_DESCRIPTION_LENGTH = 32_000
-_PAGE = 50
-_WIKI = re.compile(r"([{}\[\]*_\-+^~?!|#@()<>:])")
-_REMEDIES = {
-    400: "Check the project, the issue type and the fields that its create screen requires",
-    401: "Check the connection's login and password (or token); Jira may ask for a captcha in a browser",
-    403: "Give the user the right to browse the project and to create issues in it",
-    404: "Check the connection's host and the project's key",
-}
+_SEEN = ("status", "priority", "resolutiondate")
+_DUPLICATE = "Duplicate"
 
 
 class JiraTracker:
-    """Files debts as issues.
+    """Files debts as issues, and talks about them there.
 
-    :param url: with scheme, for example ``https://example.atlassian.net``.
-    :param project: the project's key.
-    :param issue_type: name of the issue type.
-    :param user: with ``password`` (on Cloud: an API token) for basic authentication.
-    :param token: personal access token; used instead of user and password.
-    :param verify: whether to verify TLS certificates, or a file with trusted ones.
+    :param defaults: what the budget file leaves open.
     :param settle: how long Jira's search may lag behind what was created.
+    :param run_link: where a rollout's DAG run is seen.
     """
 
     name = "jira"
 
     def __init__(
         self,
-        url: str,
-        project: str,
+        api: JiraApi,
+        defaults: TicketFields,
         *,
-        issue_type: str = "Task",
-        user: str | None = None,
-        password: str | None = None,
-        token: str | None = None,
-        verify: bool | str = True,
         settle: timedelta = SETTLE,
+        run_link: RunLink = no_link,
     ) -> None:
         self.settle = settle
-        self._url = url.rstrip("/")
-        self._project = project
-        self._issue_type = issue_type
-        self._user = user
-        self._password = password
-        self._token = token
-        self._verify = verify
+        self.link_of = run_link
+        self._api = api
+        self._defaults = defaults
 
-    def find(self, debt: Debt) -> TicketRef | None:
-        """Return the oldest issue that carries the debt's label. Raises TicketError."""
-        query = f"project = {_quoted(self._project)} AND labels = {_quoted(debt.label)} ORDER BY created ASC"
-        with self._asking("search for a ticket"):
-            issues = list(self._client.search_issues(query, maxResults=_PAGE, fields=["labels"]))
-            # A server that did not understand a clause returns other people's issues.
-            labelled = [issue for issue in issues if debt.label in issue.raw["fields"].get("labels", ())]
-        if not labelled and len(issues) == _PAGE:
-            raise TicketError(
-                f"{self._url} did not search by label, so nobody can say whether a ticket exists."
-                " Check what stands between this host and Jira"
-            )
-        return self._ref(min(labelled, key=lambda issue: int(issue.id)).key) if labelled else None
+    # -- the one ticket of a debt
 
-    def create(self, debt: Debt, breaches: Sequence[LoggedBreach]) -> TicketRef:
-        """Create the issue with a single POST. Raises TicketError, ambiguous when the issue may exist."""
-        description = describe(debt, breaches)
-        fields = {
-            "project": {"key": self._project},
-            "issuetype": {"name": self._issue_type},
-            "summary": " ".join(description.title.split())[:_SUMMARY_LENGTH],
-            "description": render(description)[:_DESCRIPTION_LENGTH],
-            "labels": ["rollback-budget", debt.label],
+    def find(self, debt: Debt) -> Found | None:
+        """Return the oldest issue with the debt's label and its passport, in whatever project."""
+        return next(iter(self._verified(debt, ())), None)
+
+    def create(self, account: Account) -> TicketRef:
+        """Create the issue with its property, by a single POST."""
+        body = {
+            "fields": self.fields_of(account),
+            "properties": [Passport.of(account.debt).as_property],
         }
-        with self._asking("connect"):
-            client = self._client
-        with self._asking("create a ticket", creating=True):
-            return self._ref(client.create_issue(fields=fields, prefetch=False).key)
+        made = self._api.post("/rest/api/2/issue", "create a ticket", body)
+        with self._api.reading("create a ticket", writes=True):
+            return self._ref(made)
 
-    def refresh(self, ref: TicketRef, debt: Debt, breaches: Sequence[LoggedBreach]) -> None:
-        """Leave the issue alone: once it is filed its text is people's, and the ledger counts breaches."""
-
-    @cached_property
-    def _client(self) -> jira.JIRA:
-        try:
-            import jira
-        except ImportError as error:
+    def fields_of(self, account: Account) -> dict[str, Any]:
+        """Return the fields of a debt's issue. Raises TicketError when nobody names a project."""
+        fields = account.fields.over(self._defaults)
+        debt = account.debt
+        if not fields.project:
             raise TicketError(
-                "the jira library is not installed. Run: pip install 'rollback-budget[jira]'"
-            ) from error
-        basic = (self._user, self._password or "") if self._user and not self._token else None
-        return jira.JIRA(
-            server=self._url,
-            options={"verify": self._verify},
-            basic_auth=basic,
-            token_auth=self._token,
-            # The library's own retries repeat a POST whose answer was lost, and so file it twice.
-            max_retries=0,
-            timeout=TIMEOUT_S,
-            logging=False,
+                'nobody says in which project: add {"project": "KEY"} to the jira connection\'s extra, or'
+                " `tickets: {project: KEY}` to the budget file"
+            )
+        description = describe(account, self.link_of)
+        made: dict[str, Any] = {
+            **fields.fields,
+            "project": {"key": fields.project},
+            "issuetype": {"name": fields.issue_type or ISSUE_TYPE},
+            "summary": " ".join(description.title.split())[:_SUMMARY_LENGTH],
+            "description": description_text(description, Passport.of(debt).line),
+            "labels": [LABEL, debt.label, *fields.labels],
+        }
+        priority = priority_of(account, fields)
+        if priority is not None:
+            made["priority"] = {"name": priority}
+        if fields.components:
+            made["components"] = [{"name": name} for name in fields.components]
+        assignee = fields.assignee.get(account.owner or "")
+        if assignee:
+            made["assignee"] = {"id" if self._api.is_cloud else "name": assignee}
+        return made
+
+    def duplicates(self, debt: Debt, ref: TicketRef) -> list[TicketRef]:
+        """Return the debt's other issues, oldest first."""
+        known = (ref.issue_id,) if ref.issue_id else ()
+        return [found.ref for found in self._verified(debt, known) if not _same(found.ref, ref)]
+
+    def _verified(self, debt: Debt, known: Iterable[str]) -> list[Found]:
+        """Return the issues with the debt's label whose passport is the debt's, oldest first."""
+        labelled = []
+        query = f"labels = {quoted(debt.label)} ORDER BY created ASC"
+        for page in self._api.search(query, ["labels", "created"], tuple(known)):
+            with self._api.reading("search for a ticket"):
+                # A server that did not understand a clause returns other people's issues.
+                ours = [issue for issue in page if debt.label in issue["fields"].get("labels", ())]
+            if not ours and len(page) == PAGE:
+                raise TicketError(
+                    f"{self._api.url} did not search by label, so nobody can say whether a ticket exists."
+                    " Check what stands between this host and Jira"
+                )
+            labelled += ours
+        found = []
+        for issue in sorted(labelled, key=lambda one: str(one["fields"].get("created") or "")):
+            passport = self._passport(self._ref(issue))
+            if passport is not None and passport.belongs_to(debt):
+                found.append(Found(self._ref(issue), passport.occurrences))
+        return found
+
+    def _passport(self, ref: TicketRef) -> Passport | None:
+        """Read an issue's passport from its property, or from its text where properties are not kept."""
+        what = "say whose ticket it is"
+        path = f"/rest/api/2/issue/{_segment(ref.issue_id or ref.key)}/properties"
+        kept = self._api.find(f"{path}/{PROPERTY}", what)
+        if kept is not None:
+            with self._api.reading(what):
+                return Passport.from_property(kept.get("value"))
+        if self._api.find(path, what) is not None:
+            # This Jira keeps properties and the issue has none of ours: its label, or all of it, was copied.
+            return None
+        issue = self._api.find(f"/rest/api/2/issue/{_segment(ref.key)}", what, fields="description")
+        if issue is None:
+            return None
+        with self._api.reading(what):
+            return Passport.from_text(issue["fields"].get("description"))
+
+    # -- how tickets look
+
+    def open_tickets(self, known: Iterable[str]) -> dict[str, Sighting]:
+        """Return the issues with our label that are not done, by id."""
+        query = f"labels = {quoted(LABEL)} AND statusCategory != Done ORDER BY created ASC"
+        found = {}
+        for page in self._api.search(query, [*_SEEN, "labels"], tuple(known)):
+            for issue in page:
+                with self._api.reading("list tickets"):
+                    if LABEL in issue["fields"].get("labels", ()):
+                        found[str(issue["id"])] = self._sighting(issue)
+        return found
+
+    def see(self, ref: TicketRef) -> Sighting:
+        """Look at an issue by its id, which stays when it moves, and else by its key."""
+        for name in dict.fromkeys(name for name in (ref.issue_id, ref.key) if name):
+            path = f"/rest/api/2/issue/{_segment(name)}"
+            issue = self._api.find(path, "show a ticket", fields=",".join(_SEEN))
+            if issue is not None:
+                with self._api.reading("show a ticket"):
+                    return self._sighting(issue)
+        return Sighting(ref, TicketStatus.GONE)
+
+    def _sighting(self, issue: dict[str, Any]) -> Sighting:
+        fields = issue["fields"]
+        category = fields["status"]["statusCategory"]["key"]
+        known = category in (TicketStatus.NEW, TicketStatus.DONE)
+        return Sighting(
+            self._ref(issue),
+            TicketStatus(category) if known else TicketStatus.INDETERMINATE,
+            (fields.get("priority") or {}).get("name"),
+            str(fields.get("resolutiondate") or ""),
+            tuple(fields.get("labels") or ()),
         )
 
-    def _ref(self, key: str) -> TicketRef:
-        return TicketRef(key, f"{self._url}/browse/{key}")
+    # -- deeds
 
-    @contextmanager
-    def _asking(self, what: str, *, creating: bool = False) -> Iterator[None]:
-        """Turn what the library raises into a TicketError; anything unclear while creating is ambiguous."""
-        import requests
+    def comment(self, ref: TicketRef, note: Note) -> None:
+        """Add a comment, its marker in the last line."""
+        body = {"body": note_text(note)}
+        self._api.post(f"{self._path(ref)}/comment", "take a comment", body)
 
-        try:
-            yield
-        except TicketError:
-            raise
-        except (requests.ConnectionError, requests.Timeout) as error:
+    def has_comment(self, ref: TicketRef, note: Note) -> bool:
+        """Whether a comment holds the marker; whoever quotes it proves that it was there."""
+        comments = self._api.values(f"{self._path(ref)}/comment", "list comments", ["comments"])
+        # Cloud keeps another format and may give wiki text back with escapes of its own.
+        return any(note.marker in str(one.get("body", "")).replace("\\", "") for one in comments)
+
+    def attach(self, ref: TicketRef, name: str, content: bytes, media_type: str) -> None:
+        """Attach a file."""
+        self._api.upload(f"{self._path(ref)}/attachments", "take a file", name, content, media_type)
+
+    def has_attachment(self, ref: TicketRef, name: str) -> bool:
+        """Whether a file of that name is attached."""
+        issue = self._api.get(self._path(ref), "list files", fields="attachment")
+        with self._api.reading("list files"):
+            return any(one["filename"] == name for one in issue["fields"].get("attachment") or ())
+
+    def link(self, ref: TicketRef, global_id: str, url: str, title: str) -> None:
+        """Link a page; Jira keeps one link for one ``global_id`` (at most 255 characters)."""
+        body = {
+            "globalId": global_id,
+            "application": {"type": "org.apache.airflow", "name": "Apache Airflow"},
+            "relationship": "breached in",
+            "object": {"url": url, "title": title[:255]},
+        }
+        self._api.post(f"{self._path(ref)}/remotelink", "link the DAG run", body)
+
+    def wanted_priority(self, account: Account) -> str | None:
+        """Return the priority that the issue should have at least; None when nobody has said any."""
+        return priority_of(account, account.fields.over(self._defaults))
+
+    def raise_priority(self, ref: TicketRef, priority: str) -> None:
+        """Raise an issue's priority; what people have set as high or higher stays."""
+        names = self._api.priorities()
+        now = self.see(ref).priority
+        if priority not in names:
             raise TicketError(
-                f"{self._url} did not answer the request to {what} ({type(error).__name__})."
-                " Check that it is up and that this host may reach it",
-                ambiguous=creating and not _never_sent(error),
-            ) from error
-        except Exception as error:
-            response = getattr(error, "response", None)
-            if response is not None and not response.ok:
-                raise self._refused(what, response, error, creating=creating) from None
-            raise TicketError(
-                f"{self._url} answered the request to {what} unlike a Jira ({type(error).__name__})."
-                " Check the connection's host",
-                ambiguous=creating,
-            ) from error
+                f"{self._api.url} has no priority {priority!r} (it has {', '.join(names)}). Correct"
+                " `tickets.priority` in the budget file or in the connection's extra",
+                refused=True,
+            )
+        # The list begins with the highest.
+        if now in names and names.index(now) <= names.index(priority):
+            return
+        self._api.put(self._path(ref), "raise the priority", {"fields": {"priority": {"name": priority}}})
 
-    def _refused(self, what: str, response: Any, error: Exception, *, creating: bool) -> TicketError:
-        status = response.status_code
-        # Only the library's own text: its str() holds the request with its credentials.
-        said = " ".join(str(getattr(error, "text", "") or "").split())[:300]
-        remedy = _REMEDIES.get(status, "Try again later")
-        return TicketError(
-            f"{self._url} refused to {what}: HTTP {status} {said}. {remedy}",
-            ambiguous=creating and not (400 <= status < 500 and status != 408),
-            retry_after=_retry_after(response.headers) if status == 429 else None,
+    def close(self, ref: TicketRef, close_with: str | None) -> None:
+        """Bring an issue into a status of the category done."""
+        if self.see(ref).status is TicketStatus.DONE:
+            return
+        close_with = close_with or self._defaults.close_with
+        ways = [way for way in self._transitions(ref) if way.to is TicketStatus.DONE]
+        if close_with is not None:
+            ways = [way for way in ways if close_with.lower() in (way.name.lower(), way.status.lower())]
+        if not ways:
+            wanted = f"{close_with!r}" if close_with else "a status of the category done"
+            raise TicketError(
+                f"{ref.key}: no transition leads from its status to {wanted}. Close it by hand, or let the"
+                " workflow (and the user's rights) allow it",
+                refused=True,
+            )
+        self._go(ref, min(ways, key=lambda way: way.effort), "close a ticket")
+
+    def reopen(self, ref: TicketRef) -> None:
+        """Bring an issue out of the category done."""
+        if self.see(ref).status is not TicketStatus.DONE:
+            return
+        ways = [way for way in self._transitions(ref) if way.to is not TicketStatus.DONE]
+        if not ways:
+            raise TicketError(
+                f"{ref.key}: its workflow has no way back from its status. Reopen it by hand", refused=True
+            )
+        self._go(
+            ref, min(ways, key=lambda way: (way.to is not TicketStatus.NEW, way.effort)), "reopen a ticket"
         )
 
+    def _transitions(self, ref: TicketRef) -> list[Transition]:
+        path = f"{self._path(ref)}/transitions"
+        answer = self._api.get(path, "list transitions", expand="transitions.fields")
+        with self._api.reading("list transitions"):
+            return transitions_in(answer)
 
-def tracker_from_jira_connection(
-    host: str | None, login: str | None, password: str | None, extra: Mapping[str, Any]
-) -> JiraTracker:
-    """Return the tracker that an Airflow ``jira`` connection describes.
+    def _go(self, ref: TicketRef, way: Transition, what: str) -> None:
+        self._api.post(f"{self._path(ref)}/transitions", what, way.body)
 
-    ``host`` (with scheme), ``login``, ``password`` and ``verify`` are as the Atlassian provider defines them.
-    ``extra`` also holds ``project``, and may hold ``issue_type``, ``token`` (a personal access token) and
-    ``settle_s`` (seconds). Raises TicketError naming what is missing.
+    def link_duplicate(self, duplicate: TicketRef, original: TicketRef) -> None:
+        """Link two issues so that the first says that it duplicates the second."""
+        body = {
+            "type": {"name": _DUPLICATE},
+            "inwardIssue": {"key": duplicate.key},
+            "outwardIssue": {"key": original.key},
+        }
+        self._api.post("/rest/api/2/issueLink", "link a duplicate", body)
+
+    def has_duplicate_link(self, duplicate: TicketRef, original: TicketRef) -> bool:
+        """Whether the first issue says that it duplicates the second."""
+        issue = self._api.get(self._path(duplicate), "list links", fields="issuelinks")
+        with self._api.reading("list links"):
+            return any(
+                link["type"]["name"] == _DUPLICATE
+                and (link.get("outwardIssue") or {}).get("key") == original.key
+                for link in issue["fields"].get("issuelinks") or ()
+            )
+
+    def _path(self, ref: TicketRef) -> str:
+        # The key, which a sighting has just brought up to date; not every server knows issues by their id.
+        return f"/rest/api/2/issue/{_segment(ref.key)}"
+
+    def _ref(self, issue: dict[str, Any]) -> TicketRef:
+        key = str(issue["key"])
+        return TicketRef(key, f"{self._api.url}/browse/{key}", str(issue["id"]))
+
+
+def priority_of(account: Account, fields: TicketFields) -> str | None:
+    """Return the priority that a ticket should have at least; None when nobody has said any.
+
+    By the debt's severity, and one severity higher when it came back or was escalated.
     """
-    # Links are made of the host, so it must not hold a password.
-    if not host or not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", host):
-        raise TicketError(
-            "the jira connection's host must be a URL with scheme and without a user, such as"
-            " https://jira.example.com"
-        )
-    project = extra.get("project")
-    if not project:
-        raise TicketError('the jira connection names no project: add {"project": "KEY"} to its extra')
-    try:
-        settle = timedelta(seconds=float(extra.get("settle_s", SETTLE.total_seconds())))
-    except (TypeError, ValueError, OverflowError):
-        raise TicketError("settle_s in the jira connection's extra must be a number of seconds") from None
-    return JiraTracker(
-        host,
-        str(project),
-        issue_type=str(extra.get("issue_type", "Task")),
-        user=login,
-        password=password,
-        token=extra.get("token"),
-        verify=_verify(extra.get("verify", True)),
-        settle=settle,
-    )
+    gravest = (Severity.CRITICAL, Severity.MAJOR, Severity.MINOR)
+    rank = gravest.index(account.debt.severity)
+    if account.is_urgent:
+        rank = max(rank - 1, 0)
+    # Where the raised one is not configured, the severity's own holds.
+    for severity in (gravest[rank], account.debt.severity):
+        if severity.value in fields.priority:
+            return fields.priority[severity.value]
+    return None
 
 
-def render(description: Description) -> str:
-    """Return a description as Jira wiki text."""
-    lines = [f"* {name}: {escape(value)}" for name, value in description.facts]
-    lines += ["", "h3. Breaches", ""]
-    for moment, rollout, sentence in description.breaches:
-        lines += [f"* {escape(moment)}, {escape(rollout)}: {escape(sentence)}"]
-    lines += ["", "h3. How to pay", "", *description.how_to_pay]
-    return "\n".join(lines)
+def _same(one: TicketRef, other: TicketRef) -> bool:
+    if one.issue_id and other.issue_id:
+        return one.issue_id == other.issue_id
+    return one.key == other.key
 
 
-def escape(value: str) -> str:
-    """Return ``value`` as wiki text on one line, without any markup, link or mention of its own."""
-    # Two backslashes are a line break in wiki text, so a backslash cannot escape itself.
-    parts = " ".join(value.split()).split("\\")
-    return "&#92;".join(_WIKI.sub(r"\\\1", part.replace("&", "&amp;")) for part in parts)
-
-
-def _quoted(value: str) -> str:
-    """Return ``value`` as a JQL string."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _verify(value: Any) -> bool | str:
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    return value if isinstance(value, str) else bool(value)
-
-
-def _never_sent(error: Exception) -> bool:
-    """Whether no connection was made at all, so that nothing can have been created."""
-    import requests
-    from urllib3.exceptions import NewConnectionError
-
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
-
-
-def _retry_after(headers: Mapping[str, str]) -> timedelta:
-    """Read ``Retry-After``, seconds or an HTTP date; a minute when it says nothing that can be read."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return timedelta(seconds=int(value))
-    try:
-        return max(parsedate_to_datetime(value) - datetime.now(UTC), timedelta(0))
-    except (TypeError, ValueError):
-        return timedelta(minutes=1)
+def _segment(name: str) -> str:
+    return quote(name, safe="")

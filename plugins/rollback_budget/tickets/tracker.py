@@ -1,28 +1,89 @@
-"""Trackers: where a debt's ticket is kept."""
+"""Trackers: where a debt's ticket is kept, and what can be done to it there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.records import LoggedBreach
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.tickets import GONE
+from rollback_budget.tickets.account import Account
+
+#: Where a rollout's DAG run is seen; None when the deployment does not say its address.
+RunLink = Callable[[RolloutKey], str | None]
+
+
+def no_link(_key: RolloutKey) -> None:
+    """Return no address: what tickets get when nobody says where DAG runs are seen."""
+
+
+class TicketStatus(StrEnum):
+    """The category of a ticket's status, in Jira's words, or that there is no such ticket any more."""
+
+    NEW = "new"
+    INDETERMINATE = "indeterminate"
+    DONE = "done"
+    GONE = GONE
 
 
 @dataclass(frozen=True, slots=True)
 class TicketRef:
-    """A ticket that exists: its key in the tracker, and where to open it."""
+    """A ticket that exists: its key in the tracker, and where to open it.
+
+    :param issue_id: the tracker's own id, which stays when the ticket moves; None where it has none.
+    """
 
     key: str
     url: str | None = None
+    issue_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A debt's ticket as a search found it.
+
+    :param told: the number of occurrences that it speaks of.
+    """
+
+    ref: TicketRef
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """How a ticket looked.
+
+    :param closing: what tells one closing of it from the next; empty when the tracker does not say.
+    :param labels: its labels, as far as they were asked for.
+    """
+
+    ref: TicketRef
+    status: TicketStatus
+    priority: str | None = None
+    closing: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a comment says, before any markup; every string is data.
+
+    :param marker: a line by which the comment is found again.
+    """
+
+    marker: str
+    paragraphs: tuple[str, ...]
+    bullets: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):
     """A ticket system.
 
-    Implementations raise :class:`~rollback_budget.errors.TicketError`; only :meth:`create` may be ambiguous.
+    Implementations raise :class:`~rollback_budget.errors.TicketError`; only what sends may be ambiguous.
     """
 
     @property
@@ -35,17 +96,87 @@ class Tracker(Protocol):
         """How long after a lost answer :meth:`find` can be trusted to see what was created."""
         ...
 
-    def find(self, debt: Debt) -> TicketRef | None:
-        """Return the debt's ticket, looked up by its label; None when there is none."""
+    def find(self, debt: Debt) -> Found | None:
+        """Return the debt's ticket, the oldest when there are several; None when there is none."""
         ...
 
-    def create(self, debt: Debt, breaches: Sequence[LoggedBreach]) -> TicketRef:
-        """Create the debt's ticket with one request, never sent again here.
+    def create(self, account: Account) -> TicketRef:
+        """Create the debt's ticket with one request, never sent again here."""
+        ...
 
-        :param breaches: the newest breaches of the debt, newest first.
+
+@runtime_checkable
+class Rewritten(Tracker, Protocol):
+    """A tracker whose tickets are ours alone and are written anew."""
+
+    def rewrite(self, ref: TicketRef, account: Account) -> bool:
+        """Bring a ticket up to date; calling it again changes nothing. Return whether it changed."""
+        ...
+
+
+@runtime_checkable
+class Conversing(Tracker, Protocol):
+    """A tracker whose tickets belong to people: their text is left alone, and what is new is said."""
+
+    def link_of(self, key: RolloutKey) -> str | None:
+        """Return where a rollout's DAG run is seen."""
+        ...
+
+    def open_tickets(self, known: Iterable[str]) -> dict[str, Sighting]:
+        """Return the tickets of ours that are not done, by issue id; it may lag behind.
+
+        :param known: issue ids of which the newest is wanted.
         """
         ...
 
-    def refresh(self, ref: TicketRef, debt: Debt, breaches: Sequence[LoggedBreach]) -> None:
-        """Bring a ticket up to date after another breach; calling it again changes nothing."""
+    def see(self, ref: TicketRef) -> Sighting:
+        """Look at one ticket as it is now, wherever it was moved."""
+        ...
+
+    def comment(self, ref: TicketRef, note: Note) -> None:
+        """Add a comment."""
+        ...
+
+    def has_comment(self, ref: TicketRef, note: Note) -> bool:
+        """Whether the comment is there."""
+        ...
+
+    def attach(self, ref: TicketRef, name: str, content: bytes, media_type: str) -> None:
+        """Attach a file."""
+        ...
+
+    def has_attachment(self, ref: TicketRef, name: str) -> bool:
+        """Whether a file of that name is attached."""
+        ...
+
+    def link(self, ref: TicketRef, global_id: str, url: str, title: str) -> None:
+        """Link something in another system; the same ``global_id`` again brings the link up to date."""
+        ...
+
+    def wanted_priority(self, account: Account) -> str | None:
+        """Return the priority that the ticket should have at least; None when nobody has said any."""
+        ...
+
+    def raise_priority(self, ref: TicketRef, priority: str) -> None:
+        """Raise the priority; one that is as high or higher stays."""
+        ...
+
+    def close(self, ref: TicketRef, close_with: str | None) -> None:
+        """Bring the ticket into a status of the category done."""
+        ...
+
+    def reopen(self, ref: TicketRef) -> None:
+        """Bring the ticket into a status of another category than done."""
+        ...
+
+    def duplicates(self, debt: Debt, ref: TicketRef) -> list[TicketRef]:
+        """Return the debt's other tickets, verified, oldest first."""
+        ...
+
+    def link_duplicate(self, duplicate: TicketRef, original: TicketRef) -> None:
+        """Say of a ticket that it duplicates another."""
+        ...
+
+    def has_duplicate_link(self, duplicate: TicketRef, original: TicketRef) -> bool:
+        """Whether that is said already."""
         ...

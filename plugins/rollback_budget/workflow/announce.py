@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,15 @@ MESSAGE_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(second
 PAGE_PATIENCE = timedelta(seconds=5)
 
 
+def send_all(operator: BaseOperator, context: Context, messages: Iterable[Message]) -> None:
+    """Send messages; raises on all tries of the task but the last when somebody was not reached."""
+    missed = [one for message in messages for one in send(message, context, operator.log)]
+    if missed and context["ti"].try_number <= (operator.retries or 0):
+        raise AirflowException("not everybody was reached: " + "; ".join(missed))
+    if missed:
+        operator.log.error("given up: %s", "; ".join(missed))
+
+
 class Announcer(BaseOperator):
     """
     Sends messages; what cannot be sent is retried, and in the end only logged.
@@ -49,11 +59,7 @@ class Announcer(BaseOperator):
 
     def send(self, context: Context, *messages: Message) -> None:
         """Send the messages; raises on all tries but the last when somebody was not reached."""
-        missed = [one for message in messages for one in send(message, context, self.log)]
-        if missed and context["ti"].try_number <= (self.retries or 0):
-            raise AirflowException("not everybody was reached: " + "; ".join(missed))
-        if missed:
-            self.log.error("given up: %s", "; ".join(missed))
+        send_all(self, context, messages)
 
 
 class AnnounceRoundOperator(Announcer):

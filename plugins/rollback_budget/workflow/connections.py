@@ -45,14 +45,14 @@ async def open_source(spec: RolloutSpec) -> Source:
     conn_id = spec.source.conn_id
     try:
         connection = await BaseHook.aget_connection(conn_id)
-        engine = await asyncio.to_thread(_engine, conn_id, connection.get_uri())
+        engine = await asyncio.to_thread(engine_of, conn_id, connection.get_uri())
     except Exception as error:
         raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
     return SqlSeries.of(spec, engine)
 
 
 @lru_cache(maxsize=32)
-def _engine(conn_id: str, uri: str) -> Engine:
+def engine_of(conn_id: str, uri: str) -> Engine:
     """Return one engine per connection and process, shared by all rollouts that read through it."""
     connection = Connection.from_uri(uri, conn_id=conn_id)
     hook = connection.get_hook()

@@ -1,4 +1,4 @@
-"""The eval-debt DAG: every breach becomes a debt, and every debt a ticket, exactly once."""
+"""The eval-debt DAG: every breach becomes a debt, and every debt one ticket that stays up to date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, CronTriggerTimet
 
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.log_breach import BREACH
-from rollback_budget.workflow.settings import backlog_folder, jira_conn_id, open_ledger
+from rollback_budget.workflow.settings import open_ledger
+from rollback_budget.workflow.tickets import TicketOperator, open_tracker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from rollback_budget.tickets.tracker import Tracker
 
 #: Catches up on breaches whose event was lost and on tickets that could not be filed.
 SWEEP = "*/15 * * * *"
@@ -41,41 +40,31 @@ class LogDebtOperator(BaseOperator):
         return [change.debt.fingerprint for change in changes]
 
 
-class FileDebtOperator(BaseOperator):
+class FileDebtOperator(TicketOperator):
     """
-    Files every eval debt that has no ticket yet, in Jira or in the local backlog.
+    Files every eval debt that has no ticket yet, in Jira or in the local backlog, and tells tickets the news.
 
     A tracker that is down fails this task; nothing is lost, the next try and the next run catch up.
     """
 
-    ui_color = "#e8e8f8"
-
-    def execute(self, context: Context) -> list[str]:
-        """Return the tickets that were filed now."""
+    def work(self, context: Context) -> list[str]:
+        """Return what was filed and told now. One task, because the last one's state is that of the run."""
+        from rollback_budget.tickets.conversation import tell_tickets
         from rollback_budget.tickets.filing import file_debts
+        from rollback_budget.tickets.troubles import Attempts
 
         ti = context["ti"]
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
-        filed = file_debts(open_ledger(), _tracker(), utc_now(), owner)
-        for ticket in filed:
-            self.log.info("filed %s", ticket)
-        return [str(ticket) for ticket in filed]
-
-
-def _tracker() -> Tracker:
-    conn_id = jira_conn_id()
-    if conn_id is None:
-        from rollback_budget.tickets.backlog import LocalBacklog
-
-        return LocalBacklog(backlog_folder())
-    from airflow.sdk import BaseHook
-
-    from rollback_budget.tickets.jira import tracker_from_jira_connection
-
-    connection = BaseHook.get_connection(conn_id)
-    return tracker_from_jira_connection(
-        connection.host, connection.login, connection.password, connection.extra_dejson
-    )
+        ledger, tracker = open_ledger(), open_tracker()
+        attempts = Attempts()
+        done = [
+            *attempts.do(lambda: file_debts(ledger, tracker, utc_now(), owner)),
+            *attempts.do(lambda: tell_tickets(ledger, tracker, utc_now())),
+        ]
+        for one in done:
+            self.log.info("%s", one)
+        attempts.raise_all()
+        return [str(one) for one in done]
 
 
 def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:

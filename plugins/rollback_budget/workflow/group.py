@@ -19,6 +19,7 @@ from rollback_budget.workflow.announce import (
 )
 from rollback_budget.workflow.decide import DecideOperator
 from rollback_budget.workflow.exchange import Tasks
+from rollback_budget.workflow.launch_gate import LaunchGateOperator
 from rollback_budget.workflow.log_breach import LogBreachOperator
 from rollback_budget.workflow.preflight import PreflightOperator
 from rollback_budget.workflow.review import ReviewOperator
@@ -37,7 +38,7 @@ QUICK_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=
 
 class RollbackBudgetGroup(TaskGroup):
     """
-    The rollout of one budget: preflight, ship, rounds of watching, then rollback or promote.
+    The rollout of one budget: preflight, launch gate, ship, rounds of watching, then rollback or promote.
 
     :param budget: path of the budget file.
     :param ship: the team's own operator or task group that ships the release; by default the target of the
@@ -85,11 +86,13 @@ def build_rollout(
     preflight = PreflightOperator(
         task_id="preflight", budget=budget, tasks=tasks, sends=sends, ships=ship is None, **QUICK_RETRIES
     )
+    launch_gate = LaunchGateOperator(task_id="launch_gate", tasks=tasks, **QUICK_RETRIES)
     shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None, **QUICK_RETRIES)
+    preflight >> launch_gate
     if ship is None:
-        preflight >> shipped
+        launch_gate >> shipped
     else:
-        preflight >> ship >> shipped
+        launch_gate >> ship >> shipped
     baseline_back = RollbackOperator(
         task_id="rollback",
         tasks=tasks,

@@ -21,8 +21,17 @@ _HEADLINES = {
     Event.ROLLED_BACK: "rolled back",
     Event.VERIFICATION_FAILED: "the rollback is NOT proven, somebody must look now",
     Event.PROMOTED: "promoted",
+    Event.DEBT_DUE: "an eval debt falls due",
+    Event.DEBT_OVERDUE: "an eval debt is overdue",
+    Event.DEBT_BACKLOG: "what is owed",
 }
-_CRITICAL = {Event.BREACH, Event.REVIEW_OPENED, Event.DEADLINE_NEAR, Event.VERIFICATION_FAILED}
+_CRITICAL = {
+    Event.BREACH,
+    Event.REVIEW_OPENED,
+    Event.DEADLINE_NEAR,
+    Event.VERIFICATION_FAILED,
+    Event.DEBT_OVERDUE,
+}
 
 
 @dataclass(frozen=True)

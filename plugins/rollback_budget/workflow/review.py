@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import (
-    AirflowSkipException,
-    TaskAwaitingInput,
-    TaskDeferralTimeout,
-)
+from airflow.sdk.exceptions import AirflowSkipException
 
-from rollback_budget.engine.decision import question_of
+from rollback_budget.engine.decision import Question, question_of
 from rollback_budget.errors import LedgerError
 from rollback_budget.spec.model import OnTimeout
-from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.asking import AskingOperator
 from rollback_budget.workflow.evidence import Situation, review_body
 from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Shipment, Tasks
 from rollback_budget.workflow.reply import SHORTEST_REASON, Choice, UnusableReplyError, read_reply
-from rollback_budget.workflow.review_trigger import ReviewTrigger
 from rollback_budget.workflow.settings import link_to_run, open_ledger
 from rollback_budget.workflow.trail import final_if_known, record_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from airflow.sdk import Context
 
-#: A triggerer that is away must not keep the commander from being asked.
-LONGEST_LOOK = timedelta(minutes=2)
-#: How long after the deadline Airflow itself ends a review whose triggerer is away.
-LATE = timedelta(seconds=20)
 
-
-class ReviewOperator(HITLBranchOperator):
+class ReviewOperator(AskingOperator, HITLBranchOperator):
     """
     The incident commander decides within the deadline; silence means what the budget file says.
 
@@ -48,15 +36,11 @@ class ReviewOperator(HITLBranchOperator):
     :param rounds: how many rounds the rollout has.
     """
 
-    # The body is built from data when the task runs; nothing in it may be taken for a template.
-    template_fields: Sequence[str] = ()
-    ui_color = "#fde8c8"
-
     def __init__(self, *, tasks: Tasks, round_: int, rounds: int, **kwargs: Any) -> None:
-        self.tasks = tasks
         self.round_ = round_
         self.rounds = rounds
         super().__init__(
+            tasks=tasks,
             subject="Roll back, or go on?",
             options=[choice.value for choice in Choice],
             defaults=Choice.ROLL_BACK.value,
@@ -69,27 +53,6 @@ class ReviewOperator(HITLBranchOperator):
             **kwargs,
         )
 
-    def execute(self, context: Context) -> Any:
-        """Ask; a retry first looks whether the commander has answered already."""
-        ti = context["ti"]
-        if ti.try_number > 1:
-            from rollback_budget.workflow.prior_answer import PriorAnswerTrigger
-
-            self.defer(
-                trigger=PriorAnswerTrigger(ti_id=str(ti.id), deferred_at=utc_now().isoformat()),
-                method_name="execute_again",
-                timeout=LONGEST_LOOK,
-            )
-        return self.ask(context)
-
-    def execute_again(self, context: Context, event: dict[str, Any]) -> Any:
-        """Follow the answer that is there already, or ask; clearing a review takes no answer back."""
-        answer = event["answer"]
-        if answer is None:
-            return self.ask(context)
-        self.log.info("answered already")
-        return self.execute_complete(context, answer)
-
     def ask(self, context: Context) -> Any:
         """Wait until somebody answers or the deadline comes, unless this rollout has ended."""
         exchange = Exchange(self.tasks, context)
@@ -99,7 +62,7 @@ class ReviewOperator(HITLBranchOperator):
         spec = exchange.spec()
         evaluation = exchange.evaluation(self.round_)
         question = question_of(spec, evaluation)
-        deadline = self._deadline(exchange)
+        deadline = self.deadline_of(exchange)
         situation = Situation(
             spec=spec,
             evaluation=evaluation,
@@ -113,49 +76,19 @@ class ReviewOperator(HITLBranchOperator):
         )
         self.subject = f"{spec.release}: roll back, or go on?"
         self.body = review_body(situation)
-        default = Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
-        self.defaults = [default.value]
+        default = _default(question).value
+        self.defaults = [default]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
-        self.response_timeout = max(deadline - utc_now(), timedelta(seconds=1))
-        try:
-            super().execute(context)
-        except TaskAwaitingInput:
-            # Airflow would sweep such a task every 15 s, and nobody could close it before.
-            self._wait(context, exchange, deadline, default)
+        self.put(context, exchange.key, deadline, default)
 
-    def _wait(self, context: Context, exchange: Exchange, deadline: datetime, default: Choice) -> None:
-        now = utc_now()
-        self.defer(
-            trigger=ReviewTrigger(
-                ti_id=str(context["ti"].id),
-                deadline=deadline.isoformat(),
-                default=default.value,
-                dag_id=exchange.key.dag_id,
-                run_id=exchange.key.run_id,
-                deferred_at=now.isoformat(),
-            ),
-            method_name="execute_complete",
-            timeout=max(deadline - now, timedelta(0)) + LATE,
-        )
+    def deadline_of(self, exchange: Exchange) -> datetime:
+        """Return the deadline that the decision set."""
+        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+        return datetime.fromisoformat(decided)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on where the task waited; a triggerer that is away does not make the deadline pass unseen."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            exchange = Exchange(self.tasks, context)
-            if utc_now() < self._deadline(exchange):
-                return self.ask(context)
-            self.log.warning("no triggerer watched this review; its deadline is over")
-            question = question_of(exchange.spec(), exchange.evaluation(self.round_))
-            default = Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
-            silence: dict[str, Any] = {
-                "chosen_options": [default.value],
-                "params_input": {},
-                "responded_at": utc_now().isoformat(),
-                "responded_by_user": None,
-            }
-            return self.execute_complete(context, silence)
+    def silence(self, exchange: Exchange) -> str:
+        """Return what the budget file says that silence means."""
+        return _default(question_of(exchange.spec(), exchange.evaluation(self.round_))).value
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
@@ -179,9 +112,6 @@ class ReviewOperator(HITLBranchOperator):
             return self.do_branch(context, None)
         return super().execute_complete(context, {**event, "responded_at": answer.at})
 
-    def validate_params_input(self, params_input: Mapping[str, Any]) -> None:
-        """Leave it at what was read: a slip in a field must not fail the task at its deadline."""
-
     def _answer(self, exchange: Exchange, event: dict[str, Any], shipment: Shipment) -> Answer:
         evaluation = exchange.evaluation(self.round_)
         reply = read_reply(event, shipment.window_end)
@@ -199,15 +129,15 @@ class ReviewOperator(HITLBranchOperator):
             promote=reply.choice is Choice.PROMOTE,
         )
 
-    def _deadline(self, exchange: Exchange) -> datetime:
-        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
-        return datetime.fromisoformat(decided)
-
     def _record(self, exchange: Exchange, answer: Answer, shipment: Shipment) -> None:
         try:
             record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
         except LedgerError as error:
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
+
+
+def _default(question: Question) -> Choice:
+    return Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
 
 
 def _fields() -> dict[str, Param]:

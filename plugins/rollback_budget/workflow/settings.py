@@ -42,6 +42,18 @@ def backlog_folder() -> Path:
     return _folder("backlog_folder", "eval-debt")
 
 
+def cases_folder() -> Path:
+    """Return where the eval cases are, one file per debt."""
+    return _folder("cases_folder", "eval-cases")
+
+
+def gate_folder() -> Path:
+    """Return where the launch gate's expectations are, one file per debt."""
+    if conf.get(SECTION, "gate_folder", fallback=""):
+        return _folder("gate_folder", "eval-gate")
+    return cases_folder().parent / "eval-gate"
+
+
 def jira_conn_id() -> str | None:
     """Return the ``jira`` connection to file eval debt with, None for the local backlog."""
     return conf.get(SECTION, "jira_conn_id", fallback="") or None

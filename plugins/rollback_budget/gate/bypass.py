@@ -1,0 +1,44 @@
+"""Launching past the gate: allowed to whoever gives a name and a reason, and itself a debt."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from rollback_budget.debt.lifecycle import bypass_fingerprint, bypassed
+from rollback_budget.errors import RollbackBudgetError
+from rollback_budget.gate.finding import BypassNote
+from rollback_budget.ledger.debt_records import Bypass
+from rollback_budget.ledger.store import Ledger
+
+#: How long a bypass lets its release pass: for one launch and its retries, not for good.
+HOLDS_FOR = timedelta(hours=24)
+SHORTEST_REASON = 5
+
+
+class BypassError(RollbackBudgetError):
+    """A bypass without a name or a reason."""
+
+
+def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: str, at: datetime) -> Bypass:
+    """Let ``release`` pass the gate for :data:`HOLDS_FOR`, and owe a debt for it.
+
+    :raises BypassError: nobody's name, or no reason.
+    :raises LedgerError: the ledger cannot be written; the gate then still blocks.
+    """
+    by, reason = by.strip(), reason.strip()
+    if not by:
+        raise BypassError("a launch past the gate needs a name: who takes it on themselves?")
+    if len(reason) < SHORTEST_REASON:
+        raise BypassError(f"a launch past the gate needs a reason of at least {SHORTEST_REASON} letters")
+    become = partial(bypassed, service=service, release=release, by=by, reason=reason, at=at)
+    debt = ledger.owe(bypass_fingerprint(service, release), become)
+    bypass = Bypass(service, release, by, reason, at, debt.fingerprint)
+    ledger.record_bypass(bypass)
+    return bypass
+
+
+def bypass_now(ledger: Ledger, service: str, release: str, now: datetime) -> BypassNote | None:
+    """Return the bypass that holds for a release; None when there is none. Raises LedgerError."""
+    bypass = ledger.bypass_of(service, release, now - HOLDS_FOR)
+    return None if bypass is None else BypassNote(by=bypass.by, reason=bypass.reason, at=bypass.at)

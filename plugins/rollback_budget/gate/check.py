@@ -1,0 +1,238 @@
+"""Judging one launch: what is owed, what is expected, what the evaluation said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rollback_budget.cases.folder import CaseFolder
+from rollback_budget.errors import CaseError, EvalError, MissingColumnError
+from rollback_budget.evals.result import Results
+from rollback_budget.gate.compile import JUDGED, PASS, PRESENT, compile_debt, of_delta
+from rollback_budget.gate.data import Data, OpenEngine, load
+from rollback_budget.gate.delta import DeltaRule
+from rollback_budget.gate.expectations import DebtExpectations, Expected, GateFolder
+from rollback_budget.gate.finding import (
+    EFFECTS,
+    SEVERITIES,
+    Effect,
+    Finding,
+    GateResult,
+    Rule,
+    Verdict,
+    about,
+    verdict_of,
+)
+from rollback_budget.gate.judgement import judge, other_inputs
+from rollback_budget.gate.outcome import Outcome
+from rollback_budget.gate.request import GateRequest
+from rollback_budget.gate.suite import NOTHING, Kind, Suite, assemble
+from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.spec.launch_gate import LaunchGate
+from rollback_budget.spec.model import Severity
+
+_Files = list[tuple[Debt, DebtExpectations]]
+
+
+def judge_without_results(request: GateRequest) -> GateResult | None:
+    """Judge a launch for which no results are needed, or nobody said where they are; None: they are needed.
+
+    Neither reads an evaluation nor loads anything heavy.
+    """
+    notes = list(_standing(request))
+    if request.gate is not None and (request.to_be_covered or request.gate.deltas):
+        return None
+    if not request.to_be_covered:
+        return _result(request, notes, _nothing_enforced(request))
+    gone = Finding(
+        rule=Rule.NO_RESULTS,
+        effect=Effect.BLOCK,
+        message=f"{request.service} has eval debt and its budget does not say where evaluations leave their"
+        " results: add `launch_gate: {results: ...}` to it or to defaults.yaml",
+    )
+    return _result(request, [*notes, gone], "")
+
+
+def judge_launch(request: GateRequest, open_engine: OpenEngine) -> GateResult:
+    """Judge a launch by its evaluation. Loads Great Expectations: for the gate's own process."""
+    early = judge_without_results(request)
+    if early is not None:
+        return early
+    gate = request.gate
+    assert gate is not None
+    findings = list(_standing(request))
+    debts = {debt.fingerprint: debt for debt in request.enforced}
+    files, found = _files(request)
+    findings += found
+    suite = NOTHING
+    try:
+        suite = assemble(files, _own_deltas(gate), request.release, request.baseline)
+        data = load(gate, request.release, request.baseline, open_engine)
+    except EvalError as error:
+        findings.append(Finding(rule=_rule_of(error), effect=Effect.BLOCK, message=str(error)))
+        return _result(request, findings, "", suite)
+    rows = data.results.of(request.release)
+    if not rows:
+        message = (
+            f"no evaluation of {request.release} in {data.results.origin}: the evaluator has not run for it"
+        )
+        findings.append(Finding(rule=Rule.NOT_EVALUATED, effect=Effect.BLOCK, message=message))
+    else:
+        findings += judge(suite, _run(suite, data), debts, request.release)
+        findings += other_inputs(suite, rows, debts)
+    return _result(request, findings, _all_well(request, suite), suite, data.results)
+
+
+def _run(suite: Suite, data: Data) -> Sequence[Outcome]:
+    if not suite.checks:
+        return ()
+    from rollback_budget.gate.gx_run import run_suite
+
+    return run_suite(suite.checks, data)
+
+
+def _standing(request: GateRequest) -> Iterator[Finding]:
+    """Yield what the ledger alone says: debts that are overdue, and those that are waived."""
+    for debt in request.debts:
+        if debt.is_overdue(request.at) and debt.severity is not Severity.MINOR:
+            days = (request.at - debt.due_at).days
+            message = (
+                f"this {debt.severity.value} debt was due {days} days ago; pay it with a proof, or waive it"
+            )
+            yield about(debt, Rule.OVERDUE, Effect.BLOCK, message)
+        elif debt.is_owed and debt.waiver is not None and debt.is_waived(request.at):
+            waiver = debt.waiver
+            message = f"waived by {waiver.by} until {waiver.until:%Y-%m-%d %H:%M} UTC: {waiver.reason}"
+            yield about(debt, Rule.WAIVED, Effect.NOTE, message)
+
+
+def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
+    """Return the expectations of every enforced debt, and what is wrong with them."""
+    cases, folder = CaseFolder(request.cases_folder), GateFolder(request.gate_folder)
+    findings: list[Finding] = []
+    files: _Files = []
+    try:
+        stored = folder.read()
+    except EvalError as error:
+        return [], [Finding(rule=Rule.UNREADABLE, effect=Effect.BLOCK, message=str(error))]
+    for debt in request.enforced:
+        try:
+            today = compile_debt(debt, cases, request.gate, request.budgets)
+        except CaseError as error:
+            findings.append(about(debt, Rule.UNREADABLE, Effect.BLOCK, str(error)))
+            continue
+        file = stored.get(debt.fingerprint, today)
+        if changed := _changed(file, today):
+            findings.append(about(debt, Rule.DATA_CHANGED, Effect.BLOCK, changed))
+        if file.expectations:
+            files.append((debt, file))
+        elif debt in request.to_be_covered:
+            findings.append(_not_covered(debt))
+    if request.to_be_covered and not files:
+        message = (
+            f"{request.service} has {len(request.to_be_covered)} eval debts and not one expectation to hold"
+            f" {request.release} to: approve their cases, or waive them"
+        )
+        findings.append(Finding(rule=Rule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))
+    return files, findings
+
+
+def _changed(file: DebtExpectations, today: DebtExpectations) -> str | None:
+    """Say how the case file differs from what the expectations were made of; None when it does not."""
+    again = "; look at the difference, then run `rollback-budget gate compile`"
+    if file.cases != today.cases:
+        cases = file.cases or today.cases
+        assert cases is not None
+        return f"the cases in {cases.file} are not those that its expectations were made of{again}"
+    if file.cases is None:
+        return None
+    roles = {expected.role: expected for expected in file.expectations if expected.role is not None}
+    if not {PRESENT, JUDGED, PASS} <= set(roles):
+        return f"expectations about the cases in {file.cases.file} were taken out{again}"
+    listed = roles[PRESENT].kwargs.get("value_set")
+    if not isinstance(listed, list) or set(map(str, listed)) != set(file.cases.inputs):
+        return f"the expectations name other cases than {file.cases.file} holds{again}"
+    return None
+
+
+def _not_covered(debt: Debt) -> Finding:
+    severity = SEVERITIES[debt.severity]
+    due = f"{debt.due_at:%Y-%m-%d}"
+    return about(
+        debt,
+        Rule.NOT_COVERED,
+        EFFECTS[severity],
+        f"no approved eval case yet, so nothing would notice it again; due {due}",
+    )
+
+
+def _own_deltas(gate: LaunchGate) -> list[Expected]:
+    found = []
+    for delta in gate.deltas:
+        measure = gate.measure(delta.measure)
+        if measure is None:
+            raise EvalError(f"nothing measures {delta.measure!r}: add it to `launch_gate.measures`")
+        rule = DeltaRule(
+            measure=delta.measure,
+            column=measure.column,
+            quantile=measure.quantile,
+            comparison=delta.comparison,
+            threshold=delta.threshold,
+            worse=delta.worse,
+            slice=delta.slice,
+            min_rows=delta.min_rows or gate.min_rows,
+        )
+        found.append(of_delta(rule, delta.severity))
+    return found
+
+
+def _rule_of(error: EvalError) -> Rule:
+    return Rule.MISSING_COLUMN if isinstance(error, MissingColumnError) else Rule.NO_RESULTS
+
+
+def _nothing_enforced(request: GateRequest) -> str:
+    if request.debts:
+        return f"every eval debt of {request.service} is waived, a duplicate, or that of a bypass"
+    return f"{request.service} has no eval debt: nothing that went wrong before has to be looked for"
+
+
+def _all_well(request: GateRequest, suite: Suite) -> str:
+    deltas = sum(check.kind is Kind.DELTA for check in suite.checks)
+    return (
+        f"{request.release} keeps to what {len(request.enforced)} eval debts ask of it:"
+        f" {len(suite.cases)} cases and {deltas} deltas"
+    )
+
+
+def _result(
+    request: GateRequest,
+    findings: Sequence[Finding],
+    well: str,
+    suite: Suite = NOTHING,
+    results: Results | None = None,
+) -> GateResult:
+    verdict = verdict_of(findings)
+    reason = well
+    if verdict is not Verdict.PASS:
+        effect = Effect(verdict.value)
+        decisive = [finding for finding in findings if finding.effect is effect]
+        more = f", and {len(decisive) - 1} more" if len(decisive) > 1 else ""
+        reason = f"{decisive[0].message}{more}"
+    if request.bypass is not None and verdict is not Verdict.PASS:
+        verdict = Verdict.PASS
+        reason = f"launched past the gate by {request.bypass.by} ({request.bypass.reason}), although {reason}"
+    return GateResult(
+        verdict=verdict,
+        service=request.service,
+        release=request.release,
+        baseline=request.baseline,
+        at=request.at,
+        reason=reason,
+        findings=tuple(findings),
+        debts=len(request.enforced),
+        cases=len(suite.cases),
+        deltas=sum(check.kind is Kind.DELTA for check in suite.checks),
+        others=sum(check.kind is Kind.OTHER for check in suite.checks),
+        origin=None if results is None else results.origin,
+        digest=None if results is None else results.digest,
+        bypass=request.bypass,
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from rollback_budget.ledger.deeds import LOST_AFTER, REFUSED_FOR, DeedClaim
+from rollback_budget.ledger.store import Ledger
+from tests.support.debts import owe
+from tests.support.rollouts import NOON, race
+
+pytestmark = pytest.mark.database
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def debt(ledger: Ledger) -> str:
+    """The fingerprint of a debt."""
+    return owe(ledger, "support-bot").fingerprint
+
+
+def claim(ledger: Ledger, debt: str, after: timedelta = timedelta(0)) -> DeedClaim | None:
+    return ledger.claim_deed(debt, 1, "recurred 2", NOON + after)
+
+
+def test_of_racing_claims_of_a_deed_one_wins_every_time(ledger: Ledger, debt: str) -> None:
+    for number in range(5):
+        occasion = f"recurred {number}"
+        claims = race(16, lambda _, o=occasion: Ledger(ledger.url).claim_deed(debt, 1, o, NOON))
+        assert sum(one is not None for one in claims) == 1
+
+
+def test_a_deed_that_is_done_is_never_claimed_again(ledger: Ledger, debt: str) -> None:
+    first = claim(ledger, debt)
+    assert first is not None
+    ledger.deed_done(first, NOON)
+    assert claim(ledger, debt, timedelta(days=365)) is None
+    assert [one.done_at for one in ledger.deeds(debt, 1)] == [NOON]
+    # A later cycle of the debt has a ticket of its own.
+    assert ledger.claim_deed(debt, 2, "recurred 2", NOON) is not None
+
+
+def test_a_lost_deed_is_claimed_again_by_somebody_who_knows_that_it_may_be_done(
+    ledger: Ledger, debt: str
+) -> None:
+    first = claim(ledger, debt)
+    assert first is not None
+    assert not first.again
+    assert claim(ledger, debt, LOST_AFTER - SECOND) is None
+    second = claim(ledger, debt, LOST_AFTER)
+    assert second is not None
+    assert second.again
+    # Whoever was held up comes back too late to take the claim away.
+    ledger.release_deed(first)
+    ledger.deed_refused(first, "no")
+    assert claim(ledger, debt, LOST_AFTER + SECOND) is None
+    # But what it did is done.
+    ledger.deed_done(first, NOON)
+    assert claim(ledger, debt, 3 * LOST_AFTER) is None
+
+
+def test_a_released_deed_can_be_claimed_at_once_and_a_refused_one_later(ledger: Ledger, debt: str) -> None:
+    first = claim(ledger, debt)
+    assert first is not None
+    ledger.release_deed(first)
+    second = claim(ledger, debt, SECOND)
+    assert second is not None
+    assert not second.again
+    ledger.deed_refused(second, "no right to comment")
+    assert [one.error for one in ledger.deeds(debt, 1)] == ["no right to comment"]
+    assert claim(ledger, debt, LOST_AFTER + 2 * SECOND) is None
+    assert claim(ledger, debt, REFUSED_FOR + SECOND) is not None
