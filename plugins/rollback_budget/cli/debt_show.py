@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.debt_cases import folder_option, open_folder
 from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import iso, json_option, shown, url_option
@@ -25,19 +25,15 @@ _GATES = 10
 
 @click.command()
 @click.argument("fingerprint")
-@click.option(
-    "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the case files."
-)
+@folder_option
 @url_option
 @json_option
-def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -> None:
+def show(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) -> None:
     """Show one debt: ticket, cases, proofs, launch gates, breaches, and everything that happened to it.
 
     The first characters of its FINGERPRINT are enough.
     """
-    from rollback_budget.cases.folder import CaseFolder
     from rollback_budget.debt.owners import owners_of
-    from rollback_budget.ledger.location import cases_folder
 
     now = datetime.now(UTC)
     ledger = open_ledger(url)
@@ -46,8 +42,8 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
     breaches = ledger.debt_breaches(one.fingerprint)
     events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
     gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
-    folder = CaseFolder(cases or cases_folder(os.environ))
-    held = folder.cases_of(one)
+    files = open_folder(folder)
+    held = files.cases_of(one)
     if as_json:
         story = {
             **debt_json(one, now),
@@ -64,7 +60,7 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
     for case in held:
         _line("case", f"{case.id}  {_case_state(case)}")
     if not held:
-        _line("case", f"none in {folder.path}")
+        _line("case", f"none in {files.path}")
     for proof in proofs:
         _line("proof", _proof_text(proof))
     for gate in gates:
