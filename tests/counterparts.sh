@@ -38,9 +38,13 @@ deepeval() {
         .venv/bin/uv pip install --quiet --python .counterparts/deepeval/venv/bin/python deepeval==4.3.1
 }
 
-promptfoo() { # without the providers' own clients, which are most of it
-    cd .counterparts/promptfoo && npm init --yes &&
-        npm install --no-audit --no-fund --ignore-scripts --omit=optional --omit=peer promptfoo@0.121.20
+promptfoo() { # without the clients of all its providers, but with the database that it cannot do without
+    cd .counterparts/promptfoo && npm init --yes
+    local lean=(npm install --no-audit --no-fund --ignore-scripts --omit=optional --omit=peer)
+    "${lean[@]}" promptfoo@0.121.20 || return
+    local version
+    version=$(node -p "JSON.parse(require('fs').readFileSync('node_modules/libsql/package.json')).version")
+    "${lean[@]}" "@libsql/linux-$(node -p process.arch)-gnu@$version"
 }
 
 export -f mlflow unleash inspect deepeval promptfoo

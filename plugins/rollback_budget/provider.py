@@ -20,6 +20,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "rollback_budget.workflow.announce",
                     "rollback_budget.workflow.decide",
+                    "rollback_budget.workflow.draft_cases",
                     "rollback_budget.workflow.launch_gate",
                     "rollback_budget.workflow.log_breach",
                     "rollback_budget.workflow.preflight",

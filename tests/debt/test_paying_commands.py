@@ -16,7 +16,7 @@ from rollback_budget.cases.identity import sha256
 from rollback_budget.cli.main import cli
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import EvalError, LedgerError
-from rollback_budget.ledger.debt_records import Debt, DebtState
+from rollback_budget.ledger.debt_records import Debt, DebtState, GateRun
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.eval_columns import Columns
@@ -94,7 +94,13 @@ def test_a_red_green_proof_pays_the_debt_and_its_duplicates_once(
     assert [event["event"] for event in story["events"]] == ["detected", "proven", "paid"]
     assert story["events"][1]["detail"] == "2 case(s) red on model-v42, green on model-v44"
     assert [case["state"] for case in story["cases"]].count("approved") == 2
+    result = json.dumps({"findings": [{"debt": debt.fingerprint}]})
+    ledger.record_gate_run(GateRun("support-bot", "model-v45", "rollout_v45", "r", "block", NOW, result))
+    assert (
+        json.loads(run("show", debt.fingerprint[:12], "--json").output)["gate_runs"][0]["verdict"] == "block"
+    )
     shown = run("show", debt.fingerprint[:12]).output
+    assert "model-v45  rollout_v45 r" in shown
     assert "refused  " in shown
     assert "accepted  " in shown
     assert f"with {debt.fingerprint}" in run("show", twin.fingerprint[:12]).output

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
 import pytest
+from sqlalchemy import text
 
 from rollback_budget.debt.lifecycle import bypass_fingerprint, bypassed
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.debt_path import WAY
 from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
+from rollback_budget.ledger.debts import locked_debt
 from rollback_budget.ledger.store import Ledger
 from tests.debt.making import DAY, make_proof, owe
+from tests.support.network import wait_until
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
 pytestmark = pytest.mark.database
@@ -122,12 +126,23 @@ def test_a_duplicate_is_paid_with_its_original_once(ledger: Ledger) -> None:
     mark(third.fingerprint, second.fingerprint)
     mark(third.fingerprint, second.fingerprint)
     pay(ledger, original)
+    log_breach(ledger, make_breach(NOON + 5 * DAY))
+    log_debts(ledger, None, NOON + 5 * DAY)
+    pay(ledger, original, digest="f" * 64, at=NOON + 6 * DAY)
     for debt in (second, third):
         after = ledger.debt(debt.fingerprint)
         assert after is not None
         assert (after.state, after.paid_at) == (DebtState.DUPLICATE, NOON + DAY)
         assert kinds(ledger, debt) == [DebtEventKind.DETECTED, DebtEventKind.DUPLICATE, DebtEventKind.PAID]
     assert ledger.debt_events(second.fingerprint)[1].detail == f"of {original.fingerprint}: the tokenizer"
+
+
+def waiting(ledger: Ledger) -> int:
+    """Return how many connections to a PostgreSQL ledger wait for a lock."""
+    lock = "datname = current_database() AND wait_event_type = 'Lock'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE {lock}"
+    with ledger.read() as session:
+        return session.execute(text(query)).scalar_one()
 
 
 def test_racing_marks_never_make_a_circle_of_duplicates(ledger: Ledger) -> None:
@@ -142,7 +157,16 @@ def test_racing_marks_never_make_a_circle_of_duplicates(ledger: Ledger) -> None:
             return str(error)
         return None
 
-    refused = [error for error in race(4, mark) if error is not None]
+    with ThreadPoolExecutor(len(ring)) as pool:
+        with ledger.write() as session:
+            for fingerprint in ring:
+                locked_debt(session, fingerprint)
+            asked = [pool.submit(mark, number) for number in range(len(ring))]
+            # They get as far as they can, and go on together.
+            if session.connection().dialect.name == "postgresql":
+                wait_until(lambda: waiting(ledger) == len(ring))
+        answers = [one.result() for one in asked]
+    refused = [error for error in answers if error is not None]
     assert len(refused) == 1
     assert "a circle of duplicates is never paid" in refused[0]
     assert len([debt for debt in ledger.debts() if debt.is_owed]) == 1

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.case import EvalCase
+from rollback_budget.debt.lifecycle import bypassed
 from rollback_budget.debt.pay import breached_release, candidate_release
 from rollback_budget.debt.proof import Proof, Releases, Rule, breached_releases, judge
 from rollback_budget.errors import EvalError
@@ -168,6 +169,11 @@ def test_what_came_back_must_be_red_on_the_release_that_brought_it_back() -> Non
     breaches = [breach("v45", "c"), breach("v44", "b"), breach("v42", "a")]
     showed = breached_releases(DEBT, breaches, story)
     assert showed == Releases(("v45", "v44"), ("v45", "v44", "v42"), ("v41",))
+
+
+def test_a_launch_past_the_gate_is_proven_on_the_release_that_was_launched() -> None:
+    debt, event = bypassed(None, "support-bot", "v43", by="bob", reason="outage", at=NOON)
+    assert breached_releases(debt, [], [event]) == Releases(red=("v43",), ever=("v43",))
 
 
 def test_releases_are_taken_from_the_results_where_only_one_can_be_meant() -> None:

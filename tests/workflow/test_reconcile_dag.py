@@ -144,8 +144,8 @@ def test_a_tracker_that_is_down_holds_up_nothing_and_loses_nothing(
     assert "debt_overdue" in events_of(inbox)
 
     monkeypatch.delenv(f"{PREFIX}JIRA_CONN_ID")
-    assert len(run("file_debt")) == 1
-    run("tell_tickets")
+    assert run("file_debt") != []
+    assert run("file_debt") == []
     (file,) = (tmp_path / "backlog").glob("*.md")
     assert "critical" in file.read_text()
 
@@ -154,7 +154,7 @@ def test_ageing_and_posting_do_not_wait_for_the_ticket_system() -> None:
     dag = eval_debt_reconcile_dag()
     ahead = dag.get_task("post_backlog").get_flat_relative_ids(upstream=True)
     assert ahead == {"log_debt", "age_debt"}
-    assert dag.get_task("tell_tickets").upstream_task_ids == {"file_debt"}
+    assert dag.get_task("file_debt").upstream_task_ids == {"age_debt"}
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
 
 

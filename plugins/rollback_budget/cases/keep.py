@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from rollback_budget.ledger.debt_records import CaseEntry, CaseState, Debt, Debt
 from rollback_budget.ledger.records import LoggedBreach, Rollout
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.case_source import Cases
+from rollback_budget.spec.model import RolloutSpec
 
 #: Reads the failing requests of a rollout; raises SourceError or CaseError. None: it has no source of cases.
 Read = Callable[[Rollout, Question], list[FailedRequest]]
@@ -40,13 +41,22 @@ class Drafted:
 
 
 def draft_debt(
-    ledger: Ledger, folder: CaseFolder, debt: Debt, read: Read, *, by: str, at: datetime, patient: bool = True
+    ledger: Ledger,
+    folder: CaseFolder,
+    debt: Debt,
+    read: Read,
+    *,
+    by: str,
+    at: datetime,
+    patient: bool = True,
+    spec: RolloutSpec | None = None,
 ) -> Drafted:
     """Draft cases from the requests of a debt's newest breach, and move the debt to ``drafted``.
 
     A source that cannot be reached raises, so that the task is tried again; one that refuses, or answers
     without content, and a budget without one, leave a stub that says what to bring.
 
+    :param spec: read as this one says, instead of the one that the breached rollout was frozen with.
     :param patient: False for a last try: a source that cannot be reached then leaves a stub, too.
     :raises CaseError: the case file cannot be read or written, or its source is not well described.
     :raises SourceError: the source did not answer.
@@ -57,13 +67,15 @@ def draft_debt(
         return _keep(ledger, folder, debt, [], origin, settings, by, at, "No breach made this debt.")
     logged = breaches[0]
     rollout = ledger.rollout(logged.key)
+    if rollout is not None and spec is not None:
+        rollout = replace(rollout, spec=spec)
     settings = Cases() if rollout is None else rollout.spec.cases
     requests, why = _read(rollout, logged, read, patient=patient)
     origin = Origin(logged.fingerprint, logged.release)
     return _keep(ledger, folder, debt, requests, origin, settings, by, at, why)
 
 
-def add_requests(
+def draft_requests(
     ledger: Ledger,
     folder: CaseFolder,
     debt: Debt,
@@ -72,8 +84,13 @@ def add_requests(
     by: str,
     at: datetime,
     settings: Cases | None = None,
+    every: bool = False,
 ) -> Drafted:
-    """Make a case of every request that a person brings; raises CaseError."""
+    """Draft cases from requests that a person brings; raises CaseError.
+
+    :param settings: by default those of the newest breached rollout.
+    :param every: make a case of each, also of those that were removed, instead of choosing.
+    """
     breaches = ledger.debt_breaches(debt.fingerprint, limit=1)
     origin = Origin(debt.fingerprint, debt.slice or debt.service)
     if breaches:
@@ -81,9 +98,8 @@ def add_requests(
         origin = Origin(breaches[0].fingerprint, breaches[0].release)
         if settings is None and rollout is not None:
             settings = rollout.spec.cases
-    settings = settings or Cases()
-    brought = draft(debt, origin, requests, settings, limit=len(requests))
-    return _store(ledger, folder, debt, brought, by, at, None, brought=True)
+    fresh = draft(debt, origin, requests, settings or Cases(), limit=len(requests) if every else None)
+    return _store(ledger, folder, debt, fresh, by, at, None, brought=every)
 
 
 def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at: datetime) -> Debt:
@@ -103,6 +119,25 @@ def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at:
     if all(case.is_approved for case in real):
         debt = ledger.advance_state(debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=said)
     return debt
+
+
+def settle_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) -> list[Debt]:
+    """Tell the ledger what people changed in the case files; return the debts that it concerns.
+
+    A file that cannot be read is left for the gate, and for whoever asks for its debt, to complain about.
+    """
+    debts = {debt.fingerprint: debt for debt in ledger.debts() if debt.is_owed}
+    changed: list[Debt] = []
+    for file in folder.files():
+        with suppress(CaseError):
+            cases = read_file(file)
+            debt = debts.get(cases[0].debt) if cases else None
+            if debt is None or any(case.debt != debt.fingerprint for case in cases):
+                continue
+            known = {entry.case_id: entry.state for entry in ledger.case_entries(debt.fingerprint)}
+            if any(known.get(case.id) is not _entry(case, at).state for case in cases):
+                changed.append(settle_cases(ledger, folder, debt, by=by, at=at))
+    return changed
 
 
 def _read(

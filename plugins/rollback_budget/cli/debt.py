@@ -9,6 +9,11 @@ from rollback_budget.cli.lazy import LazyGroup
 COMMANDS = {
     "list": "rollback_budget.cli.debt_list:list_",
     "show": "rollback_budget.cli.debt_show:show",
+    "draft": "rollback_budget.cli.debt_cases:draft",
+    "add-case": "rollback_budget.cli.debt_cases:add_case",
+    "cases": "rollback_budget.cli.debt_cases:cases",
+    "approve": "rollback_budget.cli.debt_approve:approve",
+    "export": "rollback_budget.cli.debt_export:export",
     "prove": "rollback_budget.cli.debt_prove:prove",
     "waive": "rollback_budget.cli.debt_settle:waive",
     "duplicate": "rollback_budget.cli.debt_settle:duplicate",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from rollback_budget.cli.debt_cases import folder_option, open_folder
 from rollback_budget.cli.debt_settle import by_option
 from rollback_budget.cli.debt_text import debt_json, named_debt
 from rollback_budget.cli.ledger import open_ledger
@@ -58,9 +58,7 @@ _FORMATS = click.Choice(["csv", "jsonl", "parquet", "inspect", "promptfoo"])
     type=click.IntRange(min=1),
     help="Runs of a case that must pass on the candidate; by default every one.",
 )
-@click.option(
-    "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the case files."
-)
+@folder_option
 @by_option
 @url_option
 @json_option
@@ -73,7 +71,7 @@ def prove(
     format_: str | None,
     k: int,
     green_k: int | None,
-    cases: Path | None,
+    folder: Path | None,
     by: str,
     url: str | None,
     as_json: bool,
@@ -104,7 +102,7 @@ def prove(
         (breached_release, candidate_release),
         format_,
         Rule(k, green_k),
-        cases,
+        folder,
     )
     _settle(ledger, proof, by, as_json)
 
@@ -116,12 +114,10 @@ def _judged(
     releases: tuple[str | None, str | None],
     format_: str | None,
     rule: Rule,
-    cases: Path | None,
+    folder: Path | None,
 ) -> Proof:
-    from rollback_budget.cases.folder import CaseFolder
     from rollback_budget.debt import pay, proof
     from rollback_budget.evals.read import read_results
-    from rollback_budget.ledger.location import cases_folder
 
     breaches = ledger.debt_breaches(found.fingerprint, limit=1000)
     showed = proof.breached_releases(found, breaches, ledger.debt_events(found.fingerprint))
@@ -130,7 +126,7 @@ def _judged(
     green = read_results(files[1], format=format_, columns=columns, release=releases[1])
     return proof.judge(
         found,
-        CaseFolder(cases or cases_folder(os.environ)).cases_of(found),
+        open_folder(folder).cases_of(found),
         red,
         green,
         breached_release=pay.breached_release(red, releases[0], showed),

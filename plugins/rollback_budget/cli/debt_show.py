@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.debt_cases import folder_option, open_folder
 from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import iso, json_option, shown, url_option
 
 if TYPE_CHECKING:
     from rollback_budget.cases.case import EvalCase
-    from rollback_budget.ledger.debt_records import Debt, DebtEvent, ProofRecord
+    from rollback_budget.ledger.debt_records import Debt, DebtEvent, GateRun, ProofRecord
     from rollback_budget.ledger.records import LoggedBreach
+
+#: The newest ones are shown.
+_GATES = 10
 
 
 @click.command()
 @click.argument("fingerprint")
-@click.option(
-    "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the case files."
-)
+@folder_option
 @url_option
 @json_option
-def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -> None:
-    """Show one debt: its ticket, cases, proofs, newest breaches, and everything that happened to it.
+def show(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) -> None:
+    """Show one debt: ticket, cases, proofs, launch gates, breaches, and everything that happened to it.
 
     The first characters of its FINGERPRINT are enough.
     """
-    from rollback_budget.cases.folder import CaseFolder
     from rollback_budget.debt.owners import owners_of
-    from rollback_budget.ledger.location import cases_folder
 
     now = datetime.now(UTC)
     ledger = open_ledger(url)
@@ -42,14 +41,16 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
     owner = owners_of(ledger, [one], now)[one.service]
     breaches = ledger.debt_breaches(one.fingerprint)
     events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
-    folder = CaseFolder(cases or cases_folder(os.environ))
-    held = folder.cases_of(one)
+    gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
+    files = open_folder(folder)
+    held = files.cases_of(one)
     if as_json:
         story = {
             **debt_json(one, now),
             "owner": owner,
             "cases": [_case_json(case) for case in held],
             "proofs": [_proof_json(proof) for proof in proofs],
+            "gate_runs": [_gate_json(gate) for gate in gates],
             "breaches": [_breach_json(logged) for logged in breaches],
             "events": [_event_json(event) for event in events],
         }
@@ -59,9 +60,13 @@ def show(fingerprint: str, cases: Path | None, url: str | None, as_json: bool) -
     for case in held:
         _line("case", f"{case.id}  {_case_state(case)}")
     if not held:
-        _line("case", f"none in {folder.path}")
+        _line("case", f"none in {files.path}")
     for proof in proofs:
         _line("proof", _proof_text(proof))
+    for gate in gates:
+        _line(
+            "launch gate", f"{gate.verdict}  {minute(gate.at)}  {gate.release}  {gate.dag_id} {gate.run_id}"
+        )
     for logged in breaches:
         _line("breach", f"{minute(logged.breach.breached_at)}  {logged.release}  {logged.key}")
         _line("", logged.breach.sentence)
@@ -129,6 +134,16 @@ def _proof_json(proof: ProofRecord) -> dict[str, Any]:
         "breached_release": proof.breached_release,
         "candidate_release": proof.candidate_release,
         "proof": json.loads(proof.proof),
+    }
+
+
+def _gate_json(gate: GateRun) -> dict[str, Any]:
+    return {
+        "at": iso(gate.at),
+        "verdict": gate.verdict,
+        "release": gate.release,
+        "dag_id": gate.dag_id,
+        "run_id": gate.run_id,
     }
 
 

@@ -34,8 +34,15 @@ def _with_dialect(schema: dict[str, Any]) -> dict[str, Any]:
     return {"$schema": DIALECT, **schema}
 
 
+def _case() -> dict[str, Any]:
+    from rollback_budget.cases.case import EvalCase
+
+    return _with_dialect(EvalCase.model_json_schema(mode="validation"))
+
+
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "budget": _budget,
+    "case": _case,
     "evaluation": _evaluation,
     "spec": _spec,
 }
@@ -56,7 +63,7 @@ def schema_text(name: str) -> str:
 )
 @click.pass_context
 def schema(ctx: click.Context, name: str | None, write_to: Path | None, check_in: Path | None) -> None:
-    """Print the JSON schema NAME: of a budget file (default), of a frozen spec, of an evaluation.
+    """Print the JSON schema NAME: of a budget file (default), of an eval case, of an evaluation, of a spec.
 
     Point an editor at the first one and it completes and checks budget files while you type.
     """

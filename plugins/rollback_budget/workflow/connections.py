@@ -42,13 +42,16 @@ async def open_source(spec: RolloutSpec) -> Source:
         raise SourceError(
             "the budget names no source; add `source:` to it or to defaults.yaml", transient=False
         )
-    conn_id = spec.source.conn_id
+    return SqlSeries.of(spec, await open_engine(spec.source.conn_id))
+
+
+async def open_engine(conn_id: str) -> Engine:
+    """Return the engine of a common-sql connection; raises :class:`SourceError` when it cannot be used."""
     try:
         connection = await BaseHook.aget_connection(conn_id)
-        engine = await asyncio.to_thread(engine_of, conn_id, connection.get_uri())
+        return await asyncio.to_thread(engine_of, conn_id, connection.get_uri())
     except Exception as error:
         raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
-    return SqlSeries.of(spec, engine)
 
 
 @lru_cache(maxsize=32)

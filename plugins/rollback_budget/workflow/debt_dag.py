@@ -1,4 +1,4 @@
-"""The eval-debt DAG: every breach becomes a debt, and every debt one ticket that stays up to date."""
+"""The eval-debt DAG: every breach becomes a debt, with a ticket that stays up to date and cases."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable
 
 from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.draft_cases import DraftCasesOperator
 from rollback_budget.workflow.log_breach import BREACH
 from rollback_budget.workflow.settings import open_ledger
 from rollback_budget.workflow.tickets import TicketOperator, open_tracker
@@ -85,5 +86,8 @@ def eval_debt_dag(dag_id: str = "eval_debt", **kwargs: Any) -> DAG:
     }
     dag = DAG(dag_id=dag_id, **{**defaults, **kwargs})
     with dag:
-        LogDebtOperator(task_id="log_debt", **retries) >> FileDebtOperator(task_id="file_debt", **retries)
+        logged = LogDebtOperator(task_id="log_debt", **retries)
+        logged >> FileDebtOperator(task_id="file_debt", **retries)
+        # Beside the filing, never before it; few tries, because the next run drafts what is left.
+        logged >> DraftCasesOperator(task_id="draft_cases", retries=2, retry_delay=timedelta(seconds=30))
     return dag

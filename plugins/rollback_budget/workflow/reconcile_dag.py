@@ -11,7 +11,7 @@ from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable
 from rollback_budget.spec.notify import Event
 from rollback_budget.workflow.announce import MESSAGE_RETRIES, send_all
 from rollback_budget.workflow.clock import utc_now
-from rollback_budget.workflow.debt_dag import FileDebtOperator, LogDebtOperator, TellTicketsOperator
+from rollback_budget.workflow.debt_dag import FileDebtOperator, LogDebtOperator
 from rollback_budget.workflow.message import Message
 from rollback_budget.workflow.settings import open_ledger
 
@@ -138,6 +138,5 @@ def eval_debt_reconcile_dag(dag_id: str = "eval_debt_reconcile", **kwargs: Any) 
         log_debt = LogDebtOperator(task_id="log_debt", **retries)
         age_debt = AgeDebtOperator(task_id="age_debt", **retries)
         file_debt = FileDebtOperator(task_id="file_debt", **retries)
-        log_debt >> age_debt >> PostBacklogOperator(task_id="post_backlog")
-        age_debt >> file_debt >> TellTicketsOperator(task_id="tell_tickets", **retries)
+        log_debt >> age_debt >> [file_debt, PostBacklogOperator(task_id="post_backlog")]
     return dag
