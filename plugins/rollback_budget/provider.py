@@ -24,6 +24,7 @@ def get_provider_info() -> dict[str, Any]:
                     "rollback_budget.workflow.launch_gate",
                     "rollback_budget.workflow.log_breach",
                     "rollback_budget.workflow.preflight",
+                    "rollback_budget.workflow.reconcile_dag",
                     "rollback_budget.workflow.review",
                     "rollback_budget.workflow.rollback",
                     "rollback_budget.workflow.ship",
