@@ -70,7 +70,8 @@ def test_a_case_table_of_another_name_takes_over_nothing(tmp_path: Path) -> None
         ),
         ("cases: {source: {type: http_json, conn_id: x, request: {path: /x, items: 'd['}}}", "no JMESPath"),
         (
-            "cases: {source: {type: http_json, conn_id: x, request: {path: x, items: d, metadata: {a: 'd['}}}}",
+            "cases: {source: {type: http_json, conn_id: x,"
+            " request: {path: x, items: d, metadata: {a: '['}}}}",
             "no JMESPath",
         ),
         ("cases: {limit: 0}", "greater than or equal to 1"),
