@@ -16,6 +16,7 @@ BENCHES = {
     "dags": "bench.dags",
     "backtest": "bench.backtest",
     "looks": "bench.looks",
+    "gate": "bench.gate",
     "demo": "bench.demo",
     "watch": "bench.watch",
     "triggerer": "bench.triggerer",

@@ -88,16 +88,16 @@ class GateFolder:
 
         :param name: of a file that is not there yet, without its suffix.
         """
-        file = next(
-            (there for there in sorted(self.path.glob("*.json")) if _read(there).debt == expectations.debt),
-            self.path / f"{name}.json",
-        )
         try:
+            mine = expectations.debt.encode()
+            there = (file for file in sorted(self.path.glob("*.json")) if mine in file.read_bytes())
+            own = (file for file in there if _read(file).debt == expectations.debt)
+            file = next(own, self.path / f"{name}.json")
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(file, canonical(expectations))
         except OSError as error:
             raise EvalError(
-                f"{file}: cannot be written ({error.strerror}); check the folder's rights and space"
+                f"{self.path}: cannot be written ({error.strerror}); check the folder's rights and space"
             ) from error
         return file
 
