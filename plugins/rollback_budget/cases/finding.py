@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from math import log2
+from typing import TYPE_CHECKING
 
 from rollback_budget.errors import CaseError
 
@@ -112,9 +115,6 @@ def _looks_random(run: str) -> bool:
 
 
 def _entropy(run: str) -> float:
-    from collections import Counter
-    from math import log2
-
     return -sum(count / len(run) * log2(count / len(run)) for count in Counter(run).values())
 
 
@@ -139,8 +139,6 @@ def _known_secrets() -> tuple[re.Pattern[str], ...]:
 
 
 def _library(name: str) -> ModuleType:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -191,7 +189,7 @@ def _luhn(digits: str) -> bool:
 def of_patterns(patterns: Sequence[re.Pattern[str]]) -> Finder:
     """Return what finds matches of ``patterns``."""
 
-    def find(text: str) -> Iterator[Any]:
+    def find(text: str) -> Iterator[Span]:
         for pattern in patterns:
             yield from (match.span() for match in pattern.finditer(text) if match.end() > match.start())
 

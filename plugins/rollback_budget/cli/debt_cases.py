@@ -177,7 +177,8 @@ def _table(held: tuple[EvalCase, ...]) -> RenderableType:
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("case", "state", "slice", "input", "breached output", "expected"):
-        table.add_column(heading, overflow="fold")
+        # An id that is cut in two cannot be copied.
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("case", "state"))
     for case in held:
         state = "stub" if case.missing else "approved" if case.is_approved else "draft"
         expected = ""

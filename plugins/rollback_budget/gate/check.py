@@ -60,33 +60,40 @@ def judge_launch(request: GateRequest, open_engine: OpenEngine) -> GateResult:
     gate = request.gate
     assert gate is not None
     findings = list(_standing(request))
-    debts = {debt.fingerprint: debt for debt in request.enforced}
     files, found = _files(request)
     findings += found
-    suite = NOTHING
+    suite, results = NOTHING, None
     try:
         suite = assemble(files, _own_deltas(gate), request.release, request.baseline)
         data = load(gate, request.release, request.baseline, open_engine)
+        results = data.results
+        findings += _of_results(suite, data, request)
     except EvalError as error:
-        findings.append(Finding(rule=_rule_of(error), effect=Effect.BLOCK, message=str(error)))
-        return _result(request, findings, "", suite)
+        rule = Rule.MISSING_COLUMN if isinstance(error, MissingColumnError) else Rule.NO_RESULTS
+        findings.append(Finding(rule=rule, effect=Effect.BLOCK, message=str(error)))
+    return _result(request, findings, _all_well(request, suite), suite, results)
+
+
+def _of_results(suite: Suite, data: Data, request: GateRequest) -> list[Finding]:
+    """Return what the results say of the candidate. Raises EvalError."""
+    debts = {debt.fingerprint: debt for debt in request.enforced}
     rows = data.results.of(request.release)
-    if not rows:
-        message = (
-            f"no evaluation of {request.release} in {data.results.origin}: the evaluator has not run for it"
-        )
-        findings.append(Finding(rule=Rule.NOT_EVALUATED, effect=Effect.BLOCK, message=message))
-    else:
-        findings += judge(suite, _run(suite, data), debts, request.release)
-        findings += other_inputs(suite, rows, debts)
-    return _result(request, findings, _all_well(request, suite), suite, data.results)
+    if rows:
+        found = judge(suite, _run(suite, data), debts, request.release)
+        return [*found, *other_inputs(suite, rows, debts)]
+    message = f"no evaluation of {request.release} in {data.results.origin}: the evaluator has not run for it"
+    return [Finding(rule=Rule.NOT_EVALUATED, effect=Effect.BLOCK, message=message)]
 
 
 def _run(suite: Suite, data: Data) -> Sequence[Outcome]:
     if not suite.checks:
         return ()
-    from rollback_budget.gate.gx_run import run_suite
-
+    try:
+        from rollback_budget.gate.gx_run import run_suite
+    except ModuleNotFoundError as error:
+        raise EvalError(
+            f"the launch gate needs {error.name}: pip install 'rollback-budget[gate]' where tasks run"
+        ) from error
     return run_suite(suite.checks, data)
 
 
@@ -183,10 +190,6 @@ def _own_deltas(gate: LaunchGate) -> list[Expected]:
         )
         found.append(of_delta(rule, delta.severity))
     return found
-
-
-def _rule_of(error: EvalError) -> Rule:
-    return Rule.MISSING_COLUMN if isinstance(error, MissingColumnError) else Rule.NO_RESULTS
 
 
 def _nothing_enforced(request: GateRequest) -> str:
