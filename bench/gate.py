@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -44,7 +45,7 @@ Row = dict[str, Any]
 def measure() -> list[Figure]:
     """Measure after the imports, which cost both sides the same."""
     begun = perf_counter()
-
+    importlib.import_module("rollback_budget.gate.gx_run")
     loaded = perf_counter() - begun
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -91,8 +92,8 @@ def measure() -> list[Figure]:
         Figure("judging, results in a file (read, checked, all files of 200 debts)", in_memory, "s", 5),
         Figure("judging, results in a table (deltas computed by SQLite)", in_sql, "s", 5),
         Figure("the same checks as 800 stock expectations on a frame", stock, "s"),
-        Figure("ours in that time's hundredths, file", 100 * in_memory / stock, "%"),
-        Figure("ours in that time's hundredths, table", 100 * in_sql / stock, "%"),
+        Figure("ours, of the time of those, file", 100 * in_memory / stock, "%"),
+        Figure("ours, of the time of those, table", 100 * in_sql / stock, "%"),
     ]
 
 
@@ -186,10 +187,12 @@ def _stock(rows: list[Row], debts: list[Debt], cases: dict[str, list[str]]) -> f
     """Time what somebody would write with the library alone: for each debt three checks and a mean."""
     import great_expectations as gx
     import pandas as pd
+    from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.row_conditions import Column
 
     gxe: Any = gx.expectations
     context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("results").add_dataframe_asset("results")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": pd.DataFrame(rows)})
     suite = gx.ExpectationSuite(name="stock")

@@ -382,7 +382,9 @@ def test_an_expectation_by_hand_that_looks_at_no_row_blocks(launch: Launch) -> N
 
 def test_a_condition_that_cannot_be_held_to_the_candidate_blocks(launch: Launch) -> None:
     expect(launch, by_hand("expect_column_sum_to_be_between", column="passed", row_condition='slice=="de"'))
-    assert rules(launch.judge())
+    result = launch.judge()
+    assert rules(result)
+    assert "its row_condition is a text" in result.reason
 
 
 def test_two_expectations_that_differ_only_in_whose_they_are_are_both_run(tmp_path: Path) -> None:
