@@ -60,10 +60,10 @@ def test_the_wiki_text_has_a_table_of_every_budget(sqlite_ledger: Ledger, debt: 
 
 
 def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_path: Path) -> None:
-    backlog = LocalBacklog(tmp_path, run_link=run_link)
+    backlog = LocalBacklog(tmp_path / "backlog", run_link=run_link)
     file_debts(sqlite_ledger, backlog, NOON, "test")
     tell_tickets(sqlite_ledger, backlog, NOON)
-    (file,) = tmp_path.iterdir()
+    (file,) = (tmp_path / "backlog").iterdir()
     text = file.read_text()
     assert "| Budget | Tier | Threshold | model-v41 | model-v42 | Delta | Burn |" in text
     assert "ada decided: Roll back \\(users notice\\)" in text
