@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Whoever asks to be left alone for longer has a wrong clock; then he is asked again.
 LONGEST_WAIT = timedelta(hours=24)
+#: A task that is resumed sooner than this after it deferred can be taken for failed by the scheduler.
+SHORTEST_WAIT = timedelta(seconds=10)
 #: So that a wait that has just ended has ended on the other side's clock too.
 MARGIN = timedelta(seconds=1)
 
@@ -53,7 +55,7 @@ class TicketOperator(BaseOperator):
     def _wait(self, error: TicketError, asked_for: timedelta) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-        until = utc_now() + min(max(asked_for, timedelta(0)), LONGEST_WAIT) + MARGIN
+        until = utc_now() + min(max(asked_for, SHORTEST_WAIT), LONGEST_WAIT) + MARGIN
         self.log.warning("waiting until %s: %s", until.isoformat(timespec="seconds"), error)
         self.defer(trigger=DateTimeTrigger(moment=until), method_name="execute_again")
 
