@@ -17,6 +17,7 @@ BENCHES = {
     "backtest": "bench.backtest",
     "looks": "bench.looks",
     "demo": "bench.demo",
+    "decision": "bench.decision",
     "watch": "bench.watch",
     "triggerer": "bench.triggerer",
 }

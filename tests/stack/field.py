@@ -73,6 +73,7 @@ class Field:
     :param folder: everything is kept below it.
     :param database_url: of Airflow; by default SQLite, and so is the ledger's.
     :param environment: further variables for every process of Airflow.
+    :param rate: requests per second of each service.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Field:
         ledger_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         users: Mapping[str, str] = USERS,
+        rate: float = 30,
     ) -> None:
         self.folder = folder
+        self._rate = rate
         self.budgets = folder / "budgets"
         self.backlog = folder / "eval-debt"
         self.dags = folder / "dags"
@@ -120,7 +123,7 @@ class Field:
         for scenario in self.scenarios.values():
             database = self.folder / f"{scenario.name}.db"
             service = SimulatedService(
-                {BASELINE: GOOD, RELEASE: scenario.release}, database=database, rate=30
+                {BASELINE: GOOD, RELEASE: scenario.release}, database=database, rate=self._rate
             )
             service.start()
             self.services[scenario.name] = service
@@ -216,7 +219,7 @@ class Field:
 
         wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=60)
 
-    def edit_budget(self, name: str, **changes: str) -> None:
+    def edit_budget(self, name: str, **changes: Any) -> None:
         """Change a budget file while its rollout runs."""
         document = {**self.scenarios[name].document(), **changes}
         (self.budgets / f"{name}.yaml").write_text(json.dumps(document, indent=1))

@@ -59,6 +59,8 @@ class RollbackBudgetTrigger(BaseTrigger):
             if evaluation is not None or watcher.is_over or await _review_is_over(plan):
                 break
             await asyncio.sleep(watcher.seconds_to_next_look())
+        if evaluation is not None:
+            self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
         await self._hold()
         yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
 
