@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the real servers that targets are tested against into .counterparts/: an MLflow tracking server, and Unleash.
+# Install into .counterparts/ what is tested against and has no place in .venv: an MLflow tracking server, Unleash, and
+# an Airflow with the FAB auth manager.
 # What cannot be had is said, and the tests that need it are skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +28,14 @@ unleash() { # Unleash 6 is the last one for Node 18 and 20
     cd .counterparts/unleash && npm init --yes && npm install --no-audit --no-fund --ignore-scripts unleash-server@6.4.1
 }
 
-export -f mlflow unleash
+fab() { # the same Airflow as in .venv, with another auth manager
+    .venv/bin/uv venv --quiet --python .venv/bin/python .counterparts/fab/venv &&
+        .venv/bin/uv pip install --quiet --python .counterparts/fab/venv/bin/python --constraint constraints.txt \
+            --editable . apache-airflow-providers-fab==3.10.2
+}
+
+export -f mlflow unleash fab
 install mlflow bash -c mlflow &
 install unleash bash -c unleash &
+install fab bash -c fab &
 wait

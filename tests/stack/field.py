@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from demo.service import SimulatedService
-from demo.stack import COMMANDER, USERS, AirflowStack
+from demo.stack import BIN, COMMANDER, USERS, AirflowStack
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.ledger.key import RolloutKey
@@ -73,6 +73,7 @@ class Field:
     :param folder: everything is kept below it.
     :param database_url: of Airflow; by default SQLite, and so is the ledger's.
     :param environment: further variables for every process of Airflow.
+    :param programs: the folder of ``airflow``, by default this virtual environment's.
     :param rate: requests per second of each service.
     """
 
@@ -85,6 +86,7 @@ class Field:
         ledger_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         users: Mapping[str, str] = USERS,
+        programs: Path = BIN,
         rate: float = 30,
     ) -> None:
         self.folder = folder
@@ -103,6 +105,7 @@ class Field:
             self.dags,
             database_url=database_url,
             users=users,
+            programs=programs,
             environment={
                 "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": ledger_url,
                 "AIRFLOW__ROLLBACK_BUDGET__BUDGETS_FOLDER": str(self.budgets),
@@ -172,12 +175,22 @@ class Field:
         return self.stack.api.task_states(self.scenarios[name].dag_id, self.runs[name])
 
     def answer(
-        self, name: str, option: str, reason: str | None, *, round_: int = 1, user: str = COMMANDER
+        self,
+        name: str,
+        option: str,
+        reason: str | None,
+        *,
+        round_: int = 1,
+        user: str = COMMANDER,
+        **fields: Any,
     ) -> httpx.Response:
-        """Answer a review as ``user`` does in the UI, through Airflow's own API."""
+        """Answer a review as ``user`` does in the UI, through Airflow's own API.
+
+        :param fields: further fields of the form.
+        """
         dag_id, run = self.scenarios[name].dag_id, self.runs[name]
         path = f"/dags/{dag_id}/dagRuns/{run}/taskInstances/round_{round_}.review/-1/hitlDetails"
-        body = {"chosen_options": [option], "params_input": {"reason": reason}}
+        body = {"chosen_options": [option], "params_input": {"reason": reason, **fields}}
         return self.stack.api.send("PATCH", path, body, user=user)
 
     def weights(self, name: str) -> dict[str, float]:
