@@ -209,9 +209,9 @@ class Field:
         url = self.services[name].url + "/simulate/faults"
         httpx.post(url, json={"control": fault}, trust_env=False, timeout=5).raise_for_status()
 
-    def worsen(self, name: str, **behaviour: float) -> datetime:
-        """Change how the release answers from now on; return when that was."""
-        url = f"{self.services[name].url}/simulate/{RELEASE}"
+    def worsen(self, name: str, *, version: str = RELEASE, **behaviour: float) -> datetime:
+        """Change how a version answers from now on; return when that was."""
+        url = f"{self.services[name].url}/simulate/{version}"
         httpx.post(url, json=behaviour, trust_env=False, timeout=5).raise_for_status()
         return datetime.now(UTC)
 

@@ -13,12 +13,14 @@ from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.engine.result import VerdictKind
 from rollback_budget.ledger.records import FinalDecision, LoggedLook
+from rollback_budget.targets.change import Outcome
 from tests.stack.field import BASELINE, RELEASE, Field, Scenario
 from tests.support.inbox import Inbox, running_webhook
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 HANDOFF = {"escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s"}}
+INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
 HELD = "escalation.human_handoff_delta_pct"
 ADMIN, VIEWER = "casey", "vera"
@@ -53,6 +55,15 @@ SCENARIOS = [
         },
     ),
     Scenario("paused", 900, HANDOFF),
+    Scenario(
+        "unproven",
+        900,
+        {"safety": INCIDENTS},
+        further={"notify": [{"notifier": "http", "conn_id": "hook", "events": ["verification_failed"]}]},
+    ),
+    Scenario(
+        "sick", 900, {"safety": INCIDENTS, "latency": {"p95_above": 1.5, "max_duration": "10m", "tier": "c"}}
+    ),
 ]
 
 
@@ -100,6 +111,10 @@ def newest_look(field: Field, name: str) -> LoggedLook:
     return field.ledger.looks(field.key(name))[-1]
 
 
+def posted(inbox: Inbox, service: str) -> list[dict[str, Any]]:
+    return [one for one in inbox.posted if one["service"] == service]
+
+
 def hold(until: timedelta = timedelta(hours=1), **changes: Any) -> dict[str, Any]:
     end = (datetime.now(UTC) + until).isoformat()
     return {"budget": HELD, "until": end, "reason": "load test", **changes}
@@ -125,9 +140,9 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) 
 
 def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Field, inbox: Inbox) -> None:
     wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
-    wait_for(lambda: wanted <= set(inbox.events(RELEASE)), f"{wanted}", timeout_s=240)
-    assert sorted(inbox.events(RELEASE)) == sorted(wanted)
-    told = {one["event"]: one for one in inbox.posted}
+    wait_for(lambda: wanted <= {one["event"] for one in posted(inbox, "told")}, f"{wanted}", timeout_s=240)
+    assert sorted(one["event"] for one in posted(inbox, "told")) == sorted(wanted)
+    told = {one["event"]: one for one in posted(inbox, "told")}
     assert "the deadline decided: Roll back now" in told["decided"]["sentence"]
     assert "No answer by" in told["review_opened"]["sentence"]
     assert "/dags/rollout_told/runs/" in told["rolled_back"]["link"]
@@ -242,3 +257,31 @@ def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again
     assert budget.suspended_looks > 5
     assert field.answer("paused", "Roll back now", None).status_code == 200
     assert field.end("paused") == "success"
+
+
+def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged_once(
+    field: Field, inbox: Inbox
+) -> None:
+    field.reach("unproven", "round_1.watch", "deferred")
+    field.break_control("unproven", "accept_only")
+    field.worsen("unproven", incident=0.5)
+    assert field.end("unproven", timeout_s=240) == "failed"
+    wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=60)
+    [page] = posted(inbox, "unproven")
+    assert page["event"] == "verification_failed"
+    assert "the rollback is NOT proven, somebody must look now" in page["text"]
+    assert "accepted_not_effective" in page["sentence"]
+    key = field.key("unproven")
+    task = field.stack.api.call("GET", f"/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/rollback")
+    assert (task["state"], task["try_number"]) == ("failed", 2)
+
+
+def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Field) -> None:
+    field.reach("sick", "round_1.watch", "deferred")
+    field.worsen("sick", version=BASELINE, latency_s=6)
+    field.worsen("sick", incident=0.5)
+    assert field.end("sick") == "success"
+    record = field.ledger.rollback_of(field.key("sick"))
+    assert record is not None
+    assert record.outcome is Outcome.EFFECTIVE
+    assert "The baseline is itself unhealthy: p95 of model-v41 is " in record.detail
