@@ -65,7 +65,8 @@ def create_users(field: Field) -> None:
 
 
 def test_users_are_listed_by_the_numbers_that_a_budget_names(field: Field) -> None:
-    listed = json.loads(field.stack.run("airflow", "users", "list", "--output", "json"))
+    said = field.stack.run("airflow", "users", "list", "--output", "json")
+    listed = json.loads(said[said.index("[{") :])
     assert {user["username"]: str(user["id"]) for user in listed} == NUMBERS
 
 
