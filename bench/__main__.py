@@ -18,6 +18,7 @@ BENCHES = {
     "looks": "bench.looks",
     "gate": "bench.gate",
     "demo": "bench.demo",
+    "decision": "bench.decision",
     "watch": "bench.watch",
     "triggerer": "bench.triggerer",
 }

@@ -29,6 +29,7 @@ from demo.environment import airflow_environment
 from demo.process import ManagedProcess, ReservedPort
 from demo.waiting import DemoError, wait_for
 
+#: Where ``airflow`` and ``rollback-budget`` are, unless a stack is told otherwise.
 BIN = Path(sys.executable).parent
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 COMMANDER = "casey"
@@ -48,6 +49,7 @@ class AirflowStack:
     :param environment: further variables for every process (``AIRFLOW__SECTION__OPTION``,
         ``AIRFLOW_CONN_*``); they win over the stack's own.
     :param users: user name -> role of the simple auth manager; passwords are made up, see :attr:`passwords`.
+    :param programs: the folder of ``airflow`` and ``rollback-budget``, by default this virtual environment's.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class AirflowStack:
         database_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         users: Mapping[str, str] = USERS,
+        programs: Path = BIN,
     ) -> None:
         self.home = home
+        self._programs = programs
         self.logs = home / "logs"
         self.passwords = {user: secrets.token_urlsafe(9) for user in users}
         self._ports = {name: ReservedPort() for name in ("api-server", "scheduler", "triggerer")}
@@ -133,7 +137,7 @@ class AirflowStack:
     ) -> ManagedProcess:
         return ManagedProcess(
             name,
-            [str(BIN / "airflow"), command],
+            [str(self._programs / "airflow"), command],
             environment={**self._environment, **(environment or {})},
             folder=self.home,
             log=self.logs / f"{name}.log",
@@ -187,7 +191,7 @@ class AirflowStack:
         """
         try:
             done = subprocess.run(
-                [str(BIN / program), *arguments],
+                [str(self._programs / program), *arguments],
                 env=self._environment,
                 cwd=self.home,
                 capture_output=True,

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from rollback_budget.cli.main import main
-from rollback_budget.engine.result import VerdictKind
+from rollback_budget.engine.result import BudgetEvaluation, Look, Status, VerdictKind
 from rollback_budget.errors import LedgerError
 from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.looks import LookRecord
 from rollback_budget.ledger.records import FinalDecision, RollbackRecord
 from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import OnTimeout, Tier
+from rollback_budget.spec.model import Method, OnTimeout, Tier
 from rollback_budget.targets.change import Outcome
 from tests.support.rollouts import KEY, make_breach, make_evaluation, make_spec
 
@@ -155,6 +156,69 @@ def test_the_status_counts_a_review_down_and_shows_what_is_left(store: Ledger, r
     assert (standing["phase"], standing["round"], standing["review"]) == ("watching", 2, None)
 
 
+def look(time: datetime, *burns_min: float | None, delta: float = 31.0) -> LookRecord:
+    """A bad look with so much burnt of each budget of the spec; None is a budget that was not looked at."""
+    entries = [None if burn is None else ["b", burn * 60, delta] for burn in burns_min]
+    return LookRecord(KEY, time, json.dumps(entries))
+
+
+def test_the_status_goes_by_the_newest_look_of_a_watch_that_is_on(store: Ledger, run: Run) -> None:
+    shipped = open_rollout(store)
+    assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["status"] is None
+    store.record_looks([look(shipped + minute * MINUTE, minute - 3) for minute in range(3, 23)])
+    (standing,) = json.loads(run("status", "--json")[1])
+    [budget] = standing["budgets"]
+    assert (budget["status"], budget["delta"], budget["burn_s"], budget["remaining_s"]) == (
+        "bad",
+        31.0,
+        19 * 60.0,
+        11 * 60.0,
+    )
+    newest = (shipped + 22 * MINUTE).isoformat().replace("+00:00", "Z")
+    assert (budget["looked_at"], standing["evaluated_until"]) == (newest, newest)
+    assert "███████░░░░░ 11 min left" in run("status")[1]
+
+
+def test_a_budget_that_a_guard_does_not_watch_keeps_the_look_before(store: Ledger, run: Run) -> None:
+    [p95] = make_spec().budgets
+    incidents = p95.model_copy(
+        update={"id": "safety.incidents_increase", "tier": Tier.A, "max_duration": timedelta(0)}
+    )
+    shipped = open_rollout(store, budgets=(p95, incidents))
+    store.record_looks([look(shipped + 30 * MINUTE, 30, 0), look(shipped + 31 * MINUTE, None, 0, delta=2.0)])
+    (standing,) = json.loads(run("status", "--json")[1])
+    assert [(one["burn_s"], one["delta"]) for one in standing["budgets"]] == [(1800.0, 31.0), (0.0, 2.0)]
+    assert "████████████ at once" in run("status")[1]
+
+
+def test_after_go_on_the_status_shows_the_new_burn_and_not_the_verdict_before(
+    store: Ledger, run: Run
+) -> None:
+    shipped = open_rollout(store)
+    breach = make_breach(shipped + 40 * MINUTE)
+    at_breach = Look(time=breach.breached_at, status=Status.BAD, delta=31.0)
+    verdict = make_evaluation(breach).model_copy(update={"budgets": (standing_at(at_breach),)})
+    store.record_looks([look(shipped + 39 * MINUTE, 29)])
+    store.record_evaluation(KEY, 1, "watch", verdict, breach.breached_at)
+    assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["burn_s"] == 1800.0
+    store.record_looks([look(shipped + 45 * MINUTE, 2)])
+    assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["burn_s"] == 120.0
+
+
+def standing_at(found: Look) -> BudgetEvaluation:
+    return BudgetEvaluation(
+        budget=P95,
+        tier=Tier.B,
+        method=Method.THRESHOLD,
+        method_reason="",
+        look=found,
+        burn=timedelta(minutes=30),
+        remaining=timedelta(0),
+        looks=31,
+        unknown_looks=0,
+    )
+
+
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_rollback_is_only_said_to_be_over_with_its_outcome(
     store: Ledger, run: Run, outcome: Outcome
@@ -200,6 +264,18 @@ def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run)
     code, out, _ = run("history", "model-v42")
     assert code == 0
     assert "Roll back now  [the deadline]" in out
+
+
+def test_the_stages_of_a_ramp_are_told_with_the_share_that_each_gave(store: Ledger, run: Run) -> None:
+    shipped = open_rollout(store)
+    store.record_stage(KEY, 1, 0.005, shipped)
+    store.record_stage(KEY, 2, 0.25, shipped + 30 * MINUTE)
+    events = json.loads(run("history", "model-v42", "--json")[1])["events"]
+    told = [(one["stage"], one["share"]) for one in events if one["event"] == "stage"]
+    assert told == [(1, 0.005), (2, 0.25)]
+    out = run("history", "model-v42")[1]
+    assert "1: the release gets 0.5 % of the traffic" in out
+    assert "2: the release gets 25 % of the traffic" in out
 
 
 def test_of_several_runs_the_newest_is_told_and_the_others_are_named(store: Ledger, run: Run) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from demo.service import SimulatedService
-from demo.stack import COMMANDER, USERS, AirflowStack
+from demo.stack import BIN, COMMANDER, USERS, AirflowStack
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
 from rollback_budget.ledger.key import RolloutKey
@@ -73,6 +73,8 @@ class Field:
     :param folder: everything is kept below it.
     :param database_url: of Airflow; by default SQLite, and so is the ledger's.
     :param environment: further variables for every process of Airflow.
+    :param programs: the folder of ``airflow``, by default this virtual environment's.
+    :param rate: requests per second of each service.
     """
 
     def __init__(
@@ -84,8 +86,11 @@ class Field:
         ledger_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         users: Mapping[str, str] = USERS,
+        programs: Path = BIN,
+        rate: float = 30,
     ) -> None:
         self.folder = folder
+        self._rate = rate
         self.budgets = folder / "budgets"
         self.backlog = folder / "eval-debt"
         self.dags = folder / "dags"
@@ -100,6 +105,7 @@ class Field:
             self.dags,
             database_url=database_url,
             users=users,
+            programs=programs,
             environment={
                 "AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN": ledger_url,
                 "AIRFLOW__ROLLBACK_BUDGET__BUDGETS_FOLDER": str(self.budgets),
@@ -120,7 +126,7 @@ class Field:
         for scenario in self.scenarios.values():
             database = self.folder / f"{scenario.name}.db"
             service = SimulatedService(
-                {BASELINE: GOOD, RELEASE: scenario.release}, database=database, rate=30
+                {BASELINE: GOOD, RELEASE: scenario.release}, database=database, rate=self._rate
             )
             service.start()
             self.services[scenario.name] = service
@@ -169,12 +175,22 @@ class Field:
         return self.stack.api.task_states(self.scenarios[name].dag_id, self.runs[name])
 
     def answer(
-        self, name: str, option: str, reason: str | None, *, round_: int = 1, user: str = COMMANDER
+        self,
+        name: str,
+        option: str,
+        reason: str | None,
+        *,
+        round_: int = 1,
+        user: str = COMMANDER,
+        **fields: Any,
     ) -> httpx.Response:
-        """Answer a review as ``user`` does in the UI, through Airflow's own API."""
+        """Answer a review as ``user`` does in the UI, through Airflow's own API.
+
+        :param fields: further fields of the form.
+        """
         dag_id, run = self.scenarios[name].dag_id, self.runs[name]
         path = f"/dags/{dag_id}/dagRuns/{run}/taskInstances/round_{round_}.review/-1/hitlDetails"
-        body = {"chosen_options": [option], "params_input": {"reason": reason}}
+        body = {"chosen_options": [option], "params_input": {"reason": reason, **fields}}
         return self.stack.api.send("PATCH", path, body, user=user)
 
     def weights(self, name: str) -> dict[str, float]:
@@ -193,9 +209,9 @@ class Field:
         url = self.services[name].url + "/simulate/faults"
         httpx.post(url, json={"control": fault}, trust_env=False, timeout=5).raise_for_status()
 
-    def worsen(self, name: str, **behaviour: float) -> datetime:
-        """Change how the release answers from now on; return when that was."""
-        url = f"{self.services[name].url}/simulate/{RELEASE}"
+    def worsen(self, name: str, *, version: str = RELEASE, **behaviour: float) -> datetime:
+        """Change how a version answers from now on; return when that was."""
+        url = f"{self.services[name].url}/simulate/{version}"
         httpx.post(url, json=behaviour, trust_env=False, timeout=5).raise_for_status()
         return datetime.now(UTC)
 
@@ -216,7 +232,7 @@ class Field:
 
         wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=60)
 
-    def edit_budget(self, name: str, **changes: str) -> None:
+    def edit_budget(self, name: str, **changes: Any) -> None:
         """Change a budget file while its rollout runs."""
         document = {**self.scenarios[name].document(), **changes}
         (self.budgets / f"{name}.yaml").write_text(json.dumps(document, indent=1))

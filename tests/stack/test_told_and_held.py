@@ -1,4 +1,4 @@
-"""Messages and suspensions on a real Airflow: real tasks, a real webhook, several users over HTTP."""
+"""Answers, messages and suspensions on a real Airflow: a real webhook, several users over HTTP."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import pytest
 
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
-from rollback_budget.engine.result import VerdictKind
-from rollback_budget.ledger.records import FinalDecision
-from tests.stack.field import RELEASE, Field, Scenario
+from rollback_budget.engine.result import Breach, VerdictKind
+from rollback_budget.ledger.records import FinalDecision, LoggedLook
+from rollback_budget.targets.change import Outcome
+from tests.stack.field import BASELINE, RELEASE, Field, Scenario
 from tests.support.inbox import Inbox, running_webhook
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 HANDOFF = {"escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s"}}
+INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
 HELD = "escalation.human_handoff_delta_pct"
 ADMIN, VIEWER = "casey", "vera"
@@ -35,6 +37,33 @@ SCENARIOS = [
         },
     ),
     Scenario("held", 45, HANDOFF, HANDING_OFF),
+    Scenario("promoted", 900, HANDOFF, HANDING_OFF),
+    Scenario("muted", 900, HANDOFF, HANDING_OFF),
+    Scenario(
+        "exhausted",
+        900,
+        HANDOFF,
+        HANDING_OFF,
+        {
+            "decision": {
+                "tier_b_breach": {
+                    "action": "incident_commander_decision",
+                    "within": "10m",
+                    "max_overrides": 1,
+                }
+            }
+        },
+    ),
+    Scenario("paused", 900, HANDOFF),
+    Scenario(
+        "unproven",
+        900,
+        {"safety": INCIDENTS},
+        further={"notify": [{"notifier": "http", "conn_id": "hook", "events": ["verification_failed"]}]},
+    ),
+    Scenario(
+        "sick", 900, {"safety": INCIDENTS, "latency": {"p95_above": 1.5, "max_duration": "10m", "tier": "c"}}
+    ),
 ]
 
 
@@ -66,6 +95,36 @@ def ask(field: Field, method: str, path: str, user: str | None, body: object = N
     return httpx.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
 
 
+def answer_again(field: Field, name: str, option: str, reason: str) -> None:
+    """Answer a review that is asked a second time, once it is."""
+    key = field.key(name)
+
+    def is_asked() -> bool:
+        review = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+        return field.states(name)["round_1.review"] == "deferred" and not review["response_received"]
+
+    wait_for(is_asked, "the review to be asked again", timeout_s=60)
+    assert field.answer(name, option, reason).status_code == 200
+
+
+def breaches(field: Field, name: str, count: int) -> list[Breach]:
+    """Wait until the ledger has so many breaches, which are written beside what is decided."""
+
+    def logged() -> list[Breach]:
+        found = [one.breach for one in field.ledger.breaches(field.key(name))]
+        return found if len(found) >= count else []
+
+    return wait_for(logged, f"{count} breaches of {name}", timeout_s=60)
+
+
+def newest_looks(field: Field, name: str) -> list[LoggedLook]:
+    return field.ledger.newest_looks(field.key(name))
+
+
+def posted(inbox: Inbox, service: str) -> list[dict[str, Any]]:
+    return [one for one in inbox.posted if one["service"] == service]
+
+
 def hold(until: timedelta = timedelta(hours=1), **changes: Any) -> dict[str, Any]:
     end = (datetime.now(UTC) + until).isoformat()
     return {"budget": HELD, "until": end, "reason": "load test", **changes}
@@ -77,8 +136,8 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) 
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["by"], made["budget"], made["active"]) == (ADMIN, HELD, True)
-    field.trigger("told")
-    field.trigger("held")
+    for name in field.scenarios:
+        field.trigger(name)
     assert field.end("held", timeout_s=240) == "success"
     assert field.final("held") is FinalDecision.PROMOTED
     [logged] = wait_for(lambda: field.ledger.evaluations(field.key("held")), "the verdict", timeout_s=60)
@@ -91,9 +150,9 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) 
 
 def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Field, inbox: Inbox) -> None:
     wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
-    wait_for(lambda: wanted <= set(inbox.events(RELEASE)), f"{wanted}", timeout_s=240)
-    assert sorted(inbox.events(RELEASE)) == sorted(wanted)
-    told = {one["event"]: one for one in inbox.posted}
+    wait_for(lambda: wanted <= {one["event"] for one in posted(inbox, "told")}, f"{wanted}", timeout_s=240)
+    assert sorted(one["event"] for one in posted(inbox, "told")) == sorted(wanted)
+    told = {one["event"]: one for one in posted(inbox, "told")}
     assert "the deadline decided: Roll back now" in told["decided"]["sentence"]
     assert "No answer by" in told["review_opened"]["sentence"]
     assert "/dags/rollout_told/runs/" in told["rolled_back"]["link"]
@@ -138,3 +197,104 @@ def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(field: Field) -
     logs = field.stack.api.call("GET", "/eventLogs?dag_id=rollout_held&limit=1000")["event_logs"]
     said = {(log["event"], log["owner"]) for log in logs}
     assert {("rollback_budget_suspend", "robin"), ("rollback_budget_resume", ADMIN)} <= said
+
+
+def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Field) -> None:
+    field.reach("promoted", "round_1.review", "deferred")
+    assert field.answer("promoted", "Promote now", None).status_code == 200
+    field.wait_for_log("promoted", "round_1.review", "needs a reason of at least 5 letters")
+    answer_again(field, "promoted", "Promote now", "the classifier is wrong, I read the hand-offs")
+    assert field.end("promoted") == "success"
+    final = field.rollout("promoted").final
+    assert final is not None
+    assert (final.decision, final.by) == (FinalDecision.PROMOTED, ADMIN)
+    assert field.weights("promoted") == {RELEASE: 1.0}
+    [decision] = field.ledger.decisions(field.key("promoted"))
+    assert (decision.option, decision.by) == ("Promote now", ADMIN)
+    assert field.states("promoted")["rollback"] == "skipped"
+
+
+def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_gave(field: Field) -> None:
+    field.reach("muted", "round_1.review", "deferred")
+    until = (datetime.now(UTC) + timedelta(seconds=30)).replace(microsecond=0)
+    said = {"until": until.isoformat(), "mute": True}
+    assert field.answer("muted", "Go on", "a replay of old traffic", **said).status_code == 200
+    field.reach("muted", "round_2.review", "deferred")
+    key = field.key("muted")
+    first, second = breaches(field, "muted", 2)
+    assert first.breached_at < until < second.started_at
+    [override] = field.ledger.overrides(key)
+    [mute] = field.ledger.suspensions_of(key)
+    assert (override.by, override.until) == (ADMIN, until)
+    assert (mute.suspension.by, mute.suspension.budget, mute.suspension.until) == (ADMIN, HELD, until)
+    asked = field.stack.api.review(key.dag_id, key.run_id, "round_2.review")
+    assert "a replay of old traffic" in asked["body"]
+    assert field.answer("muted", "Roll back now", None, round_=2).status_code == 200
+    assert field.end("muted") == "success"
+    assert field.final("muted") is FinalDecision.ROLLED_BACK
+    assert [one.option for one in field.ledger.decisions(key)] == ["Go on", "Roll back now"]
+
+
+def test_after_the_last_override_a_further_breach_rolls_back_without_asking(field: Field) -> None:
+    field.reach("exhausted", "round_1.review", "deferred")
+    assert field.answer("exhausted", "Go on", "wait for the cache to warm up").status_code == 200
+    assert field.end("exhausted") == "success"
+    states = field.states("exhausted")
+    assert (states["round_2.breached"], "round_2.review" in states) == ("success", False)
+    final = field.rollout("exhausted").final
+    assert final is not None
+    assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, "the rule")
+    assert field.weights("exhausted") == {BASELINE: 1.0}
+    assert len(field.ledger.reviews(field.key("exhausted"))) == 1
+
+
+def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again(field: Field) -> None:
+    field.reach("paused", "round_1.watch", "deferred")
+    path = "/api/dags/rollout_paused/suspensions"
+    made = ask(field, "POST", path, ADMIN, hold()).json()
+    held = "a look under the suspension"
+    wait_for(lambda: any(one.suspended for one in newest_looks(field, "paused")), held, timeout_s=60)
+    worse_since = field.worsen("paused", handoff=0.8)
+    seen_bad = worse_since + timedelta(seconds=10)
+    bad = "looks at what is bad"
+    wait_for(lambda: all(one.time > seen_bad for one in newest_looks(field, "paused")), bad, timeout_s=60)
+    assert all(one.suspended for one in newest_looks(field, "paused"))
+    assert field.states("paused")["round_1.watch"] == "deferred"
+    assert ask(field, "DELETE", f"{path}/{made['id']}", "robin").status_code == 200
+    resumed_at = datetime.now(UTC)
+    field.reach("paused", "round_1.review", "deferred")
+    [breach] = breaches(field, "paused", 1)
+    assert breach.started_at > resumed_at - timedelta(seconds=10)
+    [said] = field.ledger.evaluations(field.key("paused"))
+    [budget] = said.evaluation.budgets
+    assert budget.suspended_looks > 5
+    assert field.answer("paused", "Roll back now", None).status_code == 200
+    assert field.end("paused") == "success"
+
+
+def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged_once(
+    field: Field, inbox: Inbox
+) -> None:
+    field.reach("unproven", "round_1.watch", "deferred")
+    field.break_control("unproven", "accept_only")
+    field.worsen("unproven", incident=0.5)
+    assert field.end("unproven", timeout_s=240) == "failed"
+    wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=60)
+    [page] = posted(inbox, "unproven")
+    assert page["event"] == "verification_failed"
+    assert "the rollback is NOT proven, somebody must look now" in page["text"]
+    assert "accepted_not_effective" in page["sentence"]
+    key = field.key("unproven")
+    task = field.stack.api.call("GET", f"/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/rollback")
+    assert (task["state"], task["try_number"]) == ("failed", 2)
+
+
+def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Field) -> None:
+    field.reach("sick", "round_1.watch", "deferred")
+    field.worsen("sick", version=BASELINE, latency_s=6)
+    field.worsen("sick", incident=0.5)
+    assert field.end("sick") == "success"
+    record = field.ledger.rollback_of(field.key("sick"))
+    assert record is not None
+    assert record.outcome is Outcome.EFFECTIVE
+    assert "The baseline is itself unhealthy: p95 of model-v41 is " in record.detail

@@ -124,12 +124,16 @@ EVENTS: dict[str, Event] = {
         lambda night: any(night.review_is_over(round_) for round_ in night.waiting("guard")),
         lambda night: night.see(None, "guard", night.waiting("guard")[-1]),
     ),
+    "overtaken watch ends": (
+        lambda night: bool(night.waiting("watch")) and night.final is not None,
+        lambda night: night.see(None, "watch", night.waiting("watch")[-1]),
+    ),
     "overtaken review closes": (
         lambda night: bool(night.waiting("review")) and night.final is not None,
         lambda night: night.close_review(night.waiting("review")[-1]),
     ),
 }
-BY_THEMSELVES = {"guard ends", "overtaken review closes"}
+BY_THEMSELVES = {"guard ends", "overtaken watch ends", "overtaken review closes"}
 #: What multiplies the states without leading anywhere else; tried in shorter nights.
 FURTHER = {"watch fails", "go on, muted", "go on, no reason", "cleared"}
 
@@ -153,7 +157,14 @@ def play_to_the_end(night: Night, known: Container[str], how: list[str]) -> None
             return
         name = next(
             name
-            for name in ("overtaken review closes", "guard ends", "silence", "window end", "no more to guard")
+            for name in (
+                "overtaken review closes",
+                "guard ends",
+                "overtaken watch ends",
+                "silence",
+                "window end",
+                "no more to guard",
+            )
             if (EVENTS[name][0](night) if name in EVENTS else night.waiting("guard"))
         )
         how.append(name)

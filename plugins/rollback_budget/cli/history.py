@@ -98,6 +98,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
         Override,
         Review,
         RollbackRecord,
+        StageRecord,
     )
 
     more: dict[str, Any]
@@ -117,6 +118,9 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
             }
             said = f"{breach.budget}, tier {breach.tier.value.upper()}: {breach.sentence}"
             return [Line(breach.breached_at, "breach", None, said, more)]
+        case StageRecord():
+            said = f"{event.stage}: the release gets {100 * event.share:.3g} % of the traffic"
+            return [Line(event.at, "stage", None, said, {"stage": event.stage, "share": event.share})]
         case Review():
             silence = {"rollback": "rolls back", "continue": "goes on"}[event.on_timeout.value]
             said = f"round {event.round}: no answer by {moment(event.deadline)} {silence}"

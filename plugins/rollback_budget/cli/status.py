@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from rollback_budget.engine.result import BudgetEvaluation
     from rollback_budget.ledger.records import LoggedSuspension
-    from rollback_budget.ledger.standing import Standing
+    from rollback_budget.ledger.standing import Gauge, Standing
     from rollback_budget.ledger.store import Ledger
     from rollback_budget.spec.model import Budget
 
@@ -95,14 +94,14 @@ def standing_json(one: Standing) -> dict[str, Any]:
             "at": iso(rollout.final.at),
         },
         "rollback_outcome": None if one.outcome is None else one.outcome.value,
-        "evaluated_until": None if one.evaluation is None else iso(one.evaluation.evaluated_until),
+        "evaluated_until": iso(max((gauge.at for gauge in one.gauges.values()), default=None)),
         "budgets": [
             {
                 "budget": line.id,
                 "tier": line.tier.value,
                 "max_duration_s": line.max_duration.total_seconds(),
                 "suspended": any(held.suspension.covers(line) for held in one.suspensions),
-                **_evaluated(_evaluation_of(one, line)),
+                **_gauge_json(line, one.gauges.get(line.id)),
             }
             for line in rollout.spec.budgets
         ],
@@ -110,14 +109,20 @@ def standing_json(one: Standing) -> dict[str, Any]:
     }
 
 
-def _evaluated(budget: BudgetEvaluation | None) -> dict[str, Any]:
-    look = None if budget is None else budget.look
+def _gauge_json(line: Budget, gauge: Gauge | None) -> dict[str, Any]:
+    if gauge is None:
+        return dict.fromkeys(("status", "delta", "burn_s", "remaining_s", "looked_at"))
     return {
-        "status": None if look is None else look.status.value,
-        "delta": None if look is None else look.delta,
-        "burn_s": None if budget is None else budget.burn.total_seconds(),
-        "remaining_s": None if budget is None else budget.remaining.total_seconds(),
+        "status": gauge.status.value,
+        "delta": gauge.delta,
+        "burn_s": gauge.burn.total_seconds(),
+        "remaining_s": _remaining(line, gauge).total_seconds(),
+        "looked_at": iso(gauge.at),
     }
+
+
+def _remaining(line: Budget, gauge: Gauge | None) -> timedelta:
+    return line.max_duration if gauge is None else max(line.max_duration - gauge.burn, timedelta(0))
 
 
 def _standings(ledger: Ledger, release: str | None) -> list[Standing]:
@@ -221,44 +226,40 @@ def _budget(one: Standing, line: Budget) -> tuple[Text, Text, Text]:
     name = Text(shown(line.id))
     name.append(f" {line.tier.value.upper()}", style="dim")
     held = next((held for held in one.suspensions if held.suspension.covers(line)), None)
-    found = _evaluation_of(one, line)
-    return name, _bar(line, found, held), _look(found, held)
+    gauge = one.gauges.get(line.id)
+    return name, _bar(line, gauge, held), _look(gauge, held)
 
 
-def _bar(line: Budget, found: BudgetEvaluation | None, held: LoggedSuspension | None) -> Text:
+def _bar(line: Budget, gauge: Gauge | None, held: LoggedSuspension | None) -> Text:
     from rich.text import Text
 
-    breached = found is not None and found.remaining <= timedelta(0) and found.burn > timedelta(0)
-    used = 0.0 if found is None or not line.max_duration else min(found.burn / line.max_duration, 1.0)
-    full = round(used * BAR)
-    color = (
-        "dim" if held is not None else "red" if breached or used >= 0.75 else "yellow" if used else "green"
-    )
+    used = 0.0 if gauge is None else _used(line, gauge)
+    full = int(used * BAR)
+    color = "dim" if held is not None else "red" if used >= 0.75 else "yellow" if used else "green"
     bar = Text("█" * full, style=color)
     bar.append("░" * (BAR - full), style="dim")
     if not line.max_duration:
         return bar.append(" at once")
-    return bar.append(f" {span(line.max_duration if found is None else found.remaining)} left")
+    return bar.append(f" {span(_remaining(line, gauge))} left")
 
 
-def _look(found: BudgetEvaluation | None, held: LoggedSuspension | None) -> Text:
+def _used(line: Budget, gauge: Gauge) -> float:
+    """Return the part of a budget's duration that is used up; one without a duration has all or nothing."""
+    if not line.max_duration:
+        return float(gauge.status.value == "bad")
+    return min(gauge.burn / line.max_duration, 1.0)
+
+
+def _look(gauge: Gauge | None, held: LoggedSuspension | None) -> Text:
     from rich.text import Text
 
-    look = None if found is None else found.look
-    said = (
-        Text("no look yet", style="dim")
-        if look is None
-        else Text(look.status.value, _COLORS[look.status.value])
-    )
-    if look is not None and look.delta is not None:
-        said.append(f" {look.delta:+.4g}")
+    if gauge is None:
+        said = Text("no look yet", style="dim")
+    else:
+        said = Text(gauge.status.value, _COLORS[gauge.status.value])
+        if gauge.delta is not None:
+            said.append(f" {gauge.delta:+.4g}")
     if held is not None:
         until = f"{held.suspension.until:%H:%M}"
         said.append(shown(f"  suspended until {until} UTC by {held.suspension.by}"), style="bold magenta")
     return said
-
-
-def _evaluation_of(one: Standing, line: Budget) -> BudgetEvaluation | None:
-    if one.evaluation is None:
-        return None
-    return next((found for found in one.evaluation.budgets if found.budget == line.id), None)

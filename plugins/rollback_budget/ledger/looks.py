@@ -24,6 +24,8 @@ from rollback_budget.spec.model import RolloutSpec
 
 #: Databases limit the values of one statement.
 _KEYS, _ROWS = 400, 300
+#: A guard's looks leave budgets out; a review of a day at one a minute is not longer.
+_NEWEST = 1_500
 _STATUS = {Status.GOOD: "g", Status.BAD: "b", Status.UNKNOWN: "u"}
 _READ = {letter: status for status, letter in _STATUS.items()}
 _SUSPENDED = "s"
@@ -101,6 +103,26 @@ class Looks(Rollouts):
             for look in _unpack(ids, time, standings)
             if budget is None or look.budget == budget
         ]
+
+    def newest_looks(self, key: RolloutKey) -> list[LoggedLook]:
+        """Return the newest look at each budget of a rollout that has any.
+
+        A budget without one among the newest looks is left out.
+        """
+        newest = select(LookRow.time, LookRow.standings).order_by(LookRow.time.desc()).limit(_NEWEST)
+        found: dict[str, LoggedLook] = {}
+        with self.read() as session:
+            rollout = self._row(session, key)
+            ids = [line.id for line in RolloutSpec.model_validate_json(rollout.spec).budgets]
+            rows = session.execute(
+                newest.where(LookRow.rollout_id == rollout.id).execution_options(yield_per=20)
+            )
+            for time, standings in rows:
+                for look in _unpack(ids, time, standings):
+                    found.setdefault(look.budget, look)
+                if len(found) == len(ids):
+                    break
+        return list(found.values())
 
     def prune_looks(self, before: datetime, told: Callable[[int, int], None] | None = None) -> int:
         """Delete the looks before a time, rollout by rollout; evaluations and breaches stay.

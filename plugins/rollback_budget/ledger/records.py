@@ -215,6 +215,7 @@ class Notification:
 HistoryEvent = (
     LoggedEvaluation
     | LoggedBreach
+    | StageRecord
     | Review
     | CommanderDecision
     | Override

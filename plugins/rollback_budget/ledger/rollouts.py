@@ -126,6 +126,12 @@ class Rollouts(Database):
         with self.read() as session:
             return [_view(row) for row in session.scalars(newest.where(alive))]
 
+    def ended_rollouts(self, after: datetime) -> list[RolloutKey]:
+        """Return the rollouts that got their final decision after a time."""
+        ended = select(RolloutRow.dag_id, RolloutRow.run_id).where(RolloutRow.final_at > after)
+        with self.read() as session:
+            return [RolloutKey(dag_id, run_id) for dag_id, run_id in session.execute(ended)]
+
     def _row(self, session: Session, key: RolloutKey) -> RolloutRow:
         row = session.scalar(_named(key))
         if row is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from rollback_budget.engine.result import Evaluation
-from rollback_budget.ledger.records import FinalDecision, LoggedSuspension, Review, Rollout
+from rollback_budget.engine.result import Evaluation, Status
+from rollback_budget.ledger.records import FinalDecision, LoggedLook, LoggedSuspension, Review, Rollout
 from rollback_budget.ledger.story import Story
 from rollback_budget.targets.change import Outcome
 
@@ -25,12 +26,26 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gauge:
+    """Where one budget is, by the newest look at it that the ledger holds.
+
+    :param at: the time of that look.
+    :param delta: in the unit of the budget's comparison; None is unknown.
+    """
+
+    at: datetime
+    status: Status
+    delta: float | None
+    burn: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where one rollout is.
 
     :param round: counted from 1.
     :param review: the one that is open; None in every other phase.
-    :param evaluation: the latest that the ledger holds; None before the first.
+    :param gauges: by budget; one without a look has none.
     :param outcome: of the rollback; None while it is under way, and without one.
     :param suspensions: those that hold now.
     """
@@ -39,7 +54,7 @@ class Standing:
     phase: Phase
     round: int
     review: Review | None
-    evaluation: Evaluation | None
+    gauges: Mapping[str, Gauge]
     outcome: Outcome | None
     suspensions: tuple[LoggedSuspension, ...]
 
@@ -59,10 +74,21 @@ def standing_of(ledger: Story, rollout: Rollout, now: datetime) -> Standing:
         phase=_phase(rollout, review, outcome, now),
         round=max([1, *(round_ + 1 for round_ in went_on), *(review.round for review in reviews)]),
         review=review,
-        evaluation=evaluations[-1].evaluation if evaluations else None,
+        gauges=_gauges(ledger.newest_looks(rollout.key), evaluations[-1].evaluation if evaluations else None),
         outcome=outcome,
         suspensions=tuple(one for one in ledger.suspensions_of(rollout.key) if one.is_active(now)),
     )
+
+
+def _gauges(looks: Sequence[LoggedLook], evaluation: Evaluation | None) -> dict[str, Gauge]:
+    """Go by the looks, which come while a watch is on, and by the latest verdict where it saw more."""
+    gauges = {look.budget: Gauge(look.time, look.status, look.delta, look.burn) for look in looks}
+    for budget in () if evaluation is None else evaluation.budgets:
+        known = gauges.get(budget.budget)
+        if budget.look is not None and (known is None or budget.look.time >= known.at):
+            look = budget.look
+            gauges[budget.budget] = Gauge(look.time, look.status, look.delta, budget.burn)
+    return gauges
 
 
 def _phase(rollout: Rollout, review: Review | None, outcome: Outcome | None, now: datetime) -> Phase:

@@ -16,6 +16,7 @@ from rollback_budget.ledger.records import (
     Override,
     Review,
     RollbackRecord,
+    StageRecord,
 )
 from rollback_budget.ledger.reviews import Reviews
 
@@ -30,6 +31,7 @@ class Story(Reviews):
         events: list[HistoryEvent] = [
             *self.evaluations(key),
             *self.breaches(key),
+            *self.stages(key),
             *self.reviews(key),
             *self.decisions(key),
             *self.overrides(key),
@@ -55,5 +57,5 @@ def _time(event: HistoryEvent) -> datetime:
             return event.sent_at or event.claimed_at
         case RollbackRecord():
             return event.requested_at or event.verified_at or datetime.max.replace(tzinfo=UTC)
-        case LoggedEvaluation() | CommanderDecision() | Override() | Final():
+        case LoggedEvaluation() | StageRecord() | CommanderDecision() | Override() | Final():
             return event.at

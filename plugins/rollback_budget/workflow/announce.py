@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from rollback_budget.engine.decision import question_of
+from rollback_budget.engine.decision import question_of, rounds_of
 from rollback_budget.engine.result import VerdictKind
 from rollback_budget.errors import LedgerError
 from rollback_budget.spec.model import OnTimeout
@@ -197,8 +197,16 @@ class AnnouncePromotionOperator(Announcer):
         """Tell it."""
         exchange = Exchange(self.tasks, context)
         spec = exchange.spec()
-        said = f"the window is over, and {spec.release} takes over from {spec.baseline}"
+        said = f"{_say_promoter(exchange)}, and {spec.release} takes over from {spec.baseline}"
         self.send(context, Message(Event.PROMOTED, Event.PROMOTED.value, exchange.key, spec, said))
+
+
+def _say_promoter(exchange: Exchange) -> str:
+    answers = exchange.answers(before=rounds_of(exchange.spec()) + 1)
+    answer = next((one for one in answers if one.promote), None)
+    if answer is None:
+        return "the window is over"
+    return f"{answer.author} ended the watch ({answer.reason})"
 
 
 def rollback_message(exchange: Exchange, report: RollbackReport) -> Message:

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rollback_budget.workflow.clock import utc_now
+from rollback_budget.workflow.ended import ended_of_this_process
 from rollback_budget.workflow.looks import looks_of_this_process
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.workflow.suspended import suspensions_of_this_process
@@ -56,9 +57,11 @@ class RollbackBudgetTrigger(BaseTrigger):
             )
         while True:
             evaluation = await watcher.look()
-            if evaluation is not None or watcher.is_over or await _review_is_over(plan):
+            if evaluation is not None or watcher.is_over or await _is_pointless(plan):
                 break
             await asyncio.sleep(watcher.seconds_to_next_look())
+        if evaluation is not None:
+            self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
         await self._hold()
         yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
 
@@ -67,9 +70,11 @@ class RollbackBudgetTrigger(BaseTrigger):
         await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
 
 
-async def _review_is_over(plan: WatchPlan) -> bool:
-    """Whether a guard's commander has answered, or the rollout has ended."""
-    if plan.role is not Role.GUARD or plan.rollout is None:
+async def _is_pointless(plan: WatchPlan) -> bool:
+    """Whether the rollout has ended, or a guard's commander has answered."""
+    if plan.role is not Role.GUARD:
+        return ended_of_this_process()(plan)
+    if plan.rollout is None:
         return False
     from rollback_budget.workflow.trail import review_is_over
 
