@@ -245,9 +245,9 @@ class Fold:
             return []
         clocks: dict[str, AreaClock] = {}
         for place, budget in enumerate(self._spec.budgets):
-            clock = clocks.setdefault(budget.area, AreaClock(budget.area, unseen_since, []))
+            clock = clocks.setdefault(budget.area, AreaClock(budget.area, unseen_since, ()))
             clock.known = max(clock.known, latest[budget.id])
-            clock.budgets.append(place)
+            clock.budgets += (place,)
         return list(clocks.values())
 
 

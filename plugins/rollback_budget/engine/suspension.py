@@ -64,16 +64,16 @@ class Stretch:
             if one.covers(budget) and one.until > one.since
         ]
         #: Where it may change whether the budget is suspended, ascending.
-        self._edges = sorted({edge for since, until, _ in spans for edge in (since, until)})
+        self._edges = tuple(sorted({edge for since, until, _ in spans for edge in (since, until)}))
         #: What holds after each edge: of several, the one that ends last.
-        self._held = [
+        self._held = tuple(
             max(
                 (span for span in spans if span[0] <= edge < span[1]),
                 key=lambda span: (span[1], span[0]),
                 default=None,
             )
             for edge in self._edges
-        ]
+        )
 
     def at(self, times: list[int], first: int, stop: int) -> tuple[Suspension | None, int]:
         """Return what holds at look ``first``, and before which look (at most ``stop``) that may change."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Self
 
 from rollback_budget.engine.comparison import BAD, UNKNOWN, Mean, Observation, View
 from rollback_budget.engine.instant import length
+from rollback_budget.engine.recent import RecentLooks
 from rollback_budget.spec.model import Accounting, Budget, RolloutSpec
 
 #: A breach carries at most this many of its looks.
@@ -36,7 +36,7 @@ class Threshold:
     @property
     def bad_looks(self) -> tuple[Observation, ...]:
         """The latest bad looks of the burn."""
-        return tuple(self._evidence.latest)
+        return self._evidence.latest.looks()
 
     @property
     def started(self) -> int | None:
@@ -87,7 +87,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self.started: int | None = None
-        self.latest: deque[Observation] = deque(maxlen=MOST_SAMPLES)
+        self.latest = RecentLooks(MOST_SAMPLES)
         self._looks = 0
         self._plain = (0.0, 0.0)
         self._weighted = (0.0, 0.0, 0.0, 0.0)
@@ -96,7 +96,7 @@ class Evidence:
         """Take in one bad look."""
         if self.started is None:
             self.started = seen.time
-        self.latest.append(seen)
+        self.latest.add(seen)
         self._looks += 1
         release, baseline = self._plain
         self._plain = (release + seen.release, baseline + seen.baseline)
