@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import psutil  # type: ignore[import-untyped]
 
@@ -12,7 +15,7 @@ from bench.fleet import CONN_ID
 from demo.stack import COMPONENTS, AirflowStack
 
 SENSORS, POKE_INTERVAL_S = 4, 10
-IDLE_S, BUSY_S = 40.0, 100.0
+IDLE_S, BUSY_S, SAMPLE_S = 30.0, 80.0, 4.0
 DAG = f"""
 from airflow.providers.http.sensors.http import HttpSensor
 from airflow.sdk import DAG
@@ -24,8 +27,22 @@ with DAG("watches", schedule=None, max_active_tasks={SENSORS}):
 """
 
 
-def cpu_per_poke(home: Path, port: int) -> float:
-    """Return the CPU seconds of one poke, over what the same Airflow uses while it has nothing to do."""
+@dataclass(frozen=True)
+class Rescheduled:
+    """What is on top of the same Airflow with nothing to do.
+
+    :param cpu_s: of one poke.
+    :param memory: mean bytes of one sensor, its processes' shares of what they share included.
+    :param pokes: how many were counted.
+    """
+
+    cpu_s: float
+    memory: float
+    pokes: int
+
+
+def measure_reschedule(home: Path, port: int) -> Rescheduled:
+    """Run some sensors on an Airflow of their own for a while."""
     dags = home / "dags"
     dags.mkdir(parents=True)
     (dags / "watches.py").write_text(DAG)
@@ -33,15 +50,15 @@ def cpu_per_poke(home: Path, port: int) -> float:
     stack.add_connection(CONN_ID, f"http://127.0.0.1:{port}")
     with stack:
         stack.wait_for_dags(["watches"])
-        idle = _cpu_s(stack)
-        time.sleep(IDLE_S)
+        idle, idle_memory = _cpu_s(stack), _memory(stack, IDLE_S)
         idle = (_cpu_s(stack) - idle) / IDLE_S
         stack.api.trigger("watches")
-        time.sleep(POKE_INTERVAL_S)
+        time.sleep(2 * POKE_INTERVAL_S)
         busy, pokes, begun = _cpu_s(stack), _pokes(port), time.monotonic()
-        time.sleep(BUSY_S)
+        memory = _memory(stack, BUSY_S)
         busy, pokes = _cpu_s(stack) - busy, _pokes(port) - pokes
-        return (busy - idle * (time.monotonic() - begun)) / pokes
+        busy -= idle * (time.monotonic() - begun)
+        return Rescheduled(busy / pokes, (memory - idle_memory) / SENSORS, pokes)
 
 
 def _pokes(port: int) -> int:
@@ -52,13 +69,32 @@ def _pokes(port: int) -> int:
 def _cpu_s(stack: AirflowStack) -> float:
     """Return what the stack's processes used, those that have ended and were waited for included."""
     total = 0.0
+    for process in _processes(stack):
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _memory(stack: AirflowStack, seconds: float) -> float:
+    """Return the mean bytes of all processes over a while, what they share divided among them."""
+    until, found = time.monotonic() + seconds, []
+    while time.monotonic() < until:
+        total = 0
+        for process in _processes(stack):
+            try:
+                total += process.memory_full_info().pss
+            except psutil.NoSuchProcess:
+                continue
+        found.append(total)
+        time.sleep(max(min(SAMPLE_S, until - time.monotonic()), 0))
+    return mean(found)
+
+
+def _processes(stack: AirflowStack) -> Iterator[psutil.Process]:
     for name in COMPONENTS:
         pid = stack.pid(name)
         assert pid is not None
         root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            try:
-                total += sum(process.cpu_times()[:4])
-            except psutil.NoSuchProcess:
-                continue
-    return total
+        yield from (root, *root.children(recursive=True))

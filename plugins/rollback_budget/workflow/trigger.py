@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rollback_budget.spec.shared import share
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.looks import looks_of_this_process
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
@@ -45,7 +46,8 @@ class RollbackBudgetTrigger(BaseTrigger):
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
         # Thousands may start at once: one at a time, and whatever else is due in between.
         async with starting():
-            plan = WatchPlan.model_validate_json(self.plan)
+            told = WatchPlan.model_validate_json(self.plan)
+            plan = told.model_copy(update={"spec": share(told.spec)})
             watcher = Watcher(
                 plan,
                 _open_source(),
