@@ -42,6 +42,10 @@ def measure() -> list[Figure]:
         Figure("polls not done 2 s after they were due", 100 * (1 - steady["ended_within_2_s"]), "%", 1),
         Figure("poll begun late, 99th percentile", steady["begun_late_p99_s"], "s", 2),
         Figure("poll done late, verdict included, 99th percentile", steady["ended_late_p99_s"], "s", 2),
+        Figure(
+            "from a settled bucket to its verdict, polls spread, median", steady["told_after_median_s"], "s"
+        ),
+        Figure("from a settled bucket to its verdict, 99th percentile", steady["told_after_p99_s"], "s"),
         Figure("CPU, of one core", 100 * steady["cpu_share"], "%", 60),
         Figure("CPU a poll", 1e3 * steady["cpu_per_poll_s"], "ms"),
         Figure("event loop: longest at work without a pause", 1e3 * steady["busy_worst_s"], "ms", 200),

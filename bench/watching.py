@@ -38,6 +38,8 @@ class Record:
     def __init__(self) -> None:
         self.begun_late: list[float] = []
         self.ended_late: list[float] = []
+        #: From the moment that a bucket has settled to its verdict.
+        self.told_after: list[float] = []
         self.unknown = 0
         self.blocked: list[float] = []
         self.busy: list[float] = []
@@ -49,11 +51,14 @@ class Record:
     def figures(self) -> dict[str, Any]:
         cpu = (time.process_time() - self.cpu_s) / (time.monotonic() - self.at)
         begun, ended = sorted(self.begun_late), sorted(self.ended_late)
+        told = sorted(self.told_after)
         return {
             "polls": len(ended),
             "begun_late_p99_s": begun[int(0.99 * len(begun))] if begun else None,
             "ended_late_p99_s": ended[int(0.99 * len(ended))] if ended else None,
             "ended_within_2_s": sum(late <= 2 for late in ended) / max(len(ended), 1),
+            "told_after_median_s": told[len(told) // 2] if told else None,
+            "told_after_p99_s": told[int(0.99 * len(told))] if told else None,
             "unknown_looks": self.unknown,
             "blocked_worst_s": max(self.blocked, default=0.0),
             "busy_worst_s": max(self.busy, default=0.0),
@@ -74,9 +79,12 @@ def noting(records: list[Record]) -> Iterator[None]:
     look, wait, note = Watcher.look, Watcher.seconds_to_next_look, WatchLog.trouble
 
     async def noted_look(self: Watcher) -> Any:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self._read_until
         evaluation = await look(self)
         if self in due:
+            if self._read_until > before:
+                settled = self._read_until + self._spec.watch.settle
+                records[-1].told_after.append((utc_now() - settled).total_seconds())
             records[-1].begun_late.append(begun - due[self])
             records[-1].ended_late.append(time.monotonic() - due[self])
         else:
@@ -111,15 +119,15 @@ async def beat(records: list[Record]) -> None:
 
 @contextmanager
 def collecting(records: list[Record]) -> Iterator[None]:
-    """Note how long each full garbage collection takes."""
+    """Note how much CPU each full garbage collection takes, since other processes are no part of it."""
     begun = 0.0
 
     def note(phase: str, info: dict[str, int]) -> None:
         nonlocal begun
         if info["generation"] == 2 and phase == "start":
-            begun = time.monotonic()
+            begun = time.thread_time()
         elif info["generation"] == 2:
-            records[-1].collected.append(time.monotonic() - begun)
+            records[-1].collected.append(time.thread_time() - begun)
 
     gc.callbacks.append(note)
     try:
