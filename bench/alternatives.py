@@ -1,4 +1,4 @@
-"""What a user would do instead of a watch: the floor, and a deferrable ``HttpSensor``'s trigger."""
+"""What a user would do instead of a watch, in this process: the floor, and what a sensor's trigger holds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 from bench.fleet import CONN_ID
 from tests.support.network import find_free_port, is_listening, wait_until
 
-if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger
-
-#: So many times each is asked for the median.
-POLLS = 300
-#: So many triggers are held for their memory.
-HELD = 50
+#: As many as our rollouts that poll together, in so many rounds; in between there is nothing to do, as there.
+TOGETHER, ROUNDS, PAUSE_S = 50, 60, 0.15
 
 
 @contextmanager
@@ -46,37 +38,19 @@ async def cpu_of_bare_get(port: int) -> float:
     """Return the CPU seconds of an ``aiohttp`` GET and ``json.loads``, nothing else: the floor."""
     import aiohttp
 
+    seconds = []
     async with aiohttp.ClientSession() as session:
 
         async def poll() -> None:
             async with session.get(f"http://127.0.0.1:{port}/") as reply:
                 json.loads(await reply.read())
 
-        return await _median_cpu(poll)
-
-
-async def cpu_of_http_sensor_trigger() -> float:
-    """Return the CPU seconds of one poke of the trigger that a deferrable HttpSensor uses."""
-    from airflow.providers.http.triggers.http import HttpSensorTrigger
-
-    trigger = HttpSensorTrigger("missing", http_conn_id=CONN_ID, poke_interval=0)
-    begun: list[float] = []
-    enough = asyncio.Event()
-    sleep = asyncio.sleep
-
-    async def noted_sleep(seconds: float) -> None:
-        begun.append(time.process_time())
-        if len(begun) > POLLS:
-            enough.set()
-        await sleep(seconds)
-
-    with patch("airflow.providers.http.triggers.http.asyncio.sleep", noted_sleep):
-        task = _start(trigger)
-        await asyncio.wait({task, asyncio.create_task(enough.wait())}, return_when="FIRST_COMPLETED")
-        assert not task.done(), task
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    return median(after - before for before, after in pairwise(begun))
+        for _ in range(ROUNDS):
+            await asyncio.sleep(PAUSE_S)
+            begun = time.process_time()
+            await asyncio.gather(*(poll() for _ in range(TOGETHER)))
+            seconds.append((time.process_time() - begun) / TOGETHER)
+    return median(seconds)
 
 
 async def memory_of_http_sensor_trigger() -> float:
@@ -84,14 +58,19 @@ async def memory_of_http_sensor_trigger() -> float:
     from airflow.providers.http.triggers.http import HttpSensorTrigger
 
     def start() -> asyncio.Task[object]:
-        return _start(HttpSensorTrigger("missing", http_conn_id=CONN_ID, poke_interval=3600))
+        trigger = HttpSensorTrigger("missing", http_conn_id=CONN_ID, poke_interval=3600)
+
+        async def run() -> object:
+            return await anext(trigger.run())
+
+        return asyncio.create_task(run())
 
     first = start()
     await asyncio.sleep(1)
     tracemalloc.start()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    tasks = [start() for _ in range(HELD)]
+    tasks = [start() for _ in range(TOGETHER)]
     await asyncio.sleep(3)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0] - before
@@ -100,20 +79,4 @@ async def memory_of_http_sensor_trigger() -> float:
     for task in (first, *tasks):
         task.cancel()
     await asyncio.gather(first, *tasks, return_exceptions=True)
-    return held / HELD
-
-
-def _start(trigger: BaseTrigger) -> asyncio.Task[object]:
-    async def run() -> object:
-        return await anext(trigger.run())
-
-    return asyncio.create_task(run())
-
-
-async def _median_cpu(poll: Callable[[], Awaitable[None]]) -> float:
-    seconds = []
-    for _ in range(POLLS):
-        begun = time.process_time()
-        await poll()
-        seconds.append(time.process_time() - begun)
-    return median(seconds)
+    return held / TOGETHER

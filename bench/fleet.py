@@ -80,7 +80,9 @@ def open_in(ledger: Ledger, rollouts: int, start: datetime, seen_until: datetime
 
 
 @contextmanager
-def fleet_metrics(folder: Path, rollouts: int, start: datetime, live_from: datetime) -> Iterator[str]:
+def fleet_metrics(
+    folder: Path, rollouts: int, start: datetime, live_from: datetime, scrape: timedelta = SCRAPE
+) -> Iterator[str]:
     """Run the exporter and a Prometheus that has its past and scrapes it; yield the latter's URL.
 
     :param start: from when on there are metrics.
@@ -93,8 +95,8 @@ def fleet_metrics(folder: Path, rollouts: int, start: datetime, live_from: datet
         with running_prometheus(
             folder,
             [f"127.0.0.1:{port}"],
-            scrape_interval=f"{SCRAPE.total_seconds():g}s",
-            backfill=_past(rollouts, start, live_from - start),
+            scrape_interval=f"{scrape // timedelta(milliseconds=1)}ms",
+            backfill=_past(rollouts, start, live_from - start) if live_from > start else None,
         ) as prometheus:
             yield prometheus.url
     finally:

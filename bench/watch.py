@@ -15,19 +15,14 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from bench.alternatives import (
-    canned,
-    cpu_of_bare_get,
-    cpu_of_http_sensor_trigger,
-    memory_of_http_sensor_trigger,
-)
+from bench.alternatives import canned, cpu_of_bare_get, memory_of_http_sensor_trigger
 from bench.figure import Figure
 from bench.fleet import CONN_ID, backfilled_metrics, plan_of
 
-TITLE = "One poll of a rollout of 4 budgets: CPU of everything that is ours, the server's left out"
+TITLE = "One poll of a rollout of 4 budgets: CPU of everything but the backend"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 #: So many rollouts share a request where there are enough; so many follow the whole day.
-TOGETHER, ALL_DAY = 50, 10
+TOGETHER, ALL_DAY = 50, 5
 #: Minutes that are followed for the cost of a poll, the first few left out; and of the day.
 SOME, WARM_UP, DAY = 120, 10, 24 * 60 - 1
 HOST = f"AIRFLOW_CONN_{CONN_ID.upper()}"
@@ -43,7 +38,7 @@ def measure() -> list[Figure]:
 
 def _measure(home: Path) -> list[Figure]:
     # Imported late: Airflow reads its home when it is.
-    from bench.reschedule import measure_reschedule
+    from bench.in_airflow import measure_in_airflow
 
     start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
     with backfilled_metrics(home / "prometheus", TOGETHER, start) as url:
@@ -58,9 +53,8 @@ def _measure(home: Path) -> list[Figure]:
     with canned(answer) as port:
         floor = asyncio.run(cpu_of_bare_get(port))
         os.environ[HOST] = f"http://127.0.0.1:{port}"
-        sensor_trigger = asyncio.run(cpu_of_http_sensor_trigger())
         sensor_trigger_kept = asyncio.run(memory_of_http_sensor_trigger())
-        reschedule = measure_reschedule(home / "reschedule", port)
+    real = measure_in_airflow(home / "real", answer)
     ours, single = median(together.seconds[WARM_UP:]), median(alone.seconds[WARM_UP:])
     first, last = sum(all_day.seconds[60:120]), sum(all_day.seconds[-60:])
     return [
@@ -68,21 +62,33 @@ def _measure(home: Path) -> list[Figure]:
         Figure("the floor: aiohttp GET of the same bytes and json.loads", floor * 1e3, "ms"),
         Figure(f"our poll, {TOGETHER} rollouts asked for together", ours * 1e3, "ms"),
         Figure("our poll, a rollout alone", single * 1e3, "ms"),
-        Figure("HttpSensorTrigger, one poke of the same bytes", sensor_trigger * 1e3, "ms"),
-        Figure(
-            f"HttpSensor in reschedule mode, one of {reschedule.pokes} pokes, all of Airflow",
-            reschedule.cpu_s * 1e3,
-            "ms",
-        ),
         Figure("our poll over the floor, together", ours / floor, "x", 2),
         Figure("our poll over the floor, alone", single / floor, "x"),
-        Figure("HttpSensorTrigger's over ours", sensor_trigger / ours, "x", at_least=5),
-        Figure("reschedule mode's over ours", reschedule.cpu_s / ours, "x", at_least=800),
+        Figure(f"in a real triggerer: our poll, of {real.watch_polls}", real.watch * 1e3, "ms"),
+        Figure(
+            f"in a real triggerer: a poke of HttpSensorTrigger, of {real.deferred_polls}",
+            real.deferred * 1e3,
+            "ms",
+        ),
+        Figure(
+            f"in all of a real Airflow: a poke of HttpSensor in reschedule mode, of {real.rescheduled_polls}",
+            real.rescheduled * 1e3,
+            "ms",
+        ),
+        Figure(
+            "HttpSensorTrigger's over ours, both in the triggerer",
+            real.deferred / real.watch,
+            "x",
+            at_least=5,
+        ),
+        Figure(
+            "reschedule mode's over ours in the triggerer", real.rescheduled / real.watch, "x", at_least=800
+        ),
         Figure("a poll of the day's last hour over one of its second hour", last / first, "x", 1.2),
         Figure("memory of a watch, its plan included, after 5 looks", kept_at_first / 1024, "KiB"),
         Figure("memory of a watch after 3 hours of looks", kept / 1024, "KiB"),
         Figure("memory of an HttpSensorTrigger, its task included", sensor_trigger_kept / 1024, "KiB"),
-        Figure("memory of a sensor in reschedule mode, mean", reschedule.memory / 1024, "KiB"),
+        Figure("memory of a sensor in reschedule mode, mean", real.rescheduled_memory / 1024, "KiB"),
         Figure("from a settled bucket to its verdict, request included", median(together.waits), "s"),
     ]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import repeat
 from math import nan
 
@@ -112,19 +113,25 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
     for place, histograms in buckets.items():
         _fill_values(columns[place], histograms, quantile_of(place[0]))
     times = _looks(columns.values(), after, until, length(spec.watch.step))
-    arms = {}
+    arms, unknown = {}, repeat(nan)
     for name in names:
         places = (name, spec.release), (name, spec.baseline)
-        (release, release_n), (baseline, baseline_n) = (
-            [list(map(by_time.get, times, repeat(nan))) for by_time in columns[place]] for place in places
-        )
+        (release, release_n), (baseline, baseline_n) = columns[places[0]], columns[places[1]]
         of_release, of_baseline = (
-            list(map(buckets.get(place, {}).get, times)) if buckets else [] for place in places
+            [list(map(buckets.get(place, {}).get, times)) for place in places] if buckets else ([], [])
         )
-        arms[name] = Arms(release, release_n, baseline, baseline_n, of_release, of_baseline)
+        arms[name] = Arms(
+            list(map(release.get, times, unknown)),
+            list(map(release_n.get, times, unknown)),
+            list(map(baseline.get, times, unknown)),
+            list(map(baseline_n.get, times, unknown)),
+            of_release,
+            of_baseline,
+        )
     return Frame(times, until, arms)
 
 
+@cache
 def quantile_of(series: str) -> float | None:
     """Return which quantile a metric is by its name (``p95``, ``latency_p99``), None when it does not say."""
     named = re.search(r"(?:^|_)p(\d\d\d?)(?:_|$)", series.partition(":")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from struct import Struct
 from typing import Self
 
@@ -32,22 +33,24 @@ class RecentLooks:
 
     def extend(self, view: View, times: list[int], stop: int, after: int) -> None:
         """Take in the known looks before ``stop`` that are later than ``after``, and forget what is not."""
-        packed, first = self._packed, stop
-        while first and times[first - 1] > after:
-            first -= 1
+        packed, arms, statuses = self._packed, view.arms, view.statuses
         oldest = 0
         while oldest < len(packed) and _TIME.unpack_from(packed, oldest)[0] <= after:
             oldest += _LOOK.size
-        statuses = view.statuses
-        more = [
-            _LOOK.pack(time, _STATUSES.index(status), *numbers)
-            for time, status, *numbers in (
-                view.observation(look, times[look])
-                for look in range(first, stop)
-                if statuses[look] is not UNKNOWN
-            )
-        ]
-        self._packed = b"".join((packed[oldest:], *more))[-self._most :]
+        packed = packed[oldest:]
+        for look in range(bisect_right(times, after, 0, stop), stop):
+            status = statuses[look]
+            if status is not UNKNOWN:
+                packed += _LOOK.pack(
+                    times[look],
+                    _STATUSES.index(status),
+                    view.deltas[look],
+                    arms.release[look],
+                    arms.baseline[look],
+                    arms.release_n[look],
+                    arms.baseline_n[look],
+                )
+        self._packed = packed[-self._most :]
 
     def looks(self) -> tuple[Observation, ...]:
         """Return them."""

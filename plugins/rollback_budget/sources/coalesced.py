@@ -12,10 +12,10 @@ from functools import partial
 from hashlib import blake2b
 from itertools import count, repeat
 from math import ceil
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard
 from weakref import WeakSet
 
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked, is_watermarked
 from rollback_budget.errors import SeriesError, SourceError
 from rollback_budget.sources.patient import TIME_OUT, Patience
 
@@ -45,7 +45,6 @@ class Joint(Protocol):
         ...
 
 
-@runtime_checkable
 class Paced(Protocol):
     """A source that says when it wants to be asked."""
 
@@ -125,7 +124,7 @@ class Coalesced:
     async def settled_until(self) -> datetime | None:
         """Return up to where everything is in; readers that ask within a moment share the answer."""
         source = await self._source()
-        if not _is_watermarked(source):
+        if not is_watermarked(source):
             return datetime.max.replace(tzinfo=UTC)
         asking = self._watermark
         if asking is None or asking.done():
@@ -263,12 +262,12 @@ class Reader:
         return self._shared.lag_of(self._seat, poll)
 
 
-def _is_watermarked(source: Source) -> TypeGuard[Watermarked]:
-    return hasattr(source, "settled_until")
+def is_paced(source: Source | None) -> TypeGuard[Paced]:
+    """Whether a source is one."""
+    return hasattr(source, "lag")
 
 
 def _is_joint(source: Source) -> TypeGuard[Joint]:
-    # isinstance() with a protocol would take longer than the rest of a fetch.
     return hasattr(source, "fetch_many")
 
 
