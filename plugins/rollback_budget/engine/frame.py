@@ -42,7 +42,9 @@ class Arms:
     baseline_buckets: list[Histogram | None] = field(default_factory=list)
 
     def part(self, first: int, stop: int) -> Arms:
-        """Return the looks ``first`` to ``stop - 1``."""
+        """Return the looks ``first`` to ``stop - 1``; itself when these are all."""
+        if first == 0 and stop == len(self.release):
+            return self
         return Arms(
             self.release[first:stop],
             self.release_n[first:stop],

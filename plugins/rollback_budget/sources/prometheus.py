@@ -138,7 +138,7 @@ class PrometheusSeries:
                     )
                 column[number] = float(value)
             for epoch, histogram in series.get("histograms", ()):
-                place.natives[grid.number(epoch)] = histogram
+                place.add_native(grid.number(epoch), histogram)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"{_BACKEND} answered something else than series: {error!r}", transient=True
