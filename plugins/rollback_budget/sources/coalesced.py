@@ -96,6 +96,8 @@ class Coalesced:
         self._apart: set[SeriesVersions] = set()
         #: Refused alone when everybody was: asking for them apart again would find out nothing.
         self._refused: set[SeriesVersions] = set()
+        #: A fault of ours in reading the answer; its place is logged once, and not with every poll.
+        self._broken = ""
         self._readers: WeakSet[Reader] = WeakSet()
         self._seats = count()
 
@@ -193,8 +195,10 @@ class Coalesced:
                 member.answer.cancel()
             raise
         except Exception as error:
-            log.exception("the metric source broke")
             broken = f"the metric source broke: {type(error).__name__}: {error}"
+            if broken != self._broken:
+                log.exception("the metric source broke")
+            self._broken = broken
             answers = repeat(SourceError(broken, transient=False))
         found = dict(zip(requests, answers, strict=False))
         for member in members:
@@ -212,6 +216,7 @@ class Coalesced:
             if len(requests) == 1 or self._refused.issuperset(map(_versions, requests)):
                 raise
             return await self._ask_apart(requests, error)
+        self._broken = ""
         self._together = min(2 * self._together, MOST_TOGETHER)
         self._refused.clear()
         self._apart.difference_update(map(_versions, requests))
