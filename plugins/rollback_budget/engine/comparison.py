@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple, Protocol, Self
 
@@ -48,8 +47,7 @@ class Mean(NamedTuple):
     baseline_n: float
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The looks of one budget in one chunk of a frame; all lists are parallel."""
 
     arms: Arms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, TypeGuard
 
@@ -27,8 +26,7 @@ class Sample(NamedTuple):
     le: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesRequest:
+class SeriesRequest(NamedTuple):
     """The question a source answers: these series, both versions, ``start < time <= end``.
 
     ``start`` and ``end`` lie on the UTC grid of ``step``.

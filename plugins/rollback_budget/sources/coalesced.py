@@ -152,7 +152,7 @@ class Coalesced:
             self._opening = asyncio.create_task(self._open())
         opening = self._opening
         try:
-            return await asyncio.shield(opening)
+            return opening.result() if opening.done() else await asyncio.shield(opening)
         except SourceError as error:
             if self._opening is opening:
                 self._opening = None
