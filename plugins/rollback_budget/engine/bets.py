@@ -17,7 +17,7 @@ from rollback_budget.engine.boundary import (
     log_evidence,
     step_of,
 )
-from rollback_budget.engine.comparison import BAD, UNKNOWN, Limit, Mean, View, delta_of
+from rollback_budget.engine.comparison import BAD, UNKNOWN, Mean, View, delta_of, limit_of
 from rollback_budget.spec.evidence import SIGN_BETS, Blocks
 from rollback_budget.spec.model import Budget, RolloutSpec, Worse
 
@@ -181,7 +181,7 @@ class Signs:
 
     def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:
         self._budget = budget
-        self._margin = Limit(budget, spec.analysis.null_margin)
+        self._margin = limit_of(budget, spec.analysis.null_margin)
         self._open = (0.0, 0.0, 0)
         self._blocks = blocks.in_duration
         #: Index, sums of both arms and known looks of the trailing duration's blocks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import nan
 from typing import NamedTuple, Protocol, Self
 
@@ -16,6 +17,8 @@ UNKNOWN, GOOD, BAD = Status.UNKNOWN, Status.GOOD, Status.BAD
 #: A delta this close to the threshold is at the threshold: relative to it, and to what it was computed from.
 NEAR_THRESHOLD = 1e-9
 NEAR_OPERANDS = 1e-12
+#: Of so many different budgets.
+LIMITS_HELD = 512
 
 
 class Observation(NamedTuple):
@@ -124,6 +127,12 @@ class Limit:
         return self.statuses([delta], lambda _: scale(release, baseline))[0]
 
 
+@lru_cache(LIMITS_HELD)
+def limit_of(budget: Budget, part: float = 1.0) -> Limit:
+    """Return the limit of ``budget``, held once for all rollouts that have it."""
+    return Limit(budget, part)
+
+
 class Pointwise:
     """Every comparison but ``_increase``: a look needs nothing but its own samples."""
 
@@ -131,7 +140,7 @@ class Pointwise:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._limit = Limit(budget)
+        self._limit = limit_of(budget)
         self._delta, self._scale = _FORMULAS[budget.comparison]
 
     def view(self, arms: Arms, first: int, stop: int) -> View:

@@ -7,7 +7,7 @@ from copy import copy
 from typing import NamedTuple, Self
 
 from rollback_budget.engine.bets import Betting
-from rollback_budget.engine.comparison import BAD, Limit, Mean, Observation, View, delta_of
+from rollback_budget.engine.comparison import BAD, Mean, Observation, View, delta_of, limit_of
 from rollback_budget.engine.eprocess import EProcess
 from rollback_budget.engine.instant import length
 from rollback_budget.engine.recent import RecentLooks
@@ -52,7 +52,7 @@ class Weighed:
     ) -> None:
         self._budget = budget
         self._betting = betting
-        self._limit = Limit(budget)
+        self._limit = limit_of(budget)
         self._burn = Threshold(budget, spec)
         self._span = span
         self._block = length(blocks.length)

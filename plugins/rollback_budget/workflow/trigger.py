@@ -46,8 +46,7 @@ class RollbackBudgetTrigger(BaseTrigger):
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
         # Thousands may start at once: one at a time, and whatever else is due in between.
         async with starting():
-            told = WatchPlan.model_validate_json(self.plan)
-            plan = told.model_copy(update={"spec": share(told.spec)})
+            plan = _read(self.plan)
             watcher = Watcher(
                 plan,
                 _open_source(),
@@ -67,6 +66,12 @@ class RollbackBudgetTrigger(BaseTrigger):
     async def _hold(self) -> None:
         since = max(utc_now() - datetime.fromisoformat(self.deferred_at), timedelta(0))
         await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
+
+
+def _read(text: str) -> WatchPlan:
+    """Return the plan with what other watches say, too, held once; nothing else of it is kept."""
+    plan = WatchPlan.model_validate_json(text)
+    return plan.model_copy(update={"spec": share(plan.spec)})
 
 
 async def _review_is_over(plan: WatchPlan) -> bool:
