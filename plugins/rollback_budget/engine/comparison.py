@@ -177,6 +177,12 @@ class Pointwise:
         return self
 
 
+@lru_cache(LIMITS_HELD)
+def pointwise_of(budget: Budget) -> Pointwise:
+    """Return what turns samples of ``budget`` into looks, held once for all rollouts that have it."""
+    return Pointwise(budget)
+
+
 def delta_of(budget: Budget, release: float, baseline: float) -> float:
     """Return the delta between two values in the comparison's unit, NaN when unknown."""
     return _FORMULAS[budget.comparison][0]([release], [baseline])[0]

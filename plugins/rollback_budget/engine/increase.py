@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import isnan, nan
 from typing import Self
 
-from rollback_budget.engine.comparison import Comparing, Mean, Observation, Pointwise, View, limit_of
+from rollback_budget.engine.comparison import Comparing, Mean, Observation, View, limit_of, pointwise_of
 from rollback_budget.engine.frame import Arms
 from rollback_budget.engine.result import Comparand
 from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
@@ -103,7 +103,7 @@ def comparing(budget: Budget, spec: RolloutSpec) -> Comparing:
     """Return what turns the samples of ``budget`` into looks."""
     if budget.comparison is Comparison.INCREASE:
         return Increase(budget, by_look=spec.has_stages)
-    return Pointwise(budget)
+    return pointwise_of(budget)
 
 
 def _events(values: list[float], so_far: float) -> list[float]:

@@ -17,7 +17,7 @@ from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.engine.standing import Standing
-from rollback_budget.engine.suspension import Stretch, Suspension
+from rollback_budget.engine.suspension import NEVER, Stretch, Suspension
 from rollback_budget.spec.model import Budget, RolloutSpec
 
 #: How many of its latest looks without data a tally remembers, to tell when it comes after all.
@@ -68,7 +68,8 @@ class Tally:
 
     def suspend(self, suspensions: Sequence[Suspension]) -> None:
         """Take these suspensions (those of other budgets too) for the looks that are still to be folded."""
-        self._stretch = Stretch(self.budget, suspensions, self._spec.watch.settle)
+        own = [one for one in suspensions if one.covers(self.budget)]
+        self._stretch = Stretch(own, self._spec.watch.settle) if own else NEVER
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.

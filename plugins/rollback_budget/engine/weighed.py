@@ -34,6 +34,7 @@ class Weighed:
     """
 
     __slots__ = (
+        "_begins",
         "_betting",
         "_block",
         "_budget",
@@ -41,9 +42,9 @@ class Weighed:
         "_earliest",
         "_limit",
         "_open",
+        "_opening",
         "_process",
         "_recent",
-        "_span",
         "_trail",
     )
 
@@ -54,7 +55,7 @@ class Weighed:
         self._betting = betting
         self._limit = limit_of(budget)
         self._burn = Threshold(budget, spec)
-        self._span = span
+        self._opening, self._begins = span
         self._block = length(blocks.length)
         self._trail = blocks.in_duration * self._block
         self._earliest = span.begins + length(budget.max_duration)
@@ -87,7 +88,7 @@ class Weighed:
     @property
     def started(self) -> int | None:
         """Since when the evidence has climbed."""
-        return max(self._span.opening + self._process.since * self._block, self._span.begins)
+        return max(self._opening + self._process.since * self._block, self._begins)
 
     @property
     def over(self) -> int | None:
@@ -106,8 +107,8 @@ class Weighed:
         """
         breach, first, stop = None, 0, len(times)
         while first < stop and breach is None:
-            index = (times[first] - self._span.opening - 1) // self._block
-            end = self._span.opening + (index + 1) * self._block
+            index = (times[first] - self._opening - 1) // self._block
+            end = self._opening + (index + 1) * self._block
             after = bisect_right(times, end, first)
             if self._open not in (None, index) and self._close() and stop_at_breach:
                 breach = first if self._is_used_up(view, first, times) else None
