@@ -64,6 +64,7 @@ class Record:
             "busy_worst_s": max(self.busy, default=0.0),
             "collected_worst_s": max(self.collected, default=0.0),
             "full_collections": len(self.collected),
+            "objects": len(gc.get_objects()),
             "caught_up": len(self.caught_up),
             "caught_up_after_s": max(self.caught_up, default=0.0),
             "cpu_share": cpu,
@@ -136,8 +137,17 @@ def collecting(records: list[Record]) -> Iterator[None]:
         gc.callbacks.remove(note)
 
 
+def _full_collection() -> float:
+    """Return the CPU seconds of a full garbage collection of this process as it is."""
+    gc.collect()
+    begun = time.thread_time()
+    gc.collect()
+    return time.thread_time() - begun
+
+
 async def run(rollouts: int, seconds: float, start: datetime) -> dict[str, Any]:
     """Start all at once, as after a mass restart; then watch for a while."""
+    empty = _full_collection()
     records = [Record()]
     now = utc_now()
     triggers = [
@@ -162,7 +172,7 @@ async def run(rollouts: int, seconds: float, start: datetime) -> dict[str, Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return {"start": starting, "steady": steady, "ended": len(ended)}
+    return {"start": starting, "steady": steady, "ended": len(ended), "empty_collection_s": empty}
 
 
 if __name__ == "__main__":
