@@ -44,13 +44,12 @@ def main(names: list[str]) -> int:
 def _table(title: str, figures: list[Figure]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
-    for heading in ("measured", "at most"):
+    for heading in ("measured", "agreed"):
         table.add_column(heading, justify="right")
     table.add_column("kept")
     for figure in figures:
-        limit = "" if figure.limit is None else f"{figure.limit:g} {figure.unit}"
-        kept = "" if figure.limit is None else "yes" if figure.kept else "NO"
-        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", limit, kept)
+        kept = "" if not figure.agreed else "yes" if figure.kept else "NO"
+        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", figure.agreed, kept)
     return table
 
 

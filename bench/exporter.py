@@ -1,4 +1,4 @@
-"""A metrics page of very many versions, for a Prometheus to scrape: ``python -m bench.exporter PORT N``."""
+"""A metrics page of very many versions, counting since EPOCH: ``python -m bench.exporter PORT N EPOCH``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def page(labels: list[str], seconds: float) -> bytes:
     return "".join(f"{name}{label} {value}" for name, value in values for label in labels).encode()
 
 
-def main(port: int, rollouts: int) -> None:
+def main(port: int, rollouts: int, begun: float) -> None:
     """Serve until killed."""
-    begun = time.time()
     labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,4 +43,4 @@ def main(port: int, rollouts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -12,17 +12,28 @@ class Figure:
     """What was measured.
 
     :param limit: what it must stay at or under, in the same unit; None where nothing was agreed.
+    :param at_least: what it must reach, in the same unit.
     """
 
     what: str
     value: float
     unit: str
     limit: float | None = None
+    at_least: float | None = None
 
     @property
     def kept(self) -> bool:
-        """Whether the limit, if there is one, is kept."""
-        return self.limit is None or self.value <= self.limit
+        """Whether what was agreed, if anything, is kept."""
+        return (self.limit is None or self.value <= self.limit) and (
+            self.at_least is None or self.value >= self.at_least
+        )
+
+    @property
+    def agreed(self) -> str:
+        """What was agreed, in words; nothing where nothing was."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g} {self.unit}"
+        return "" if self.limit is None else f"at most {self.limit:g} {self.unit}"
 
 
 def best_of(repeats: int, run: Callable[[], object]) -> float:

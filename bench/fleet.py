@@ -12,6 +12,9 @@ from pathlib import Path
 
 from bench.engine import rollout
 from bench.exporter import COUNTERS, GAUGE, versions_of
+from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.looks import LookRecord, pack
+from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.model import Method, Metric, MetricKind, RolloutSpec, Watch
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import PrometheusSource
@@ -60,17 +63,40 @@ def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
 def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPlan:
     """Return what the watch of rollout ``number`` is told."""
     spec = spec_of(number, watch)
-    return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window)
+    return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window, rollout=key_of(number))
+
+
+def key_of(number: int) -> RolloutKey:
+    """Return the key of rollout ``number`` in the ledger."""
+    return RolloutKey(f"rollout-{number:05}", "run")
+
+
+def open_in(ledger: Ledger, rollouts: int, start: datetime, seen_until: datetime) -> None:
+    """Enter the fleet in a ledger, with looks up to ``seen_until``: none up to there is written again."""
+    for number in range(rollouts):
+        ledger.open_rollout(key_of(number), spec_of(number), start)
+    seen = pack(spec_of(0), ())
+    ledger.record_looks([LookRecord(key_of(number), seen_until, seen) for number in range(rollouts)])
 
 
 @contextmanager
-def fleet_metrics(folder: Path, rollouts: int) -> Iterator[str]:
-    """Run the exporter and a Prometheus that scrapes it; yield the latter's URL."""
+def fleet_metrics(
+    folder: Path, rollouts: int, start: datetime, live_from: datetime, scrape: timedelta = SCRAPE
+) -> Iterator[str]:
+    """Run the exporter and a Prometheus that has its past and scrapes it; yield the latter's URL.
+
+    :param start: from when on there are metrics.
+    :param live_from: the past reaches up to here.
+    """
     port = find_free_port()
-    exporter = subprocess.Popen([sys.executable, "-m", "bench.exporter", str(port), str(rollouts)])
+    epoch = f"{start.timestamp():.3f}"
+    exporter = subprocess.Popen([sys.executable, "-m", "bench.exporter", str(port), str(rollouts), epoch])
     try:
         with running_prometheus(
-            folder, [f"127.0.0.1:{port}"], scrape_interval=f"{SCRAPE.total_seconds():g}s"
+            folder,
+            [f"127.0.0.1:{port}"],
+            scrape_interval=f"{scrape // timedelta(milliseconds=1)}ms",
+            backfill=_past(rollouts, start, live_from - start) if live_from > start else None,
         ) as prometheus:
             yield prometheus.url
     finally:
@@ -91,18 +117,20 @@ def environment(home: Path, url: str) -> dict[str, str]:
 @contextmanager
 def backfilled_metrics(folder: Path, rollouts: int, start: datetime) -> Iterator[str]:
     """Run a Prometheus that has a day of the fleet's metrics from ``start`` on; yield its URL."""
-    with running_prometheus(folder, backfill=_day(rollouts, start)) as prometheus:
+    day = _past(rollouts, start, timedelta(days=1, minutes=10))
+    with running_prometheus(folder, backfill=day) as prometheus:
         yield prometheus.url
 
 
-def _day(rollouts: int, start: datetime) -> Iterator[str]:
+def _past(rollouts: int, start: datetime, lasts: timedelta) -> Iterator[str]:
     labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
     series: list[tuple[str, float | None]] = [(f"llm_{name}_total", rate) for name, rate in COUNTERS]
     series.append((f"llm_{GAUGE[0]}", None))
-    scrapes = int(timedelta(days=1, minutes=10) / BACKFILLED_SCRAPE)
+    step, epoch = BACKFILLED_SCRAPE.total_seconds(), start.timestamp()
+    scrapes = [
+        (step * number, f"{epoch + step * number:.3f}") for number in range(int(lasts / BACKFILLED_SCRAPE))
+    ]
     for name, rate in series:
         for label in labels:
-            for number in range(scrapes):
-                since = (number - 5) * BACKFILLED_SCRAPE
-                value = GAUGE[1] if rate is None else rate * number * BACKFILLED_SCRAPE.total_seconds()
-                yield f"{name}{label} {value} {(start + since).timestamp():.3f}"
+            for since, at in scrapes:
+                yield f"{name}{label} {GAUGE[1] if rate is None else rate * since} {at}"

@@ -1,4 +1,4 @@
-"""Very many real triggers in a process that looks at itself: ``python -m bench.watching N SECONDS FILE``.
+"""Very many real triggers in one process: ``python -m bench.watching N SECONDS START FILE``.
 
 Stands in for the triggerer around them: the loop, the triggers, their sources and ledger are the real ones;
 Airflow's own work (its database, heartbeats, log files) is not in it.
@@ -7,6 +7,7 @@ Airflow's own work (its database, heartbeats, log files) is not in it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import resource
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,9 +27,9 @@ from rollback_budget.workflow.trigger import RollbackBudgetTrigger
 from rollback_budget.workflow.watch_log import WatchLog
 from rollback_budget.workflow.watcher import Watcher
 
-#: How far back the windows began: what every watch replays first.
-BEGAN = timedelta(minutes=2)
 BEAT_S = 0.01
+#: Watches that start at once are given so long to catch up, before what they do is taken for usual.
+START_S = 120.0
 
 
 class Record:
@@ -37,23 +38,35 @@ class Record:
     def __init__(self) -> None:
         self.begun_late: list[float] = []
         self.ended_late: list[float] = []
+        #: From the moment that a bucket has settled to its verdict.
+        self.told_after: list[float] = []
         self.unknown = 0
         self.blocked: list[float] = []
         self.busy: list[float] = []
+        self.collected: list[float] = []
+        self.caught_up: list[float] = []
         self.cpu_s = time.process_time()
         self.at = time.monotonic()
 
     def figures(self) -> dict[str, Any]:
         cpu = (time.process_time() - self.cpu_s) / (time.monotonic() - self.at)
         begun, ended = sorted(self.begun_late), sorted(self.ended_late)
+        told = sorted(self.told_after)
         return {
             "polls": len(ended),
             "begun_late_p99_s": begun[int(0.99 * len(begun))] if begun else None,
             "ended_late_p99_s": ended[int(0.99 * len(ended))] if ended else None,
             "ended_within_2_s": sum(late <= 2 for late in ended) / max(len(ended), 1),
+            "told_after_median_s": told[len(told) // 2] if told else None,
+            "told_after_p99_s": told[int(0.99 * len(told))] if told else None,
             "unknown_looks": self.unknown,
             "blocked_worst_s": max(self.blocked, default=0.0),
             "busy_worst_s": max(self.busy, default=0.0),
+            "collected_worst_s": max(self.collected, default=0.0),
+            "full_collections": len(self.collected),
+            "objects": len(gc.get_objects()),
+            "caught_up": len(self.caught_up),
+            "caught_up_after_s": max(self.caught_up, default=0.0),
             "cpu_share": cpu,
             "cpu_per_poll_s": cpu * (time.monotonic() - self.at) / max(len(ended), 1),
             "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -67,11 +80,16 @@ def noting(records: list[Record]) -> Iterator[None]:
     look, wait, note = Watcher.look, Watcher.seconds_to_next_look, WatchLog.trouble
 
     async def noted_look(self: Watcher) -> Any:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self._read_until
         evaluation = await look(self)
         if self in due:
+            if self._read_until > before:
+                settled = self._read_until + self._spec.watch.settle
+                records[-1].told_after.append((utc_now() - settled).total_seconds())
             records[-1].begun_late.append(begun - due[self])
             records[-1].ended_late.append(time.monotonic() - due[self])
+        else:
+            records[-1].caught_up.append(time.monotonic() - records[-1].at)
         return evaluation
 
     def noted_wait(self: Watcher) -> float:
@@ -92,22 +110,48 @@ def noting(records: list[Record]) -> Iterator[None]:
 
 
 async def beat(records: list[Record]) -> None:
-    """Note by how much the loop comes too late, and how much of that it was at work and not put aside."""
+    """Note by how much the loop comes too late, and for how much of that the process was at work."""
     while True:
-        begun, begun_cpu = time.monotonic(), time.thread_time()
+        begun, begun_cpu = time.monotonic(), time.process_time()
         await asyncio.sleep(BEAT_S)
         records[-1].blocked.append(time.monotonic() - begun - BEAT_S)
-        records[-1].busy.append(time.thread_time() - begun_cpu)
+        records[-1].busy.append(time.process_time() - begun_cpu)
 
 
-async def run(rollouts: int, seconds: float) -> dict[str, Any]:
+@contextmanager
+def collecting(records: list[Record]) -> Iterator[None]:
+    """Note how much CPU each full garbage collection takes, since other processes are no part of it."""
+    begun = 0.0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        nonlocal begun
+        if info["generation"] == 2 and phase == "start":
+            begun = time.thread_time()
+        elif info["generation"] == 2:
+            records[-1].collected.append(time.thread_time() - begun)
+
+    gc.callbacks.append(note)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(note)
+
+
+def _full_collection() -> float:
+    """Return the CPU seconds of a full garbage collection of this process as it is."""
+    gc.collect()
+    begun = time.thread_time()
+    gc.collect()
+    return time.thread_time() - begun
+
+
+async def run(rollouts: int, seconds: float, start: datetime) -> dict[str, Any]:
     """Start all at once, as after a mass restart; then watch for a while."""
+    empty = _full_collection()
     records = [Record()]
     now = utc_now()
     triggers = [
-        RollbackBudgetTrigger(
-            plan=plan_of(number, now - BEGAN).model_dump_json(), deferred_at=now.isoformat()
-        )
+        RollbackBudgetTrigger(plan=plan_of(number, start).model_dump_json(), deferred_at=now.isoformat())
         for number in range(rollouts)
     ]
 
@@ -115,11 +159,11 @@ async def run(rollouts: int, seconds: float) -> dict[str, Any]:
         async for event in trigger.run():
             raise RuntimeError(f"a watch ended: {event}")
 
-    with noting(records):
+    with noting(records), collecting(records):
         heart = asyncio.create_task(beat(records))
         tasks = [asyncio.create_task(consume(trigger)) for trigger in triggers]
-        await asyncio.sleep(60)
-        start = records[-1].figures()
+        await asyncio.sleep(START_S)
+        starting = records[-1].figures()
         records.append(Record())
         await asyncio.sleep(seconds)
         steady = records[-1].figures()
@@ -128,9 +172,11 @@ async def run(rollouts: int, seconds: float) -> dict[str, Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return {"start": start, "steady": steady, "ended": len(ended)}
+    return {"start": starting, "steady": steady, "ended": len(ended), "empty_collection_s": empty}
 
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    Path(sys.argv[3]).write_text(json.dumps(asyncio.run(run(int(sys.argv[1]), float(sys.argv[2])))))
+    window_start = datetime.fromisoformat(sys.argv[3])
+    noted = asyncio.run(run(int(sys.argv[1]), float(sys.argv[2]), window_start))
+    Path(sys.argv[4]).write_text(json.dumps(noted))

@@ -240,4 +240,11 @@ NIGHTS = (
         clock_s=0.0,
         begins=datetime(2025, 10, 26, 0, 59, 45, tzinfo=UTC),
     ),
+    Night(
+        "daylight_saving_begins",
+        own_prometheus=True,
+        own_process=True,
+        clock_s=0.0,
+        begins=datetime(2026, 3, 29, 0, 59, 45, tzinfo=UTC),
+    ),
 )

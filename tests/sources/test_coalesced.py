@@ -174,6 +174,27 @@ def test_a_backend_that_is_too_busy_for_many_is_asked_for_fewer() -> None:
     assert run_virtually(run()) == [float(rollout) for rollout in range(1, 11)]
 
 
+def test_a_fault_of_ours_is_logged_with_its_place_once_and_again_after_it_was_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Backend):
+        async def fetch_many(self, requests: Sequence[SeriesRequest]) -> list[list[Sample]]:
+            if requests[0].end != question(1, minute=4).end:
+                raise KeyError("le")
+            return await super().fetch_many(requests)
+
+    shared = coalesced(Broken())
+
+    async def run() -> list[float | str]:
+        return [heard for minute in range(1, 8) for heard in await ask(shared, question(1, minute))]
+
+    with caplog.at_level("ERROR", logger="rollback_budget.sources.coalesced"):
+        heard = run_virtually(run())
+    assert heard.count(1.0) == 1
+    assert {"the metric source broke: KeyError: 'le'", 1.0} == set(heard)
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
 def test_who_stops_waiting_takes_nothing_from_the_others() -> None:
     backend = Backend(takes_s=5)
     shared = coalesced(backend)

@@ -137,6 +137,31 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
     assert len(set(heard)) == 2, "what a watch hears does not change with who probes"
 
 
+@pytest.mark.parametrize("blind_after_s", [20, 120])
+def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(blind_after_s: int) -> None:
+    away_until = 600
+    backend = Backend(lambda now: away() if now < away_until else None)
+    circuit = Circuit("prom")
+    circuit.serve(timedelta(hours=1))
+    circuit.serve(timedelta(seconds=blind_after_s))
+
+    async def run() -> float:
+        patience, loop = Patience(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
+        while True:
+            try:
+                await patience.ask(backend)
+            except SourceError:
+                await asyncio.sleep(1)
+            else:
+                return loop.time()
+
+    assert run_virtually(run()) <= away_until + blind_after_s / 4 + 1
+    probes = [time for time in backend.asked if 200 < time < away_until]
+    gaps = [later - time for time, later in pairwise(probes)]
+    assert blind_after_s / 10 < min(gaps), "still left in peace"
+    assert max(gaps) <= blind_after_s / 4 + 1
+
+
 def test_one_success_forgets_the_failures_before() -> None:
     circuit = Circuit("prom")
     backend = Backend(lambda now: away() if round(now / 60) % PATIENCE else None)

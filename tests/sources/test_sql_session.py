@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
-from rollback_budget.engine.sample import SeriesRequest, Source, Watermarked
+from rollback_budget.engine.sample import SeriesRequest, Source, is_watermarked
 from rollback_budget.errors import SourceError
 from rollback_budget.sources.circuit import Circuit
 from rollback_budget.sources.coalesced import Coalesced, Lanes
@@ -87,14 +87,14 @@ async def test_cancelled_readings_stop_in_the_database_and_hold_no_thread(engine
 
 async def test_a_watermark_is_the_time_up_to_which_rows_are_in(engine: Engine) -> None:
     source = SqlSeries.of(spec(watermark="SELECT MAX(at) FROM calls"), engine)
-    assert isinstance(source, Watermarked)
-    assert not isinstance(SqlSeries.of(spec(), engine), Watermarked)
+    assert is_watermarked(source)
+    assert not is_watermarked(SqlSeries.of(spec(), engine))
     assert await source.settled_until() is None
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO calls VALUES (:at), (:at - 9)"), {"at": NOON.timestamp()})
     assert await source.settled_until() == NOON
     several = SqlSeries.of(spec(watermark="SELECT at FROM calls"), engine)
-    assert isinstance(several, Watermarked)
+    assert is_watermarked(several)
     with pytest.raises(SourceError, match="must select one time"):
         await several.settled_until()
 

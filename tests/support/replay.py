@@ -6,7 +6,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -79,7 +79,7 @@ async def read_in_parts(open_source: OpenSource, spec: RolloutSpec, request: Ser
     try:
         while start < request.end:
             end = min(start + MOST_STEPS * request.step, request.end)
-            samples += await source.fetch(replace(request, start=start, end=end))
+            samples += await source.fetch(request._replace(start=start, end=end))
             start = end
     finally:
         await close_shared_session()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from copy import copy
 from datetime import timedelta
 from math import log, log1p
@@ -18,7 +17,7 @@ from rollback_budget.engine.boundary import (
     log_evidence,
     step_of,
 )
-from rollback_budget.engine.comparison import BAD, UNKNOWN, Limit, Mean, View, delta_of
+from rollback_budget.engine.comparison import BAD, UNKNOWN, Mean, View, delta_of, limit_of
 from rollback_budget.spec.evidence import SIGN_BETS, Blocks
 from rollback_budget.spec.model import Budget, RolloutSpec, Worse
 
@@ -61,6 +60,7 @@ class Proportions:
     """
 
     __slots__ = (
+        "_blocks",
         "_budget",
         "_by_look",
         "_decay",
@@ -89,7 +89,9 @@ class Proportions:
         #: Events and requests of the baseline up to and with block ``_past_index``, the older the lighter.
         self._past = (0.0, 0.0)
         self._past_index = -1
-        self._recent: deque[tuple[int, tuple[Counts, ...]]] = deque(maxlen=blocks.in_duration)
+        self._blocks = blocks.in_duration
+        #: The strata of the trailing duration, each behind its block's index.
+        self._recent: tuple[tuple[int, int, int, int, int], ...] = ()
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:
         """Collect the looks ``first`` to ``stop - 1``, which lie in block ``index``."""
@@ -127,7 +129,8 @@ class Proportions:
                 logs = list(map(add, logs, log_evidence(counts, rate, self._line, step)))
             if self._effect > 1.0:
                 logs = [evidence / self._effect for evidence in logs]
-            self._recent.append((index, both))
+            kept = (stratum for stratum in self._recent if stratum[0] > index - self._blocks)
+            self._recent = (*kept, *((index, *counts) for counts in both))
         k_c, n_c = sum(counts.k_c for counts in strata), sum(counts.n_c for counts in strata)
         if n_c:
             faded = self._decay ** (index - self._past_index)
@@ -142,9 +145,7 @@ class Proportions:
         Mantel and Haenszel's weights: pooling an arm's counts would compare different times of the day while
         traffic moves from one arm to the other.
         """
-        newest = self._recent[-1][0] if self._recent else 0
-        oldest = newest - (self._recent.maxlen or 1)
-        blocks = [counts for index, strata in self._recent if index > oldest for counts in strata]
+        blocks = [Counts(*counts) for _, *counts in self._recent]
         weights = [n_c * n_t / (n_c + n_t) for _, n_c, _, n_t in blocks]
         total = sum(weights)
         if not total:
@@ -158,9 +159,7 @@ class Proportions:
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = copy(self)
-        twin._recent = self._recent.copy()
-        return twin
+        return copy(self)
 
     def _learn_first_rate(self, view: View, first: int, stop: int, index: int) -> int:
         arms = view.arms
@@ -176,15 +175,17 @@ class Proportions:
 class Signs:
     """Whether the release was worse than the margin allows, block by block: for values without counts."""
 
-    __slots__ = ("_budget", "_margin", "_open", "_recent")
+    __slots__ = ("_blocks", "_budget", "_margin", "_open", "_recent")
 
     alternatives = len(SIGN_BETS)
 
     def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:
         self._budget = budget
-        self._margin = Limit(budget, spec.analysis.null_margin)
+        self._margin = limit_of(budget, spec.analysis.null_margin)
         self._open = (0.0, 0.0, 0)
-        self._recent: deque[tuple[int, float, float, int]] = deque(maxlen=blocks.in_duration)
+        self._blocks = blocks.in_duration
+        #: Index, sums of both arms and known looks of the trailing duration's blocks.
+        self._recent: tuple[tuple[int, float, float, int], ...] = ()
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:  # noqa: ARG002
         """Collect the known looks from ``first`` to ``stop - 1``."""
@@ -202,7 +203,8 @@ class Signs:
         (release, baseline, looks), self._open = self._open, (0.0, 0.0, 0)
         if not looks:
             return None
-        self._recent.append((index, release, baseline, looks))
+        kept = (block for block in self._recent if block[0] > index - self._blocks)
+        self._recent = (*kept, (index, release, baseline, looks))
         release, baseline = release / looks, baseline / looks
         delta = delta_of(self._budget, release, baseline)
         status = self._margin.status(self._budget, delta, release, baseline)
@@ -210,8 +212,7 @@ class Signs:
 
     def trailing(self) -> Mean:
         """Return both means over the trailing duration."""
-        newest = self._recent[-1][0] if self._recent else 0
-        blocks = [block for block in self._recent if block[0] > newest - (self._recent.maxlen or 1)]
+        blocks = self._recent
         looks = sum(block[3] for block in blocks)
         if not looks:
             return Mean(*[float("nan")] * 4)
@@ -220,9 +221,7 @@ class Signs:
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = copy(self)
-        twin._recent = self._recent.copy()
-        return twin
+        return copy(self)
 
 
 class Arrivals:

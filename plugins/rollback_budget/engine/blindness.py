@@ -15,7 +15,7 @@ class AreaClock:
 
     area: str
     known: int
-    budgets: list[int]
+    budgets: tuple[int, ...]
 
     def first_blind(
         self, times: list[int], first: int, dark: list[int], blind_after: int

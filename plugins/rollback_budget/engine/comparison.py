@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 from typing import NamedTuple, Protocol, Self
 
@@ -17,6 +17,8 @@ UNKNOWN, GOOD, BAD = Status.UNKNOWN, Status.GOOD, Status.BAD
 #: A delta this close to the threshold is at the threshold: relative to it, and to what it was computed from.
 NEAR_THRESHOLD = 1e-9
 NEAR_OPERANDS = 1e-12
+#: Of so many different budgets.
+LIMITS_HELD = 512
 
 
 class Observation(NamedTuple):
@@ -48,8 +50,7 @@ class Mean(NamedTuple):
     baseline_n: float
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The looks of one budget in one chunk of a frame; all lists are parallel."""
 
     arms: Arms
@@ -126,6 +127,12 @@ class Limit:
         return self.statuses([delta], lambda _: scale(release, baseline))[0]
 
 
+@lru_cache(LIMITS_HELD)
+def limit_of(budget: Budget, part: float = 1.0) -> Limit:
+    """Return the limit of ``budget``, held once for all rollouts that have it."""
+    return Limit(budget, part)
+
+
 class Pointwise:
     """Every comparison but ``_increase``: a look needs nothing but its own samples."""
 
@@ -133,7 +140,7 @@ class Pointwise:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._limit = Limit(budget)
+        self._limit = limit_of(budget)
         self._delta, self._scale = _FORMULAS[budget.comparison]
 
     def view(self, arms: Arms, first: int, stop: int) -> View:
@@ -168,6 +175,12 @@ class Pointwise:
     def copy(self) -> Self:
         """Return itself: there is no state."""
         return self
+
+
+@lru_cache(LIMITS_HELD)
+def pointwise_of(budget: Budget) -> Pointwise:
+    """Return what turns samples of ``budget`` into looks, held once for all rollouts that have it."""
+    return Pointwise(budget)
 
 
 def delta_of(budget: Budget, release: float, baseline: float) -> float:

@@ -44,11 +44,12 @@ class EProcess:
         self._any_limit = log(2.0 * max(in_window, 1) / alpha)
         self._start_cap = self._start_limit / blocks
         self._any_cap = self._any_limit / (blocks + 1)
-        self._start = [0.0] * alternatives
-        self._any = [-inf] * alternatives
+        # Tuples of numbers: the garbage collector lets go of them, and thousands of watches hold them.
+        self._start = (0.0,) * alternatives
+        self._any = (-inf,) * alternatives
         #: For each alternative, how far its evidence has climbed since it last stood at zero, and since when.
-        self._climb = [0.0] * alternatives
-        self._begun = [0] * alternatives
+        self._climb = (0.0,) * alternatives
+        self._begun = (0,) * alternatives
         #: The latest block that was folded.
         self.index = -1
         #: Whether the evidence is sufficient as it stands now.
@@ -64,7 +65,8 @@ class EProcess:
         if index <= self.index:
             return False
         self.index = index
-        start, anywhere, climb, begun = self._start, self._any, self._climb, self._begun
+        start, anywhere = list(self._start), list(self._any)
+        climb, begun = list(self._climb), list(self._begun)
         start_cap, any_cap = self._start_cap, self._any_cap
         for place, evidence in enumerate(logs):
             start[place] += evidence if evidence < start_cap else start_cap
@@ -76,6 +78,8 @@ class EProcess:
                 begun[place] = index
             else:
                 climb[place] += evidence
+        self._start, self._any = tuple(start), tuple(anywhere)
+        self._climb, self._begun = tuple(climb), tuple(begun)
         # The largest is at least the mean: usually it is enough to see that nothing was reached.
         most = max(max(start) - self._start_limit, max(anywhere) - self._any_limit)
         if most > self._most or most >= -_NEAR:
@@ -101,8 +105,7 @@ class EProcess:
         """Return one that goes on from here on its own."""
         twin = type(self).__new__(type(self))
         for name in self.__slots__:
-            value = getattr(self, name)
-            setattr(twin, name, value.copy() if isinstance(value, list) else value)
+            setattr(twin, name, getattr(self, name))
         return twin
 
 

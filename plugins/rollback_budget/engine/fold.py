@@ -191,8 +191,12 @@ class Fold:
             ends.append(end)
             cut = min(cut, end)
         breached = any(tally.ended and end == cut for tally, end in zip(self._tallies, ends, strict=True))
+        # Usually everything is known, and nothing of this needs to be asked.
+        all_seen = not any(tally.unknown or tally.suspended for tally in self._tallies)
         # At the same look, a breach beats blindness.
-        blind_at = self._look_for_blindness(frame, first, cut - 1 if breached else cut)
+        blind_at = None
+        if not all_seen:
+            blind_at = self._look_for_blindness(frame, first, cut - 1 if breached else cut)
         if blind_at is not None:
             cut, breached = blind_at + 1, False
             self._verdict = VerdictKind.BLIND
@@ -203,7 +207,7 @@ class Fold:
                 self._tallies[place] = before[place]
                 before[place].fold(frame, first, cut)
         for clock in self._clocks:
-            clock.advance(frame.times, first, cut, self._dark(clock, cut))
+            clock.advance(frame.times, first, cut, [] if all_seen else self._dark(clock, cut))
         self._go_on(frame.times[cut - 1])
         return cut
 
@@ -245,9 +249,9 @@ class Fold:
             return []
         clocks: dict[str, AreaClock] = {}
         for place, budget in enumerate(self._spec.budgets):
-            clock = clocks.setdefault(budget.area, AreaClock(budget.area, unseen_since, []))
+            clock = clocks.setdefault(budget.area, AreaClock(budget.area, unseen_since, ()))
             clock.known = max(clock.known, latest[budget.id])
-            clock.budgets.append(place)
+            clock.budgets += (place,)
         return list(clocks.values())
 
 

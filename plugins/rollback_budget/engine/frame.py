@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import repeat
 from math import nan
+from typing import NamedTuple
 
 from rollback_budget.engine.instant import length, micros
 from rollback_budget.engine.sample import Sample
@@ -26,9 +28,10 @@ _Column = tuple[dict[int, float], dict[int, float]]
 Histogram = dict[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Arms:
+class Arms(NamedTuple):
     """Both arms of one series, one entry a look; NaN is unknown.
+
+    A tuple, as everything that every poll of every watch makes anew: a frozen dataclass takes thrice as long.
 
     :param release_buckets: cumulative histograms, None for a look without; empty when no look has one.
     """
@@ -37,11 +40,13 @@ class Arms:
     release_n: list[float]
     baseline: list[float]
     baseline_n: list[float]
-    release_buckets: list[Histogram | None] = field(default_factory=list)
-    baseline_buckets: list[Histogram | None] = field(default_factory=list)
+    release_buckets: Sequence[Histogram | None] = ()
+    baseline_buckets: Sequence[Histogram | None] = ()
 
     def part(self, first: int, stop: int) -> Arms:
-        """Return the looks ``first`` to ``stop - 1``."""
+        """Return the looks ``first`` to ``stop - 1``; itself when these are all."""
+        if first == 0 and stop == len(self.release):
+            return self
         return Arms(
             self.release[first:stop],
             self.release_n[first:stop],
@@ -112,19 +117,25 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
     for place, histograms in buckets.items():
         _fill_values(columns[place], histograms, quantile_of(place[0]))
     times = _looks(columns.values(), after, until, length(spec.watch.step))
-    arms = {}
+    arms, unknown = {}, repeat(nan)
     for name in names:
         places = (name, spec.release), (name, spec.baseline)
-        (release, release_n), (baseline, baseline_n) = (
-            [list(map(by_time.get, times, repeat(nan))) for by_time in columns[place]] for place in places
-        )
+        (release, release_n), (baseline, baseline_n) = columns[places[0]], columns[places[1]]
         of_release, of_baseline = (
-            list(map(buckets.get(place, {}).get, times)) if buckets else [] for place in places
+            [list(map(buckets.get(place, {}).get, times)) for place in places] if buckets else ([], [])
         )
-        arms[name] = Arms(release, release_n, baseline, baseline_n, of_release, of_baseline)
+        arms[name] = Arms(
+            list(map(release.get, times, unknown)),
+            list(map(release_n.get, times, unknown)),
+            list(map(baseline.get, times, unknown)),
+            list(map(baseline_n.get, times, unknown)),
+            of_release,
+            of_baseline,
+        )
     return Frame(times, until, arms)
 
 
+@cache
 def quantile_of(series: str) -> float | None:
     """Return which quantile a metric is by its name (``p95``, ``latency_p99``), None when it does not say."""
     named = re.search(r"(?:^|_)p(\d\d\d?)(?:_|$)", series.partition(":")[0])

@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import isnan, nan
 from typing import Self
 
-from rollback_budget.engine.comparison import Comparing, Limit, Mean, Observation, Pointwise, View
+from rollback_budget.engine.comparison import Comparing, Mean, Observation, View, limit_of, pointwise_of
 from rollback_budget.engine.frame import Arms
 from rollback_budget.engine.result import Comparand
 from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
@@ -28,7 +28,7 @@ class Increase:
     def __init__(self, budget: Budget, *, by_look: bool = False) -> None:
         self._budget = budget
         self._by_look = by_look
-        self._limit = Limit(budget)
+        self._limit = limit_of(budget)
         self._so_far = (0.0, 0.0, 0.0, 0.0)
         #: The baseline's events so far, scaled look by look.
         self._expected = 0.0
@@ -103,7 +103,7 @@ def comparing(budget: Budget, spec: RolloutSpec) -> Comparing:
     """Return what turns the samples of ``budget`` into looks."""
     if budget.comparison is Comparison.INCREASE:
         return Increase(budget, by_look=spec.has_stages)
-    return Pointwise(budget)
+    return pointwise_of(budget)
 
 
 def _events(values: list[float], so_far: float) -> list[float]:

@@ -75,15 +75,15 @@ class Decision:
     def __init__(self, budget: Budget, spec: RolloutSpec, span: Span) -> None:
         self._budget = budget
         self._spec = spec
-        self._span = span
-        plan = self._plan = plan_of(spec, budget)
-        self._is_settled = plan.method is plan.without_counts
-        self._take(plan.method, plan.reason)
+        plan = plan_of(spec, budget)
+        #: Until it is known whether there are counts.
+        self._open: tuple[Plan, Span] | None = None if plan.method is plan.without_counts else (plan, span)
+        self._take(plan.method, plan.reason, plan, span)
 
     def fold(self, view: View, times: list[int], *, stop_at_breach: bool) -> int | None:
         """Fold the looks of ``view``; see :meth:`Deciding.fold`."""
-        if not self._is_settled:
-            self._settle(view)
+        if self._open is not None:
+            self._settle(view, *self._open)
         return self.deciding.fold(view, times, stop_at_breach=stop_at_breach)
 
     def copy(self) -> Self:
@@ -92,7 +92,7 @@ class Decision:
         twin.deciding = self.deciding.copy()
         return twin
 
-    def _settle(self, view: View) -> None:
+    def _settle(self, view: View, plan: Plan, span: Span) -> None:
         arms = view.arms
         for look, status in enumerate(view.statuses):
             if self._budget.comparison is Comparison.INCREASE:
@@ -102,16 +102,16 @@ class Decision:
                     arms.release[look] == arms.release[look] and arms.baseline[look] == arms.baseline[look]
                 )
             if known:
-                self._is_settled = True
-                lacking = self._lacking(view, look)
+                self._open = None
+                lacking = self._lacking(view, look, plan)
                 if lacking is not None:
-                    self._take(self._plan.without_counts, f"{self._plan.reason}, but {lacking}")
+                    self._take(plan.without_counts, f"{plan.reason}, but {lacking}", plan, span)
                 return
 
-    def _lacking(self, view: View, look: int) -> str | None:
+    def _lacking(self, view: View, look: int, plan: Plan) -> str | None:
         """Say what the first known look does not have that the plan counts on."""
         arms = view.arms
-        if self._plan.counted is not Counted.EXCEEDANCES:
+        if plan.counted is not Counted.EXCEEDANCES:
             counts = (arms.release_n[look], arms.baseline_n[look])
             return "the samples carry none" if any(n != n for n in counts) else None
         baseline = arms.baseline_buckets[look] if arms.baseline_buckets else None
@@ -120,7 +120,7 @@ class Decision:
             return "the samples carry no histogram"
         return None if can_resolve(baseline, self._budget) else "the histogram is coarser than the threshold"
 
-    def _take(self, name: Method, reason: str) -> None:
+    def _take(self, name: Method, reason: str, plan: Plan, span: Span) -> None:
         budget, spec = self._budget, self._spec
         self.name = name
         self.deciding: Deciding
@@ -130,8 +130,8 @@ class Decision:
             self.reason = f"{reason}: {COUNTED if counted else NO_GUARANTEE}"
             return
         blocks, alpha = blocks_of(spec, budget, name), alpha_of(spec)
-        betting = _betting(name, self._plan)(budget, spec, blocks)
-        self.deciding = Weighed(budget, spec, betting, blocks, alpha, self._span)
+        betting = _betting(name, plan)(budget, spec, blocks)
+        self.deciding = Weighed(budget, spec, betting, blocks, alpha, span)
         self.reason = f"{reason}: anytime-valid at alpha {alpha:.3g}"
 
 

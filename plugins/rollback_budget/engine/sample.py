@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard
 
 
 class Sample(NamedTuple):
@@ -27,8 +26,7 @@ class Sample(NamedTuple):
     le: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesRequest:
+class SeriesRequest(NamedTuple):
     """The question a source answers: these series, both versions, ``start < time <= end``.
 
     ``start`` and ``end`` lie on the UTC grid of ``step``.
@@ -50,10 +48,14 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
 class Watermarked(Protocol):
     """A source that knows up to where everything is in; a watch decides no look beyond."""
 
     async def settled_until(self) -> datetime | None:
         """Return the time up to which nothing more is to come, None when nothing is in at all."""
         ...
+
+
+def is_watermarked(source: object) -> TypeGuard[Watermarked]:
+    """Whether a source is one; ``isinstance`` with a protocol would take longer than the rest of a fetch."""
+    return hasattr(source, "settled_until")

@@ -132,12 +132,12 @@ def _decided(spec: RolloutSpec, frame: Frame, start: datetime, end: datetime) ->
     arms = {}
     for series, both in frame.arms.items():
         if all(isnan(value) for value in both.release):
-            both = replace(
-                both, release=both.baseline, release_n=both.baseline_n, release_buckets=both.baseline_buckets
+            both = both._replace(
+                release=both.baseline, release_n=both.baseline_n, release_buckets=both.baseline_buckets
             )
         elif all(isnan(value) for value in both.baseline):
-            both = replace(
-                both, baseline=both.release, baseline_n=both.release_n, baseline_buckets=both.release_buckets
+            both = both._replace(
+                baseline=both.release, baseline_n=both.release_n, baseline_buckets=both.release_buckets
             )
         arms[series] = both
     at_once = spec.model_copy(update={"watch": spec.watch.model_copy(update={"grace": timedelta(0)})})

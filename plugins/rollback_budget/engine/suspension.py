@@ -56,24 +56,24 @@ class Stretch:
 
     __slots__ = ("_edges", "_held")
 
-    def __init__(self, budget: Budget, suspensions: Sequence[Suspension], settle: timedelta) -> None:
+    def __init__(self, suspensions: Sequence[Suspension], settle: timedelta) -> None:
         newest = length(settle)
         spans = [
             (micros(one.since) - newest, micros(one.until), one)
             for one in suspensions
-            if one.covers(budget) and one.until > one.since
+            if one.until > one.since
         ]
         #: Where it may change whether the budget is suspended, ascending.
-        self._edges = sorted({edge for since, until, _ in spans for edge in (since, until)})
+        self._edges = tuple(sorted({edge for since, until, _ in spans for edge in (since, until)}))
         #: What holds after each edge: of several, the one that ends last.
-        self._held = [
+        self._held = tuple(
             max(
                 (span for span in spans if span[0] <= edge < span[1]),
                 key=lambda span: (span[1], span[0]),
                 default=None,
             )
             for edge in self._edges
-        ]
+        )
 
     def at(self, times: list[int], first: int, stop: int) -> tuple[Suspension | None, int]:
         """Return what holds at look ``first``, and before which look (at most ``stop``) that may change."""
@@ -84,3 +84,7 @@ class Stretch:
         held = self._held[place - 1] if place else None
         end = stop if place == len(self._edges) else bisect_right(times, self._edges[place], first, stop)
         return (None if held is None else held[2]), end
+
+
+#: Of a budget that nobody has suspended, which is nearly every one.
+NEVER: Final = Stretch((), timedelta(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from datetime import timedelta
@@ -18,7 +17,7 @@ from rollback_budget.engine.method import Span, choose
 from rollback_budget.engine.result import Breach, BudgetEvaluation
 from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.engine.standing import Standing
-from rollback_budget.engine.suspension import Stretch, Suspension
+from rollback_budget.engine.suspension import NEVER, Stretch, Suspension
 from rollback_budget.spec.model import Budget, RolloutSpec
 
 #: How many of its latest looks without data a tally remembers, to tell when it comes after all.
@@ -49,9 +48,9 @@ class Tally:
         self.breaches: tuple[Breach, ...] = ()
         self.ended = False
         #: The unknown looks of the latest chunk, by their place in the frame.
-        self.unknown: list[int] = []
+        self.unknown: tuple[int, ...] = ()
         #: The suspended looks of the latest chunk, likewise.
-        self.suspended: list[int] = []
+        self.suspended: tuple[int, ...] = ()
         self._spec = spec
         self._opening = opening
         self._since = since
@@ -60,7 +59,7 @@ class Tally:
         self._last: Observation | None = None
         self._looks = 0
         self._unknown_looks = 0
-        self._missed: deque[int] = deque(maxlen=MOST_MISSED)
+        self._missed: tuple[int, ...] = ()
         self._late_looks = 0
         self._suspended_looks = 0
         self._suspension: Suspension | None = None
@@ -69,14 +68,15 @@ class Tally:
 
     def suspend(self, suspensions: Sequence[Suspension]) -> None:
         """Take these suspensions (those of other budgets too) for the looks that are still to be folded."""
-        self._stretch = Stretch(self.budget, suspensions, self._spec.watch.settle)
+        own = [one for one in suspensions if one.covers(self.budget)]
+        self._stretch = Stretch(own, self._spec.watch.settle) if own else NEVER
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.
 
         :return: the look after the last one that was folded.
         """
-        self.unknown, self.suspended = [], []
+        self.unknown = self.suspended = ()
         first = bisect_left(frame.times, self._begins, first, stop)
         while first < stop:
             suspension, change = self._stretch.at(frame.times, first, stop)
@@ -102,7 +102,7 @@ class Tally:
         """Count the looks before ``stop`` that were folded without data and have some now."""
         for look in range(stop):
             if frame.times[look] in self._missed and not self._is_missing(frame, look):
-                self._missed.remove(frame.times[look])
+                self._missed = tuple(time for time in self._missed if time != frame.times[look])
                 self._late_looks += 1
 
     def standing(self) -> Standing | None:
@@ -143,7 +143,6 @@ class Tally:
         """Return one that goes on from here on its own."""
         twin = copy(self)
         twin._method, twin._comparing = self._method.copy(), self._comparing.copy()
-        twin._missed = self._missed.copy()
         return twin
 
     def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
@@ -160,17 +159,18 @@ class Tally:
         """Note suspended looks: what they found is said, and adds to nothing."""
         view = self._comparing.view(frame.arms[self.budget.series], first, stop)
         self._note(frame, view, first, stop - first)
-        self.suspended += range(first, stop)
+        self.suspended += tuple(range(first, stop))
         self._suspended_looks += stop - first
 
     def _note(self, frame: Frame, view: View, first: int, count: int) -> None:
         self._comparing.advance(view, count)
         if UNKNOWN in view.statuses:
-            unknown = [
+            unknown = tuple(
                 first + offset for offset, status in enumerate(view.statuses[:count]) if status is UNKNOWN
-            ]
+            )
             self.unknown += unknown
-            self._missed.extend(frame.times[look] for look in unknown if self._is_missing(frame, look))
+            missed = tuple(frame.times[look] for look in unknown if self._is_missing(frame, look))
+            self._missed = (self._missed + missed)[-MOST_MISSED:]
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Self
 
 from rollback_budget.engine.comparison import BAD, UNKNOWN, Mean, Observation, View
 from rollback_budget.engine.instant import length
+from rollback_budget.engine.recent import RecentLooks
 from rollback_budget.spec.model import Accounting, Budget, RolloutSpec
 
 #: A breach carries at most this many of its looks.
@@ -30,23 +30,24 @@ class Threshold:
         self._max_gap = length(spec.watch.max_gap)
         #: Time of the previous known look, if that was a bad one.
         self._bad_at: int | None = None
-        self._evidence = Evidence()
+        #: None while nothing burns, as nearly always.
+        self._evidence: Evidence | None = None
         self.burn = 0
 
     @property
     def bad_looks(self) -> tuple[Observation, ...]:
         """The latest bad looks of the burn."""
-        return tuple(self._evidence.latest)
+        return () if self._evidence is None else self._evidence.latest.looks()
 
     @property
     def started(self) -> int | None:
         """Time of the first bad look of the burn."""
-        return self._evidence.started
+        return None if self._evidence is None else self._evidence.started
 
     @property
     def mean(self) -> Mean:
         """Both arms over the bad looks of the burn."""
-        return self._evidence.mean()
+        return (self._evidence or Evidence()).mean()
 
     def fold(self, view: View, times: list[int], *, stop_at_breach: bool) -> int | None:
         """Fold the looks of ``view``; see :class:`~rollback_budget.engine.method.Deciding`."""
@@ -60,13 +61,14 @@ class Threshold:
                 if bad_at is not None and time - bad_at <= self._max_gap:
                     burn += time - bad_at
                 bad_at = time
+                evidence = evidence or Evidence()
                 evidence.add(view.observation(offset, time))
                 if stop_at_breach and burn >= self._max_duration:
                     breach = offset
                     break
             else:
                 if bad_at is not None and self._consecutive:
-                    burn, evidence = 0, Evidence()
+                    burn, evidence = 0, None
                 bad_at = None
         self.burn, self._bad_at, self._evidence = burn, bad_at, evidence
         return breach
@@ -76,7 +78,7 @@ class Threshold:
         twin = type(self).__new__(type(self))
         for name in self.__slots__:
             setattr(twin, name, getattr(self, name))
-        twin._evidence = self._evidence.copy()
+        twin._evidence = None if self._evidence is None else self._evidence.copy()
         return twin
 
 
@@ -87,7 +89,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self.started: int | None = None
-        self.latest: deque[Observation] = deque(maxlen=MOST_SAMPLES)
+        self.latest = RecentLooks(MOST_SAMPLES)
         self._looks = 0
         self._plain = (0.0, 0.0)
         self._weighted = (0.0, 0.0, 0.0, 0.0)
@@ -96,7 +98,7 @@ class Evidence:
         """Take in one bad look."""
         if self.started is None:
             self.started = seen.time
-        self.latest.append(seen)
+        self.latest.add(seen)
         self._looks += 1
         release, baseline = self._plain
         self._plain = (release + seen.release, baseline + seen.baseline)

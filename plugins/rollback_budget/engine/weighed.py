@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from copy import copy
 from typing import NamedTuple, Self
 
 from rollback_budget.engine.bets import Betting
-from rollback_budget.engine.comparison import BAD, UNKNOWN, Limit, Mean, Observation, View, delta_of
+from rollback_budget.engine.comparison import BAD, Mean, Observation, View, delta_of, limit_of
 from rollback_budget.engine.eprocess import EProcess
 from rollback_budget.engine.instant import length
+from rollback_budget.engine.recent import RecentLooks
 from rollback_budget.engine.threshold import MOST_SAMPLES, Threshold
 from rollback_budget.spec.evidence import Blocks
 from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
@@ -34,6 +34,7 @@ class Weighed:
     """
 
     __slots__ = (
+        "_begins",
         "_betting",
         "_block",
         "_budget",
@@ -41,10 +42,9 @@ class Weighed:
         "_earliest",
         "_limit",
         "_open",
+        "_opening",
         "_process",
-        "_seen",
-        "_seen_looks",
-        "_span",
+        "_recent",
         "_trail",
     )
 
@@ -53,9 +53,9 @@ class Weighed:
     ) -> None:
         self._budget = budget
         self._betting = betting
-        self._limit = Limit(budget)
+        self._limit = limit_of(budget)
         self._burn = Threshold(budget, spec)
-        self._span = span
+        self._opening, self._begins = span
         self._block = length(blocks.length)
         self._trail = blocks.in_duration * self._block
         self._earliest = span.begins + length(budget.max_duration)
@@ -67,9 +67,8 @@ class Weighed:
         )
         #: The block whose looks are being collected, None right after it was closed.
         self._open: int | None = None
-        #: The latest stretches of looks, as they came.
-        self._seen: deque[tuple[View, list[int], int, int]] = deque()
-        self._seen_looks = 0
+        #: The known looks of the trailing duration.
+        self._recent = RecentLooks(MOST_SAMPLES)
 
     @property
     def burn(self) -> int:
@@ -84,22 +83,12 @@ class Weighed:
     @property
     def bad_looks(self) -> tuple[Observation, ...]:
         """The latest known looks of the trailing duration."""
-        if not self._seen:
-            return ()
-        _, times, _, stop = self._seen[-1]
-        after = times[stop - 1] - self._trail
-        looks = [
-            view.observation(look, times[look])
-            for view, times, first, stop in self._seen
-            for look in range(first, stop)
-            if times[look] > after and view.statuses[look] is not UNKNOWN
-        ]
-        return tuple(looks[-MOST_SAMPLES:])
+        return self._recent.looks()
 
     @property
     def started(self) -> int | None:
         """Since when the evidence has climbed."""
-        return max(self._span.opening + self._process.since * self._block, self._span.begins)
+        return max(self._opening + self._process.since * self._block, self._begins)
 
     @property
     def over(self) -> int | None:
@@ -118,39 +107,31 @@ class Weighed:
         """
         breach, first, stop = None, 0, len(times)
         while first < stop and breach is None:
-            index = (times[first] - self._span.opening - 1) // self._block
-            end = self._span.opening + (index + 1) * self._block
+            index = (times[first] - self._opening - 1) // self._block
+            end = self._opening + (index + 1) * self._block
             after = bisect_right(times, end, first)
             if self._open not in (None, index) and self._close() and stop_at_breach:
                 breach = first if self._is_used_up(view, first, times) else None
             if breach is not None:
                 after = first + 1
-            self._collect(view, times, first, after, index)
+            self._open = index
+            self._betting.add(view, first, after, index)
             if times[after - 1] == end and self._close() and stop_at_breach and breach is None:
                 breach = after - 1 if self._is_used_up(view, after - 1, times) else None
             first = after
-        seen = view if breach is None else View(view.arms, view.deltas, view.statuses[: breach + 1])
+        stop = len(times) if breach is None else breach + 1
+        seen = view if breach is None else View(view.arms, view.deltas, view.statuses[:stop])
         self._burn.fold(seen, times, stop_at_breach=False)
+        if stop:
+            self._recent.extend(view, times, stop, after=times[stop - 1] - self._trail)
         return breach
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         twin = copy(self)
         twin._betting, twin._process = self._betting.copy(), self._process.copy()
-        twin._burn, twin._seen = self._burn.copy(), self._seen.copy()
+        twin._burn, twin._recent = self._burn.copy(), self._recent.copy()
         return twin
-
-    def _collect(self, view: View, times: list[int], first: int, stop: int, index: int) -> None:
-        self._open = index
-        self._betting.add(view, first, stop, index)
-        self._seen.append((view, times, first, stop))
-        self._seen_looks += stop - first
-        while self._seen_looks > MOST_SAMPLES:
-            _, _, oldest, end = self._seen[0]
-            if self._seen_looks - (end - oldest) < MOST_SAMPLES:
-                break
-            self._seen.popleft()
-            self._seen_looks -= end - oldest
 
     def _close(self) -> bool:
         """Fold the open block; return whether it brought evidence."""

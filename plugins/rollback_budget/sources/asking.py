@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +20,7 @@ def parts_of(request: SeriesRequest, longest: timedelta | None) -> Iterator[Seri
     start = request.start
     while start < request.end:
         end = min(start + length, request.end)
-        yield replace(request, start=start, end=end)
+        yield request._replace(start=start, end=end)
         start = end
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from random import uniform
 
 from rollback_budget.errors import SourceError
@@ -12,8 +13,9 @@ log = logging.getLogger(__name__)
 
 #: Failures in a row, of whichever rollouts, after which a backend is no longer asked by everyone.
 PATIENCE = 5
-#: How long it is left alone then, and at most; twice as long after every probe that fails.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+#: How long it is left alone then, and at most; twice as long after every probe that fails. At most this part
+#: of the time after which a watch would be blind, too: it is only told so after some probes.
+FIRST_PAUSE_S, LONGEST_PAUSE_S, PART_OF_BLIND_AFTER = 2.0, 60.0, 0.25
 #: Pauses are drawn between these parts of their length, so that many processes do not come back at once.
 JITTER = (0.7, 1.3)
 
@@ -30,10 +32,15 @@ class Circuit:
         self.name = name
         self._failures = 0
         self._pause_s = 0.0
+        self._longest_pause_s = LONGEST_PAUSE_S
         self._open_until: float | None = None
         self._held_until = 0.0
         self._probing = False
         self._last = ""
+
+    def serve(self, blind_after: timedelta) -> None:
+        """Take on a watch that is blind after so long: a backend that is back is noticed before."""
+        self._longest_pause_s = min(self._longest_pause_s, PART_OF_BLIND_AFTER * blind_after.total_seconds())
 
     @property
     def is_open(self) -> bool:
@@ -79,7 +86,7 @@ class Circuit:
     def refusal(self) -> SourceError:
         """Return what everyone hears while the circuit is open; the same until its cause changes."""
         return SourceError(
-            f"{self.name} does not answer and is only probed, at least once in {LONGEST_PAUSE_S:g} s: "
+            f"{self.name} does not answer and is only probed, at least once in {self._longest_pause_s:g} s: "
             f"{self._last}",
             transient=True,
         )
@@ -96,10 +103,10 @@ class Circuit:
                 "%s failed %d times in a row; from now on it is only probed, at least once in %g s: %s",
                 self.name,
                 self._failures,
-                LONGEST_PAUSE_S,
+                self._longest_pause_s,
                 self._last,
             )
-        self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S / JITTER[1])
+        self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), self._longest_pause_s / JITTER[1])
         self._open_until = _now() + self._pause_s * uniform(*JITTER)  # noqa: S311
 
 

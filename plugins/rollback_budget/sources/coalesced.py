@@ -12,10 +12,10 @@ from functools import partial
 from hashlib import blake2b
 from itertools import count, repeat
 from math import ceil
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard
 from weakref import WeakSet
 
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked, is_watermarked
 from rollback_budget.errors import SeriesError, SourceError
 from rollback_budget.sources.patient import TIME_OUT, Patience
 
@@ -45,7 +45,6 @@ class Joint(Protocol):
         ...
 
 
-@runtime_checkable
 class Paced(Protocol):
     """A source that says when it wants to be asked."""
 
@@ -97,6 +96,8 @@ class Coalesced:
         self._apart: set[SeriesVersions] = set()
         #: Refused alone when everybody was: asking for them apart again would find out nothing.
         self._refused: set[SeriesVersions] = set()
+        #: A fault of ours in reading the answer; its place is logged once, and not with every poll.
+        self._broken = ""
         self._readers: WeakSet[Reader] = WeakSet()
         self._seats = count()
 
@@ -125,7 +126,7 @@ class Coalesced:
     async def settled_until(self) -> datetime | None:
         """Return up to where everything is in; readers that ask within a moment share the answer."""
         source = await self._source()
-        if not _is_watermarked(source):
+        if not is_watermarked(source):
             return datetime.max.replace(tzinfo=UTC)
         asking = self._watermark
         if asking is None or asking.done():
@@ -151,7 +152,7 @@ class Coalesced:
             self._opening = asyncio.create_task(self._open())
         opening = self._opening
         try:
-            return await asyncio.shield(opening)
+            return opening.result() if opening.done() else await asyncio.shield(opening)
         except SourceError as error:
             if self._opening is opening:
                 self._opening = None
@@ -194,8 +195,10 @@ class Coalesced:
                 member.answer.cancel()
             raise
         except Exception as error:
-            log.exception("the metric source broke")
             broken = f"the metric source broke: {type(error).__name__}: {error}"
+            if broken != self._broken:
+                log.exception("the metric source broke")
+            self._broken = broken
             answers = repeat(SourceError(broken, transient=False))
         found = dict(zip(requests, answers, strict=False))
         for member in members:
@@ -213,6 +216,7 @@ class Coalesced:
             if len(requests) == 1 or self._refused.issuperset(map(_versions, requests)):
                 raise
             return await self._ask_apart(requests, error)
+        self._broken = ""
         self._together = min(2 * self._together, MOST_TOGETHER)
         self._refused.clear()
         self._apart.difference_update(map(_versions, requests))
@@ -263,12 +267,12 @@ class Reader:
         return self._shared.lag_of(self._seat, poll)
 
 
-def _is_watermarked(source: Source) -> TypeGuard[Watermarked]:
-    return hasattr(source, "settled_until")
+def is_paced(source: Source | None) -> TypeGuard[Paced]:
+    """Whether a source is one."""
+    return hasattr(source, "lag")
 
 
 def _is_joint(source: Source) -> TypeGuard[Joint]:
-    # isinstance() with a protocol would take longer than the rest of a fetch.
     return hasattr(source, "fetch_many")
 
 

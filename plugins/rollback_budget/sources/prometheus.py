@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
 from rollback_budget.engine.frame import quantile_of
@@ -19,6 +20,8 @@ from rollback_budget.spec.source import PrometheusSource
 
 #: Prometheus refuses more points a series (11 000).
 MOST_POINTS = 11_000
+#: So many queries of groups of rollouts are kept as text, some 15 kB each.
+MOST_QUESTIONS = 128
 
 PATH = "api/v1/query_range"
 _BACKEND = "Prometheus"
@@ -67,7 +70,8 @@ class PrometheusSeries:
     def __init__(self, client: HttpClient, source: PrometheusSource, metrics: Mapping[str, Metric]) -> None:
         self._client = client
         self._source = source
-        self._metrics = metrics
+        # The same rollouts ask together again and again, for other times only.
+        self._question = lru_cache(MOST_QUESTIONS)(partial(build_question, source, metrics))
 
     @classmethod
     def of(cls, spec: RolloutSpec, client: HttpClient) -> PrometheusSeries:
@@ -88,8 +92,8 @@ class PrometheusSeries:
         first = requests[0]
         alike = (first.series, first.start, first.end, first.step)
         assert all((other.series, other.start, other.end, other.step) == alike for other in requests)
-        versions = tuple(dict.fromkeys(v for one in requests for v in (one.release, one.baseline)))
-        question = build_question(self._source, self._metrics, first.series, versions, first.step)
+        versions = tuple(sorted({v for one in requests for v in (one.release, one.baseline)}))
+        question = self._question(first.series, versions, first.step)
         grid = _Grid.of(first)
         found: dict[tuple[str, str], Found] = defaultdict(Found)
         for asked in question.requests:
@@ -138,7 +142,7 @@ class PrometheusSeries:
                     )
                 column[number] = float(value)
             for epoch, histogram in series.get("histograms", ()):
-                place.natives[grid.number(epoch)] = histogram
+                place.add_native(grid.number(epoch), histogram)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"{_BACKEND} answered something else than series: {error!r}", transient=True

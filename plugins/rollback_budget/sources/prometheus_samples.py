@@ -23,12 +23,21 @@ class Found:
     """What one part has for one version, by the number of the point in time."""
 
     values: dict[int, float] = field(default_factory=dict)
-    buckets: dict[float, dict[int, float]] = field(default_factory=dict)
-    natives: dict[int, Any] = field(default_factory=dict)
+    #: By upper bound; None where there are none, as for most of the very many of these.
+    buckets: dict[float, dict[int, float]] | None = None
+    natives: dict[int, Any] | None = None
 
     def bucket(self, bound: float) -> dict[int, float]:
         """Return the column of one upper bound."""
+        if self.buckets is None:
+            self.buckets = {}
         return self.buckets.setdefault(bound, {})
+
+    def add_native(self, number: int, histogram: Any) -> None:
+        """Take in a native histogram."""
+        if self.natives is None:
+            self.natives = {}
+        self.natives[number] = histogram
 
 
 class Point(NamedTuple):
@@ -52,7 +61,7 @@ def samples_of(
         yield from _classic(parts["buckets"], scale, level)
     elif "native" in parts:
         bounds = asked.query.bounds or NATIVE_BOUNDS
-        yield from _native(parts["native"].natives, scale, level, bounds, asked.kind)
+        yield from _native(parts["native"].natives or {}, scale, level, bounds, asked.kind)
     elif "value" in parts:
         counts = parts["n"].values if "n" in parts else {}
         for number, value in parts["value"].values.items():
@@ -93,13 +102,14 @@ def _counts(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[
 
 
 def _classic(found: Found, scale: float, level: float | None) -> Iterator[Point]:
-    bounds = sorted(found.buckets)
-    numbers = sorted({number for column in found.buckets.values() for number in column})
+    buckets = found.buckets or {}
+    bounds = sorted(buckets)
+    numbers = sorted({number for column in buckets.values() for number in column})
     for number in numbers:
         below = 0.0
         histogram = {}
         for bound in bounds:
-            count = found.buckets[bound].get(number)
+            count = buckets[bound].get(number)
             if count is not None and isfinite(count):
                 below = max(below, _count(count, scale))
                 histogram[bound] = below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,8 @@ async def open_http_client(conn_id: str) -> HttpClient:
     without a login is a bearer token.
     """
     try:
+        # The first time this is a quarter of a second of work, which other watches need not wait for.
+        await asyncio.to_thread(import_module, "aiohttp")
         connection = await BaseHook.aget_connection(conn_id)
     except Exception as error:
         raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error

@@ -55,11 +55,12 @@ class _Shared:
         source, poll = spec.source, spec.watch.poll
         assert source is not None
         shape = f"{poll} {spec.watch.step} {ratio_for(spec)}"
+        name = str(getattr(source, "conn_id", None) or getattr(source, "path", source.type))
+        backend = self.backends.setdefault(name, _Backend(Circuit(f"metric source {name!r}")))
+        backend.circuit.serve(spec.watch.blind_after)
         key = f"{source.model_dump_json()} {_METRICS.dump_json(spec.metrics).decode()} {shape}"
         shared = self.sources.get(key)
         if shared is None:
-            name = str(getattr(source, "conn_id", None) or getattr(source, "path", source.type))
-            backend = self.backends.setdefault(name, _Backend(Circuit(f"metric source {name!r}")))
             # The source's own time-out comes first: it says better what took so long.
             time_out: timedelta = (getattr(source, "timeout", None) or TIME_OUT) + SPARE
             shared = self.sources[key] = Coalesced(

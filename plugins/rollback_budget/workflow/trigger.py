@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from rollback_budget.spec.shared import share
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.ended import ended_of_this_process
 from rollback_budget.workflow.looks import looks_of_this_process
@@ -46,7 +47,7 @@ class RollbackBudgetTrigger(BaseTrigger):
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
         # Thousands may start at once: one at a time, and whatever else is due in between.
         async with starting():
-            plan = WatchPlan.model_validate_json(self.plan)
+            plan = _read(self.plan)
             watcher = Watcher(
                 plan,
                 _open_source(),
@@ -68,6 +69,12 @@ class RollbackBudgetTrigger(BaseTrigger):
     async def _hold(self) -> None:
         since = max(utc_now() - datetime.fromisoformat(self.deferred_at), timedelta(0))
         await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
+
+
+def _read(text: str) -> WatchPlan:
+    """Return the plan with what other watches say, too, held once; nothing else of it is kept."""
+    plan = WatchPlan.model_validate_json(text)
+    return plan.model_copy(update={"spec": share(plan.spec)})
 
 
 async def _is_pointless(plan: WatchPlan) -> bool:

@@ -35,12 +35,13 @@ class WatchLog:
     def __init__(self, plan: WatchPlan, log: Log, now: Now) -> None:
         self._plan = plan
         self._spec = plan.spec
-        self._budgets = {budget.id: budget for budget in plan.spec.budgets}
         self._log = log
         self._now = now
         self._trouble: str | None = None
-        self._last: dict[str, Standing] = {}
-        self._counted: dict[str, Standing] = {}
+        #: By budget, what its latest look was: None for suspended.
+        self._kinds: dict[str, Status | None] = {}
+        #: By budget, how many looks, and unknown ones, the latest status line has counted.
+        self._counted: dict[str, tuple[int, int]] = {}
         self._changed_at: dict[str, datetime] = {}
         self._said_at: datetime | None = None
         self._changes: Counter[str] = Counter()
@@ -60,16 +61,17 @@ class WatchLog:
     def looked(self, standings: Sequence[Standing], read_until: datetime) -> None:
         """Take where the budgets stand after a look, whether or not it found anything new."""
         for standing in standings:
-            before = self._last.get(standing.budget)
-            self._last[standing.budget] = standing
-            if before is not None and _kind(before) != _kind(standing):
+            kind = _kind(standing)
+            before = self._kinds.setdefault(standing.budget, kind)
+            if before != kind:
+                self._kinds[standing.budget] = kind
                 self._say_change(before, standing)
         now = self._now()
         if self._said_at is None or grid_floor(now, EVERY) > grid_floor(self._said_at, EVERY):
-            self._say_status(now, read_until)
+            self._say_status(standings, now, read_until)
 
-    def _say_change(self, before: Standing, standing: Standing) -> None:
-        budget = self._budgets[standing.budget]
+    def _say_change(self, before: Status | None, standing: Standing) -> None:
+        budget = next(one for one in self._spec.budgets if one.id == standing.budget)
         since = self._changed_at.get(budget.id)
         at = self._changed_at[budget.id] = moment(standing.look.time)
         if not self._may_say(budget.id):
@@ -77,14 +79,10 @@ class WatchLog:
         if standing.suspension is not None:
             self._log.warning("%s is out of force from %s on: %s", budget.id, _clock(at), standing.suspension)
             return
-        if before.suspension is not None:
+        if before is None:
             self._log.info("%s is in force again from %s on", budget.id, _clock(at))
             return
-        lasted = (
-            ""
-            if since is None
-            else f" after {say_duration(_whole_seconds(at - since))} {before.look.status.value}"
-        )
+        lasted = "" if since is None else f" after {say_duration(_whole_seconds(at - since))} {before.value}"
         found = _say_look(self._spec, budget, standing.look)
         say = self._log.warning if standing.look.status is Status.BAD else self._log.info
         say(
@@ -105,9 +103,10 @@ class WatchLog:
             self._log.info("more changes than %s: the next status line says how many", MOST_CHANGES)
         return said < MOST_CHANGES
 
-    def _say_status(self, now: datetime, read_until: datetime) -> None:
+    def _say_status(self, standings: Sequence[Standing], now: datetime, read_until: datetime) -> None:
         left = max(self._plan.window_end - now, timedelta(0))
-        parts = [self._say_budget(budget) for budget in self._spec.budgets]
+        stands = {standing.budget: standing for standing in standings}
+        parts = [self._say_budget(budget, stands.get(budget.id)) for budget in self._spec.budgets]
         unsaid = sum(self._changes.values()) - MOST_CHANGES
         if unsaid > 0:
             often = ", ".join(f"{what} {times}" for what, times in self._changes.most_common())
@@ -116,16 +115,14 @@ class WatchLog:
             parts.append(f"nothing read since {_clock(read_until)}: {self._trouble}")
         self._log.info("%s, %s left | %s", _clock(now), say_duration(_whole_minutes(left)), " | ".join(parts))
         self._said_at = now
-        self._counted = dict(self._last)
+        self._counted = {one.budget: (one.looks, one.unknown_looks) for one in standings}
         self._changes.clear()
 
-    def _say_budget(self, budget: Budget) -> str:
-        standing = self._last.get(budget.id)
+    def _say_budget(self, budget: Budget, standing: Standing | None) -> str:
         if standing is None:
             return f"{budget.id} no look yet"
-        before = self._counted.get(budget.id)
-        looks = standing.looks - (0 if before is None else before.looks)
-        unknown = standing.unknown_looks - (0 if before is None else before.unknown_looks)
+        counted, counted_unknown = self._counted.get(budget.id, (0, 0))
+        looks, unknown = standing.looks - counted, standing.unknown_looks - counted_unknown
         status = "suspended" if standing.suspension is not None else standing.look.status.value
         said = [f"{budget.id} {status} {_say_burn(budget, standing)}"]
         if standing.p_value is not None and standing.p_value < 1.0:

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from rollback_budget.engine.fold import Fold, Restart, Window
 from rollback_budget.engine.frame import frame_of
 from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source, Watermarked
+from rollback_budget.engine.sample import Sample, SeriesRequest, Source, is_watermarked
 from rollback_budget.errors import SeriesError, SourceError
-from rollback_budget.sources.coalesced import Paced
+from rollback_budget.sources.coalesced import is_paced
 from rollback_budget.spec.model import OnBlind, RolloutSpec, Tier
 from rollback_budget.workflow.clock import EPOCH, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
 from rollback_budget.workflow.late import LateReport
@@ -129,7 +129,7 @@ class Watcher:
     def seconds_to_next_look(self) -> float:
         """Return how long to wait: the next poll comes just when a bucket has settled."""
         watch = self._spec.watch
-        lag = self._source.lag(watch.poll) if isinstance(self._source, Paced) else timedelta(0)
+        lag = self._source.lag(watch.poll) if is_paced(self._source) else timedelta(0)
         settled = self._now() - EPOCH - watch.settle - lag
         return (watch.poll - settled % watch.poll).total_seconds() + 0.01
 
@@ -180,7 +180,7 @@ class Watcher:
             ) from None
 
     async def _settled(self, source: Source, horizon: datetime) -> datetime:
-        if not isinstance(source, Watermarked):
+        if not is_watermarked(source):
             return horizon
         until = await source.settled_until()
         return self._read_until if until is None else grid_floor(min(horizon, until), self._spec.watch.step)
