@@ -222,9 +222,12 @@ class Loop:
         wait_for(ended, "the eval_debt DAG to close the ticket", timeout_s=CLOSED_WITHIN_S)
         outcome.debt = self._debt(outcome.debt.fingerprint)
         ticket = outcome.debt.ticket
-        outcome.closed = ticket is not None and ticket.status == "done"
-        if ticket is not None and ticket.key is not None:
-            self._tell(f"the ticket {ticket.key} is closed: {self._backlog / ticket.key}")
+        if ticket is None or ticket.key is None:
+            return
+        outcome.closed = ticket.status == "done"
+        self._tell(
+            f"the ticket is {'closed' if outcome.closed else 'still open'}: {self._backlog / ticket.key}"
+        )
 
     def _command(self, *arguments: str) -> str:
         self._tell(f"$ rollback-budget {' '.join(arguments)}")

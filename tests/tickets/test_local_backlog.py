@@ -8,12 +8,13 @@ import pytest
 
 from rollback_budget.debt.log import log_debts
 from rollback_budget.errors import TicketError
-from rollback_budget.ledger.debt_records import Claim, DebtState, Ticket, TicketState
+from rollback_budget.ledger.debt_records import Claim, Debt, DebtState, Ticket, TicketState
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.tickets.account import account_of
 from rollback_budget.tickets.backlog import LocalBacklog, escape
 from rollback_budget.tickets.conversation import tell_tickets
 from rollback_budget.tickets.filing import file_debts
+from tests.support.debts import now_owed, owe, pay
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
 pytestmark = pytest.mark.database
@@ -44,6 +45,31 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     assert list((tmp_path / "backlog").iterdir()) == [file]
     assert "Occurrences: 2\n" in file.read_text()
     assert file.read_text().count("p95 was 31 %") == 3, "one in the lead"
+
+
+def test_a_ticket_is_closed_by_paying_and_opened_again_when_the_debt_is(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    backlog = LocalBacklog(tmp_path / "backlog")
+    debt = owe(ledger, "support-bot")
+    file_debts(ledger, backlog, NOON, "test")
+    tell_tickets(ledger, backlog, NOON)
+    assert status_of(ledger, debt) is None
+    pay(ledger, debt, NOON + MINUTE)
+    told = tell_tickets(ledger, backlog, NOON + MINUTE)
+    assert [one.what for one in told] == ["written anew", "closed"]
+    assert status_of(ledger, debt) == "done"
+    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
+    log_breach(ledger, make_breach(NOON + 2 * MINUTE))
+    log_debts(ledger, None, NOON + 2 * MINUTE)
+    tell_tickets(ledger, backlog, NOON + 2 * MINUTE)
+    assert status_of(ledger, debt) == "new"
+
+
+def status_of(ledger: Ledger, debt: Debt) -> str | None:
+    ticket = now_owed(ledger, debt).ticket
+    assert ticket is not None
+    return ticket.status
 
 
 def test_names_and_sentences_cannot_write_markdown_or_leave_the_folder(

@@ -295,6 +295,8 @@ def test_results_in_a_table_are_read_through_an_airflow_connection(
         values = {"id": case_id, "release": bench.spec.release}
         connection.execute(text("INSERT INTO evals VALUES (:id, :release, 0)"), values)
     monkeypatch.setenv("AIRFLOW_CONN_EVALS", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    # What a worker's processes have there, to keep tasks out of Airflow's database.
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "airflow-db-not-allowed:///")
     gate = LaunchGate(results=EvalResults(conn_id="evals", table="evals"))
     bench.spec = bench.spec.model_copy(update={"launch_gate": gate})
     with pytest.raises(AirflowFailException, match=f"{case_id} fails"):

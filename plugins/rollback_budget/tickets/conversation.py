@@ -56,13 +56,13 @@ def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[Told]:
     :raises LedgerError: the ledger is out of reach.
     """
     if isinstance(tracker, Rewritten):
-        return _rewrite(ledger, tracker)
+        return _rewrite(ledger, tracker, now)
     if isinstance(tracker, Conversing):
         return _Talk(ledger, tracker, running_clock(now)).tell()
     raise TypeError(f"{tracker!r} can neither be rewritten nor talked to")
 
 
-def _rewrite(ledger: Ledger, tracker: Rewritten) -> list[Told]:
+def _rewrite(ledger: Ledger, tracker: Rewritten, now: datetime) -> list[Told]:
     told: list[Told] = []
     troubles = Troubles("told")
     for debt in ledger.ticketed_debts(tracker.name):
@@ -70,6 +70,11 @@ def _rewrite(ledger: Ledger, tracker: Rewritten) -> list[Told]:
             ref = _ref_of(debt)
             if tracker.rewrite(ref, account_of(ledger, debt)):
                 told.append(Told(debt.fingerprint, ref.key, "written anew"))
+            was_closed = debt.ticket is not None and debt.ticket.status == TicketStatus.DONE
+            if was_closed is debt.is_owed:
+                status = TicketStatus.NEW if debt.is_owed else TicketStatus.DONE
+                ledger.ticket_seen(debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None)
+                told.append(Told(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed"))
             ledger.ticket_told(debt.fingerprint, debt.occurrences)
     troubles.raise_all()
     return told

@@ -30,7 +30,6 @@ class Task(Frozen):
 def main() -> None:
     """Judge the launch on standard input; whatever libraries print goes to the log."""
     from rollback_budget.gate.check import judge_launch
-    from rollback_budget.workflow.connections import engine_of
 
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -38,6 +37,8 @@ def main() -> None:
 
     def open_engine(conn_id: str) -> Engine:
         try:
+            from rollback_budget.workflow.connections import engine_of
+
             return engine_of(conn_id, task.uris[conn_id])
         except Exception as error:
             raise EvalError(
