@@ -27,11 +27,13 @@ from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.spec.launch_gate import EvalResults, LaunchGate
 from rollback_budget.spec.model import Commander, RolloutSpec, Severity
+from rollback_budget.spec.notify import Notify
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.exchange import Tasks
 from rollback_budget.workflow.gate_process import Task
 from rollback_budget.workflow.launch_gate import HOLD, SHIP, LaunchGateOperator, question_body
 from tests.gate.making import a_case, a_debt
+from tests.support.inbox import running_webhook
 from tests.support.rollouts import make_spec
 
 pytestmark = [pytest.mark.airflow, pytest.mark.database]
@@ -189,6 +191,27 @@ def test_a_failing_case_of_a_major_debt_asks_the_commander_who_may_ship(near: Be
     assert result.approval is not None
     assert (result.approval.by, result.approval.reason) == ("Casey", "a flaky judge")
     assert near.verdicts() == ["ask", "pass"]
+
+
+def test_the_commander_is_told_of_the_question_once_and_everybody_of_the_answer(
+    near: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near.spec = near.spec.model_copy(update={"notify": (Notify(notifier="http", conn_id="hook"),)})
+    with running_webhook() as inbox:
+        monkeypatch.setenv("AIRFLOW_CONN_HOOK", f"http://127.0.0.1:{inbox.port}")
+        asked(near)
+        with pytest.raises(TaskDeferred):
+            near.run()
+        near.answer(SHIP)
+    assert inbox.events() == ["review_opened", "decided"]
+    assert "does not ship" in inbox.posted[0]["sentence"]
+    assert "Casey decided: Ship anyway: a flaky judge" in inbox.posted[1]["sentence"]
+
+
+def test_a_messenger_that_fails_keeps_no_question_back(near: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    near.spec = near.spec.model_copy(update={"notify": (Notify(notifier="http", conn_id="nowhere"),)})
+    asked(near)
+    assert GateResult.model_validate(near.answer(SHIP)).ships
 
 
 def test_the_question_waits_for_its_own_deadline(near: Bench) -> None:

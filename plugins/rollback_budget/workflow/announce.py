@@ -31,7 +31,7 @@ AFTERWARDS = timedelta(minutes=2)
 LONGEST_LATE = timedelta(minutes=10)
 #: A message that cannot be sent is tried again, and then given up: it must not fail a rollout.
 MESSAGE_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=20)}
-#: A page within a rollback's own task: it may take no longer than the pause before the next try.
+#: A page within the task that it is about, which must not wait for it.
 PAGE_PATIENCE = timedelta(seconds=5)
 
 
@@ -216,9 +216,9 @@ def rollback_message(exchange: Exchange, report: RollbackReport) -> Message:
     return Message(event, event.value, exchange.key, exchange.spec(), said)
 
 
-def page(context: Context, exchange: Exchange, report: RollbackReport, log: Any) -> None:
-    """Tell at once that a rollback is not proven, and take no longer than a moment; never raises."""
+def page(message: Message, context: Context, log: Any) -> None:
+    """Tell at once what a task of its own could only tell later; takes a moment at most, and never raises."""
     try:
-        send(rollback_message(exchange, report), context, log, min(PAGE_PATIENCE, PATIENCE))
+        send(message, context, log, min(PAGE_PATIENCE, PATIENCE))
     except Exception as error:
         log.warning("nobody was paged yet: %s", error)

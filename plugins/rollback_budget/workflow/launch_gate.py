@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from rollback_budget.spec.notify import Event
+from rollback_budget.workflow.announce import page
 from rollback_budget.workflow.asking import AskingOperator
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.evidence import escape
 from rollback_budget.workflow.exchange import DEADLINE_KEY, Exchange, Tasks
+from rollback_budget.workflow.message import Message
 from rollback_budget.workflow.reply import SHORTEST_REASON
 from rollback_budget.workflow.settings import cases_folder, gate_folder, open_ledger
 
@@ -109,8 +112,11 @@ class LaunchGateOperator(AskingOperator):
             raise AirflowException("not shipped: the ledger does not know what was asked; it is asked again")
         result = GateResult.model_validate_json(asked.result)
         result = result.model_copy(update={"approval": approval, "at": max(approval.at, result.at)})
-        self.log.info("%s decided %r: %s", approval.by or "the deadline", event["chosen_options"], reason)
+        decided = f"{approval.by or 'the deadline'} decided: {SHIP if approval.ships else HOLD}"
+        decided += f": {reason}" if reason else ""
+        self.log.info("%s", decided)
         _record(ledger, exchange.key, result)
+        self._tell(context, exchange, Event.DECIDED, decided)
         if not result.ships:
             raise AirflowFailException(
                 f"not shipped: {approval.by or 'nobody answered, so the deadline'} decided so. {reason}"
@@ -140,7 +146,20 @@ class LaunchGateOperator(AskingOperator):
         self.subject = f"{spec.release}: ship in spite of what the launch gate found?"
         self.body = question_body(result, deadline)
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
+        said = f"{result.reason}. No answer by {deadline:%H:%M:%S} UTC does not ship."
+        self._tell(context, exchange, Event.REVIEW_OPENED, said, deadline)
         self.put(context, exchange.key, deadline, HOLD)
+
+    def _tell(
+        self,
+        context: Context,
+        exchange: Exchange,
+        event: Event,
+        said: str,
+        deadline: datetime | None = None,
+    ) -> None:
+        occasion = f"{event.value} launch_gate"
+        page(Message(event, occasion, exchange.key, exchange.spec(), said, deadline), context, self.log)
 
     def _judge(self, ledger: Ledger, spec: RolloutSpec, exchange: Exchange) -> GateResult:
         from rollback_budget.gate.bypass import bypass_now

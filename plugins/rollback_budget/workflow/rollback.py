@@ -107,9 +107,9 @@ class RollbackOperator(BaseOperator):
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
         if not document.is_settled:
-            from rollback_budget.workflow.announce import page
+            from rollback_budget.workflow.announce import page, rollback_message
 
-            page(context, exchange, document, self.log)
+            page(rollback_message(exchange, document), context, self.log)
             self._report_unproven(context, document)
         return document.model_dump(mode="json")
 
