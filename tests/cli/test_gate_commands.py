@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rollback_budget.cases.folder import CaseFolder
+from rollback_budget.cli.debt import debt as debt_command
 from rollback_budget.cli.gate import gate
 from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind
 from rollback_budget.ledger.store import Ledger
@@ -108,6 +109,19 @@ def test_compile_writes_a_file_per_debt_and_keeps_what_was_written_by_hand(
     text = file.read_text()
     run("compile", budget)
     assert file.read_text() == text
+
+
+def test_approving_more_says_that_the_gate_must_be_compiled_again(
+    run: Run, ledger: Ledger, tmp_path: Path
+) -> None:
+    debt = owe(ledger, Severity.MAJOR)
+    asked, another = a_case("where is my refund?", debt), a_case("where is my parcel?", debt)
+    cases = CaseFolder(tmp_path / "cases")
+    cases.write(debt, [asked, another.model_copy(update={"expectation": None})])
+    approve = ["approve", debt.fingerprint, another.id, "--contains", "on its way", "--by", "ada"]
+    assert "gate compile" not in CliRunner().invoke(debt_command, approve).output
+    assert run("compile", tmp_path / "budget.yaml").exception is None
+    assert "gate compile" in CliRunner().invoke(debt_command, approve).output
 
 
 def test_bypass_lets_a_release_pass_and_becomes_a_debt(run: Run, ledger: Ledger, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ def approve(
     """
     from rollback_budget.cases.approve import approve as approve_cases
     from rollback_budget.cases.approve import expectation_of
+    from rollback_budget.gate.expectations import GateFolder
+    from rollback_budget.ledger.location import gate_folder
 
     kind, value = _expected(exact, contains, json_schema, rubric)
     now = datetime.now(UTC)
@@ -79,6 +82,8 @@ def approve(
     for case in changed:
         click.echo(f"{case.id} is approved by {shown(expectation.approved_by)}: {kind.value}")
     click.echo(f"{shown(after.budget)} ({shown(after.service)}) is {after.state.value}")
+    if after.fingerprint in GateFolder(gate_folder(os.environ)).read():
+        click.echo("the launch gate blocks until it knows of this: rollback-budget gate compile BUDGET")
 
 
 def _expected(

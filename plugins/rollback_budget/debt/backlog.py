@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.tickets import GONE
 
 #: A message names this many debts and counts the rest.
 NAMED = 20
@@ -76,7 +77,8 @@ def ticket(debt: Debt) -> str:
         return "no ticket yet"
     if debt.ticket.key is None:
         return f"ticket {debt.ticket.state.value}"
-    return debt.ticket.url or debt.ticket.key
+    gone = " (gone: debt refile)" if debt.ticket.status == GONE else ""
+    return f"{debt.ticket.url or debt.ticket.key}{gone}"
 
 
 def ticket_with_error(debt: Debt) -> str:

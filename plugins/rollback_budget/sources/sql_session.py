@@ -98,10 +98,10 @@ class _Reading:
             if self._was_too_slow(error):
                 raise self.too_slow() from error
             raise SourceError(
-                f"the metric database did not answer: {error.orig}", transient=_is_transient(error)
+                f"the database did not answer: {error.orig}", transient=_is_transient(error)
             ) from error
         except SQLAlchemyError as error:
-            raise SourceError(f"the metric query is not valid: {error}", transient=False) from error
+            raise SourceError(f"the query is not valid: {error}", transient=False) from error
 
     def cancel(self) -> None:
         """Stop the statement from another thread; the driver's own call may block, so it gets one."""
