@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -178,6 +179,20 @@ def test_no_route_is_open_and_only_editors_change_anything(field: Field) -> None
         403,
     ]
     assert len(field.ledger.suspensions()) == 1
+
+
+def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(field: Field) -> None:
+    key = field.key("told")
+    review = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+    address = re.search(r"\((http[^)]*chart\.svg)\)", review["body"])
+    assert address is not None
+    path = address[1].removeprefix(f"{field.stack.url}/rollback-budget")
+    shown = ask(field, "GET", path, VIEWER)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml"), shown.text
+    assert HELD in shown.text
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    assert ask(field, "GET", path, None).status_code == 401
+    assert ask(field, "GET", path.replace("manual", "no"), VIEWER).status_code == 404
 
 
 def test_what_cannot_be_suspended_is_refused_with_a_reason(field: Field) -> None:

@@ -80,6 +80,11 @@ def test_every_budget_stands_in_the_table_with_its_burn() -> None:
     ]
 
 
+def test_the_chart_is_linked_where_there_is_one() -> None:
+    assert "Chart" not in body()
+    assert "(https://airflow.example/chart.svg)" in body(chart="https://airflow.example/chart.svg")
+
+
 def test_a_rule_without_tier_a_promises_no_guard() -> None:
     assert "Tier A" not in body(spec=rollout(budget()))
 

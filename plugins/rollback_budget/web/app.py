@@ -38,7 +38,7 @@ def make_app() -> FastAPI:
     from fastapi.responses import JSONResponse
 
     from rollback_budget.errors import LedgerError
-    from rollback_budget.web.suspensions import router
+    from rollback_budget.web import chart, suspensions
 
     app = FastAPI(
         title="Rollback Budget",
@@ -47,7 +47,8 @@ def make_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    app.include_router(router)
+    app.include_router(suspensions.router)
+    app.include_router(chart.router)
 
     def unavailable(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)

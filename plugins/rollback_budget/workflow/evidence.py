@@ -32,6 +32,7 @@ class Situation:
     :param rounds: how many rounds the rollout has; the last one asks nobody.
     :param earlier: the answers of earlier rounds.
     :param link: where the DAG run is seen; None when the deployment does not say its address.
+    :param chart: where the chart is seen; None when there is none, too.
     """
 
     spec: RolloutSpec
@@ -43,6 +44,7 @@ class Situation:
     key: RolloutKey
     earlier: tuple[Answer, ...] = ()
     link: str | None = None
+    chart: str | None = None
 
 
 def review_body(situation: Situation) -> str:
@@ -56,6 +58,8 @@ def review_body(situation: Situation) -> str:
     paragraphs += [_earlier(answer) for answer in situation.earlier]
     run = escape(str(situation.key))
     paragraphs.append(f"Rollout: {run}" if situation.link is None else f"Rollout: [{run}]({situation.link})")
+    if situation.chart is not None:
+        paragraphs.append(f"[Chart of every budget, with the newest looks]({situation.chart})")
     return "\n\n".join(paragraphs)
 
 

@@ -16,7 +16,7 @@ from rollback_budget.workflow.asking import AskingOperator
 from rollback_budget.workflow.evidence import Situation, review_body
 from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer, Exchange, Shipment, Tasks
 from rollback_budget.workflow.reply import SHORTEST_REASON, Choice, UnusableReplyError, read_reply
-from rollback_budget.workflow.settings import link_to_run, open_ledger
+from rollback_budget.workflow.settings import link_to_chart, link_to_run, open_ledger
 from rollback_budget.workflow.trail import final_if_known, record_answer
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class ReviewOperator(AskingOperator, HITLBranchOperator):
             key=exchange.key,
             earlier=tuple(exchange.answers(before=self.round_)),
             link=link_to_run(exchange.key),
+            chart=link_to_chart(exchange.key),
         )
         self.subject = f"{spec.release}: roll back, or go on?"
         self.body = review_body(situation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -61,10 +62,20 @@ def jira_conn_id() -> str | None:
 
 def link_to_run(key: RolloutKey) -> str | None:
     """Return where a rollout's DAG run is seen; None when ``[api] base_url`` is not set."""
-    base = conf.get("api", "base_url", fallback="") or ""
-    if not base:
+    return _link(f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}")
+
+
+def link_to_chart(key: RolloutKey) -> str | None:
+    """Return where a rollout's chart is seen; None without ``[api] base_url`` or the extra ``charts``."""
+    if any(find_spec(name) is None for name in ("altair", "vl_convert")):
         return None
-    return f"{base.rstrip('/')}/dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
+    run = f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
+    return _link(f"rollback-budget/api/{run}/chart.svg")
+
+
+def _link(path: str) -> str | None:
+    base = conf.get("api", "base_url", fallback="") or ""
+    return f"{base.rstrip('/')}/{path}" if base else None
 
 
 def _folder(option: str, beside_dags: str) -> Path:
