@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from rollback_budget.spec.shared import share
 from rollback_budget.workflow.clock import utc_now
 from rollback_budget.workflow.ended import ended_of_this_process
+from rollback_budget.workflow.heap import heap_of_this_process
 from rollback_budget.workflow.looks import looks_of_this_process
 from rollback_budget.workflow.plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.workflow.suspended import suspensions_of_this_process
@@ -56,11 +57,11 @@ class RollbackBudgetTrigger(BaseTrigger):
                 looks=looks_of_this_process(),
                 elapsed=time.monotonic,
             )
-        while True:
-            evaluation = await watcher.look()
-            if evaluation is not None or watcher.is_over or await _is_pointless(plan):
-                break
+        evaluation = await watcher.look()
+        heap_of_this_process().grown()
+        while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
             await asyncio.sleep(watcher.seconds_to_next_look())
+            evaluation = await watcher.look()
         if evaluation is not None:
             self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
         await self._hold()
