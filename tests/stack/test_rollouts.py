@@ -68,8 +68,8 @@ STARTED_LATER = {"no_source", "no_ledger", "team", "killed", "staged", "queued",
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
-    field = Field(tmp_path_factory.mktemp("field"), SCENARIOS)
+def field(tmp_path_factory: pytest.TempPathFactory, airflow_url: str | None) -> Iterator[Field]:
+    field = Field(tmp_path_factory.mktemp("field"), SCENARIOS, database_url=airflow_url)
     try:
         field.start()
         for scenario in SCENARIOS:

@@ -33,7 +33,7 @@ SCENARIOS = [
         HANDOFF,
         HANDING_OFF,
         {
-            "decision": {"tier_b_breach": "incident_commander_decision_within_20s"},
+            "decision": {"tier_b_breach": "incident_commander_decision_within_40s"},
             "notify": [{"notifier": "http", "conn_id": "hook"}],
         },
     ),
@@ -75,11 +75,12 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox) -> Iterator[Field]:
+def field(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox, airflow_url: str | None) -> Iterator[Field]:
     hook = f'{{"conn_type": "http", "host": "http://127.0.0.1:{inbox.port}"}}'
     field = Field(
         tmp_path_factory.mktemp("told"),
         SCENARIOS,
+        database_url=airflow_url,
         environment={"AIRFLOW_CONN_HOOK": hook},
         users={ADMIN: "admin", "robin": "op", VIEWER: "viewer"},
     )
