@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from functools import cache
 
 #: So many watches more, and what is alive is set aside. A process with fewer never does so.
-EVERY = 500
+EVERY = 100
 
 
 class Heap:
@@ -29,6 +30,9 @@ class Heap:
             self._since = 0
             gc.collect(1)
             gc.freeze()
+            # The process ends as it would have ended: what is left is found then.
+            atexit.unregister(gc.unfreeze)
+            atexit.register(gc.unfreeze)
 
 
 @cache
