@@ -6,7 +6,7 @@ import atexit
 import gc
 from functools import cache
 
-#: So many watches more, and what is alive is set aside. A process with fewer never does so.
+#: So many watches that have started or caught up, and what is alive is set aside; with fewer, never.
 EVERY = 100
 
 
@@ -16,7 +16,7 @@ class Heap:
     What is set aside is still freed when nobody refers to it any more, as a watch is that ends; only cycles
     in it are not found. The young are collected first, so that no fresh garbage is set aside.
 
-    :param every: watches that caught up since the last time.
+    :param every: watches that started, or caught up, since the last time.
     """
 
     def __init__(self, every: int = EVERY) -> None:
@@ -24,7 +24,7 @@ class Heap:
         self._since = 0
 
     def grown(self) -> None:
-        """Note that one more watch has caught up: from now on it changes what it holds, and adds little."""
+        """Note that one more watch has started, or has caught up and will add little from now on."""
         self._since += 1
         if self._since >= self._every:
             self._since = 0

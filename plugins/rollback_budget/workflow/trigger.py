@@ -57,6 +57,7 @@ class RollbackBudgetTrigger(BaseTrigger):
                 looks=looks_of_this_process(),
                 elapsed=time.monotonic,
             )
+            heap_of_this_process().grown()
         evaluation = await watcher.look()
         heap_of_this_process().grown()
         while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
