@@ -196,6 +196,18 @@ def test_an_eval_file_says_the_same_as_the_json_log(tmp_path: Path, compression:
     assert read_results(zipped).cases == read_results(write(tmp_path, json.dumps(log), "log.json")).cases
 
 
+def test_a_damaged_eval_file_is_said_to_be_damaged(tmp_path: Path) -> None:
+    header = json.dumps({**inspect_log(task_args={"release": "v42"}), "samples": None})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", header)
+    start = 30 + len("header.json")
+    damaged = bytearray(buffer.getvalue())
+    damaged[start] = 0xFF
+    with pytest.raises(EvalError, match=r"not readable as an \.eval file \(.*copy it again"):
+        read_results(write(tmp_path, bytes(damaged), "log.eval"))
+
+
 def test_an_evaluation_that_did_not_finish_is_refused(tmp_path: Path) -> None:
     unfinished = inspect_log(sample("c1", "C"), status="cancelled", metadata={"release": "v42"})
     with pytest.raises(EvalError, match="status 'cancelled'; run it to its end"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def zipped_inspect_rows(
             samples = sorted(name for name in names if name.startswith("samples/") and name.endswith(".json"))
             read = ((name, json.loads(archive.read(name))) for name in samples)
             yield from _samples(path, header, read, columns, release)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError) as error:
         raise EvalError(
             f"{path}: not readable as an .eval file ({error}); copy it again, or convert it with "
             "`inspect log convert --to json`"
