@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from importlib.util import find_spec
 from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,11 @@ _INK, _LIMIT, _ONSET = "#1f4e79", "#c2410c", "#6b7280"
 _WIDTH, _HEIGHT = 520, 110
 #: Vega reads names with dots or brackets as paths; these are the only columns there are.
 _TIME = "time:T"
+
+
+def can_draw() -> bool:
+    """Whether the extra ``charts`` is installed."""
+    return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
 
 
 def check_format(path: Path) -> None:

@@ -8,7 +8,6 @@ import re
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 from rollback_budget.backtest.trace import Point, Trace, Track
@@ -53,11 +52,6 @@ def watched(ledger: Ledger, logged: LoggedBreach, now: datetime) -> Watched | No
         return None
     looks = tuple(ledger.looks(logged.key, budget.id))
     return Watched(logged, rollout.spec, budget, looks) if looks else None
-
-
-def can_draw() -> bool:
-    """Whether the extra ``charts`` is installed."""
-    return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
 
 
 def series_csv(seen: Watched) -> bytes:

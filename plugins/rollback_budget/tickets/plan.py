@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from rollback_budget.charts import can_draw
 from rollback_budget.ledger.debt_records import Debt, DebtState
 from rollback_budget.ledger.records import LoggedBreach
 from rollback_budget.ledger.store import Ledger
 from rollback_budget.tickets import notes
 from rollback_budget.tickets.account import Account
-from rollback_budget.tickets.evidence import can_draw, chart_png, file_name, series_csv, watched
+from rollback_budget.tickets.evidence import chart_png, file_name, series_csv, watched
 from rollback_budget.tickets.tracker import Conversing, Note, Sighting, TicketRef, TicketStatus
 
 CSV, PNG, JSON = "text/csv", "image/png", "application/json"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote
-
-from airflow.configuration import conf
 
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.spec.model import RolloutSpec
 from rollback_budget.spec.notify import Event
+from rollback_budget.workflow.settings import link_to_run, path_of_run
 
 _HEADLINES = {
     Event.BREACH: "budget breached",
@@ -85,6 +83,5 @@ class Message:
 
 
 def run_link(key: RolloutKey) -> str:
-    """Return where Airflow shows the run, base path included."""
-    base = conf.get("api", "base_url", fallback="") or "http://localhost:8080"
-    return f"{base.rstrip('/')}/dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
+    """Return where Airflow shows the run; on this host where the deployment does not say its address."""
+    return link_to_run(key) or f"http://localhost:8080/{path_of_run(key)}"

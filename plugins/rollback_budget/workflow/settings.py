@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow.configuration import conf
+
+from rollback_budget.charts import can_draw
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.key import RolloutKey
@@ -60,17 +61,19 @@ def jira_conn_id() -> str | None:
     return conf.get(SECTION, "jira_conn_id", fallback="") or None
 
 
+def path_of_run(key: RolloutKey) -> str:
+    """Return the path under which a rollout's DAG run is seen."""
+    return f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
+
+
 def link_to_run(key: RolloutKey) -> str | None:
     """Return where a rollout's DAG run is seen; None when ``[api] base_url`` is not set."""
-    return _link(f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}")
+    return _link(path_of_run(key))
 
 
 def link_to_chart(key: RolloutKey) -> str | None:
     """Return where a rollout's chart is seen; None without ``[api] base_url`` or the extra ``charts``."""
-    if any(find_spec(name) is None for name in ("altair", "vl_convert")):
-        return None
-    run = f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"
-    return _link(f"rollback-budget/api/{run}/chart.svg")
+    return _link(f"rollback-budget/api/{path_of_run(key)}/chart.svg") if can_draw() else None
 
 
 def _link(path: str) -> str | None:
