@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test check format bench bench-quality schema clean
+.PHONY: help venv demo test search check format bench bench-quality schema clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,10 @@ demo: $(STAMP) ## Show the main job: three rollouts on a real Airflow (KEEP=1 le
 
 test: $(STAMP) ## Run every test; what needs a system package installs it or is skipped with a reason
 	@tests/run.sh
+
+search: $(STAMP) ## Look for new counterexamples: the property tests with inputs that they never saw
+	@HYPOTHESIS_PROFILE=search $(BIN)/pytest -n 2 --dist load -m pure --hypothesis-show-statistics -p no:cacheprovider \
+	    $$(grep -rlE '^@(given|rule)' tests)
 
 check: $(STAMP) ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

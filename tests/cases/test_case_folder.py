@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.case import EvalCase, Provenance
@@ -15,7 +15,7 @@ from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cases.identity import case_id
 from rollback_budget.cases.lines import read_case, write_case
 from rollback_budget.errors import CaseError
-from tests.cases.making import case, debt
+from tests.cases.making import case, debt, expects
 
 pytestmark = pytest.mark.pure
 
@@ -27,9 +27,12 @@ json_values = st.recursive(
 )
 
 
-@given(json_values, json_values, st.dictionaries(texts, json_values, max_size=3))
-def test_a_case_reads_as_it_was_written_whatever_it_holds(asked: object, said: object, extra: object) -> None:
-    made = case(asked).model_copy(update={"breached_output": said, "metadata": extra})
+@given(json_values, json_values, json_values, st.dictionaries(texts, json_values, max_size=3))
+@example("hello", {"\ud800": 1, "b\udfff": 2}, {"\ud800": None}, {"\ud800": {"\udfff": "half a character"}})
+def test_a_case_reads_as_it_was_written_whatever_it_holds(
+    asked: object, said: object, expected: object, extra: object
+) -> None:
+    made = case(asked, expected=expects(expected), breached_output=said, metadata=extra)
     line = write_case(made)
     assert "\n" not in line
     assert len(line.splitlines()) == 1

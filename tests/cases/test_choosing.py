@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.cap import capped
 from rollback_budget.cases.choose import choose
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure
 
@@ -45,7 +46,7 @@ def test_no_slice_is_left_out_while_another_has_two(among: list[Item], limit: in
             assert all(taken.count(other) <= taken.count(slice_) + 1 for other in taken)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.permutations(range(30)))
 def test_rare_kinds_of_requests_are_found_among_many_alike(order: list[int]) -> None:
     alike = [(None, f"Where is my order number {number}? It should have come.") for number in range(27)]

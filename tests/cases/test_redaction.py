@@ -6,11 +6,12 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.redact import Redactor
 from rollback_budget.spec.case_source import Redaction
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure
 
@@ -117,14 +118,14 @@ pieces = st.sampled_from([text for _, text, _ in SECRETS] + ["[redacted:email]",
 texts = st.lists(pieces | st.text(max_size=12) | st.text("0123456789 -.@+a", max_size=24), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(texts, st.sampled_from(["", " ", "\n", "x", "@", "-"]))
 def test_redacting_twice_changes_nothing(parts: list[str], between: str) -> None:
     once = REDACTOR.text(between.join(parts))
     assert REDACTOR.text(once) == once
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text(max_size=30), st.sampled_from(SECRETS), st.text(max_size=30))
 def test_a_secret_is_found_between_any_words(before: str, secret: tuple[str, str, str], after: str) -> None:
     kind, text, hidden = secret

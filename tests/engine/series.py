@@ -6,17 +6,15 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import settings
-
 from rollback_budget.engine import Sample
 from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Severity, Tier, Watch, Worse
+from tests.support.examples import examples
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 RELEASE, BASELINE = "model-v42", "model-v41"
 
-#: The same examples every time, and no state on disk.
-property_test = settings(max_examples=150, derandomize=True, deadline=None, database=None)
+property_test = examples(150)
 
 
 def at(minute: float) -> datetime:

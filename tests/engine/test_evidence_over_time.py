@@ -10,7 +10,7 @@ from math import comb, exp, inf, log
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.engine import Evaluation, Fold, Sample, Window, boundary, evaluate, frame_of
@@ -18,6 +18,7 @@ from rollback_budget.engine.boundary import MULTIPLES, Counts, Line, log_evidenc
 from rollback_budget.engine.eprocess import EProcess, log_mean_exp
 from rollback_budget.spec.model import Analysis, Comparison, Method, Metric, MetricKind, RolloutSpec, Worse
 from tests.engine.series import BASELINE, RELEASE, START, at, budget, property_test, rollout
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure
 
@@ -170,7 +171,7 @@ LONG = recorded(150, harm_from=50)
 BARE = recorded(150, n=None, harm_from=50)
 
 
-@settings(parent=property_test, max_examples=40)
+@examples(40)
 @given(st.lists(st.integers(1, 149), max_size=12), st.booleans())
 def test_a_watch_that_was_cut_anywhere_decides_the_same(cuts: list[int], counted: bool) -> None:
     samples = LONG if counted else BARE

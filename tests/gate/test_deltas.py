@@ -22,6 +22,7 @@ from rollback_budget.gate.gx_run import run_suite
 from rollback_budget.gate.outcome import Outcome, Trouble
 from rollback_budget.gate.suite import assemble
 from rollback_budget.spec.eval_columns import Columns
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.database
 
@@ -143,7 +144,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return lambda rows: in_sql(engine, rows)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, rules=st.lists(RULES, min_size=1, max_size=6))
 def test_a_delta_says_what_plain_arithmetic_says(
     place: Callable[[Rows], Data], rows: Rows, rules: list[DeltaRule]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -72,3 +72,14 @@ class EvalCase(Frozen):
     def is_approved(self) -> bool:
         """Whether a person has said what is expected."""
         return self.expectation is not None
+
+    def document(self) -> dict[str, Any]:
+        """Return the case in JSON's types, with all that people and services wrote as it is.
+
+        Pydantic's own JSON would replace half characters (lone surrogates) in keys, and make one key of two.
+        """
+        written = self.model_dump(mode="json", exclude={"input", "breached_output", "metadata"})
+        if self.expectation is not None:
+            written["expectation"]["value"] = self.expectation.value
+        free = {"input": self.input, "breached_output": self.breached_output, "metadata": dict(self.metadata)}
+        return written | free

@@ -26,7 +26,7 @@ def write_json(value: Any) -> str:
 
 def write_case(case: EvalCase) -> str:
     """Return the line of one case, without its end; keys that say nothing are left out."""
-    value = case.model_dump(mode="json")
+    value = case.document()
     value["provenance"] = _said(value["provenance"])
     if not case.metadata:
         del value["metadata"]

@@ -76,7 +76,7 @@ def approve(
     changed = approve_cases(ledger, open_folder(folder), found, case_ids, expectation)
     after = named_debt(ledger, found.fingerprint)
     if as_json:
-        approved = [case.model_dump(mode="json") for case in changed]
+        approved = [case.document() for case in changed]
         click.echo(json.dumps({"approved": approved, "debt": debt_json(after, now)}, indent=2))
         return
     for case in changed:

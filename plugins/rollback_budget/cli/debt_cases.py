@@ -155,7 +155,7 @@ def cases(fingerprint: str, folder: Path | None, url: str | None, as_json: bool)
     files = open_folder(folder)
     held = files.cases_of(found)
     if as_json:
-        click.echo(json.dumps([case.model_dump(mode="json") for case in held], indent=2))
+        click.echo(json.dumps([case.document() for case in held], indent=2))
         return
     if not held:
         click.echo(

@@ -280,7 +280,7 @@ def _digest(
     judged = [
         debt.fingerprint,
         debt.cycle,
-        [case.model_dump(mode="json") for case in approved],
+        [case.document() for case in approved],
         [breached.digest, breached_release],
         [candidate.digest, candidate_release],
         asdict(rule),
