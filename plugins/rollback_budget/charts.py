@@ -50,9 +50,8 @@ def draw_trace(trace: Trace, path: Path) -> None:
     import altair as alt
 
     rows = [_row(trace, track) for track in trace.tracks]
-    _save(
-        alt.vconcat(*rows, spacing=24).resolve_scale(color="independent").properties(title=trace.title), path
-    )
+    title = alt.TitleParams(trace.title, subtitle="times in UTC")
+    _save(alt.vconcat(*rows, spacing=24).resolve_scale(color="independent").properties(title=title), path)
 
 
 def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) -> None:

@@ -34,7 +34,10 @@ class AreaClock:
         return None
 
     def advance(self, times: list[int], first: int, stop: int, dark: list[int]) -> None:
-        """Go on over the looks ``first`` to ``stop - 1``."""
+        """Go on over the looks ``first`` to ``stop - 1``, at least one."""
+        if not dark:
+            self.known = max(self.known, times[stop - 1])
+            return
         unseen = set(dark)
         seen = next((look for look in range(stop - 1, first - 1, -1) if look not in unseen), None)
         if seen is not None:

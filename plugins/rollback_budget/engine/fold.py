@@ -12,7 +12,7 @@ from typing import Self
 from rollback_budget.engine.blindness import AreaClock
 from rollback_budget.engine.frame import Frame, frame_of
 from rollback_budget.engine.instant import length, micros, moment
-from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
+from rollback_budget.engine.result import Blind, Evaluation, Status, VerdictKind
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.sentence import blind_sentence
 from rollback_budget.engine.standing import Standing
@@ -134,6 +134,10 @@ class Fold:
             if self._verdict is None:
                 self._go_on(min(frame.end, self._end))
         return self.evaluation() if self._is_final() else None
+
+    def statuses(self) -> list[Status | None]:
+        """Return what the latest look of every budget found; None for one without, and while suspended."""
+        return [tally.status for tally in self._tallies]
 
     def standings(self) -> tuple[Standing, ...]:
         """Return where every budget stands that has had a look, in short."""

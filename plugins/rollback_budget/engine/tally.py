@@ -14,7 +14,7 @@ from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparing
 from rollback_budget.engine.instant import moment
 from rollback_budget.engine.method import Span, choose
-from rollback_budget.engine.result import Breach, BudgetEvaluation
+from rollback_budget.engine.result import Breach, BudgetEvaluation, Status
 from rollback_budget.engine.sentence import Weight, breach_sentence
 from rollback_budget.engine.standing import Standing
 from rollback_budget.engine.suspension import NEVER, Stretch, Suspension
@@ -70,6 +70,11 @@ class Tally:
         """Take these suspensions (those of other budgets too) for the looks that are still to be folded."""
         own = [one for one in suspensions if one.covers(self.budget)]
         self._stretch = Stretch(own, self._spec.watch.settle) if own else NEVER
+
+    @property
+    def status(self) -> Status | None:
+        """What the latest look found; None before the first, and while the budget is suspended."""
+        return None if self._last is None or self._suspension is not None else self._last.status
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -95,7 +94,7 @@ class PrometheusSeries:
         versions = tuple(sorted({v for one in requests for v in (one.release, one.baseline)}))
         question = self._question(first.series, versions, first.step)
         grid = _Grid.of(first)
-        found: dict[tuple[str, str], Found] = defaultdict(Found)
+        found = Found()
         for asked in question.requests:
             for start, stop in grid.chunks():
                 for series in await self._ask(asked.text, grid, start, stop):
@@ -116,7 +115,7 @@ class PrometheusSeries:
         reply = await self._client.request("POST", PATH, form=form, timeout=timeout)
         return _result(reply)
 
-    def _add(self, found: dict[tuple[str, str], Found], series: Any, grid: _Grid, bare: str | None) -> None:
+    def _add(self, found: Found, series: Any, grid: _Grid, bare: str | None) -> None:
         """Sort one series of an answer in; a place that has a value already means that it is ambiguous."""
         try:
             labels: Mapping[str, str] = series["metric"]
@@ -129,9 +128,8 @@ class PrometheusSeries:
                     f"let it end in `by ({self._source.version_label})`, or set `source.version_label`",
                     transient=False,
                 )
-            place = found[part, version]
             bound = labels.get("le")
-            column = place.values if bound is None else place.bucket(float(bound))
+            column = found.column(part, version, None if bound is None else float(bound))
             for epoch, value in series.get("values", ()):
                 number = grid.number(epoch)
                 if number in column:
@@ -142,7 +140,7 @@ class PrometheusSeries:
                     )
                 column[number] = float(value)
             for epoch, histogram in series.get("histograms", ()):
-                place.add_native(grid.number(epoch), histogram)
+                found.add_native(part, version, grid.number(epoch), histogram)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"{_BACKEND} answered something else than series: {error!r}", transient=True
@@ -150,23 +148,17 @@ class PrometheusSeries:
 
     @staticmethod
     def _put_together(
-        question: Question,
-        grid: _Grid,
-        found: Mapping[tuple[str, str], Found],
-        versions: Sequence[str],
+        question: Question, grid: _Grid, found: Found, versions: Sequence[str]
     ) -> dict[str, list[Sample]]:
-        nothing = Found()
         # One object a time: the engine notices.
         times = {number: grid.time(number) for number in range(grid.points)}
-        samples: dict[str, list[Sample]] = {}
-        for version in versions:
-            of_version = samples[version] = []
-            for asked in question.asked:
-                parts = {role: found.get((part, version), nothing) for role, part in asked.parts.items()}
-                level = quantile_of(asked.name)
-                for number, value, n, le in samples_of(asked, parts, question.scale, level):
+        samples: dict[str, list[Sample]] = {version: [] for version in versions}
+        for asked in question.asked:
+            name, level = asked.name, quantile_of(asked.name)
+            for version, of_version in samples.items():
+                for number, value, n, le in samples_of(asked, found, version, question.scale, level):
                     if (time := times.get(number)) is not None:
-                        of_version.append(Sample(time, asked.name, version, value, n, le))
+                        of_version.append(Sample(time, name, version, value, n, le))
         return samples
 
 

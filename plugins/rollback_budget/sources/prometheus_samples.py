@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isfinite, log2, nan
-from typing import Any, NamedTuple
+from typing import Any
 
 from rollback_budget.engine.exceedances import USUAL_LEVEL
 from rollback_budget.engine.frame import quantile_in
@@ -18,91 +17,89 @@ from rollback_budget.spec.model import MetricKind
 NATIVE_BOUNDS = tuple(2.0 ** (eighth / 8) for eighth in range(-6 * 8, 7 * 8 + 1))
 
 
-@dataclass(slots=True)
+#: Of one part and one version, by the number of the point in time.
+Column = dict[int, float]
+#: A sample without its names: number of the point, value, ``n`` and ``le``. A plain tuple, because every poll
+#: of every watch makes some.
+Point = tuple[int, float, float | None, float | None]
+_NOTHING: Column = {}
+
+
 class Found:
-    """What one part has for one version, by the number of the point in time."""
+    """What an answer has, by part and version."""
 
-    values: dict[int, float] = field(default_factory=dict)
-    #: By upper bound; None where there are none, as for most of the very many of these.
-    buckets: dict[float, dict[int, float]] | None = None
-    natives: dict[int, Any] | None = None
+    __slots__ = ("buckets", "natives", "values")
 
-    def bucket(self, bound: float) -> dict[int, float]:
-        """Return the column of one upper bound."""
-        if self.buckets is None:
-            self.buckets = {}
-        return self.buckets.setdefault(bound, {})
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], Column] = {}
+        #: By upper bound.
+        self.buckets: dict[tuple[str, str], dict[float, Column]] = {}
+        self.natives: dict[tuple[str, str], dict[int, Any]] = {}
 
-    def add_native(self, number: int, histogram: Any) -> None:
+    def column(self, part: str, version: str, bound: float | None) -> Column:
+        """Return where the values of one series go."""
+        place = part, version
+        if bound is not None:
+            return self.buckets.setdefault(place, {}).setdefault(bound, {})
+        column = self.values.get(place)
+        if column is None:
+            column = self.values[place] = {}
+        return column
+
+    def add_native(self, part: str, version: str, number: int, histogram: Any) -> None:
         """Take in a native histogram."""
-        if self.natives is None:
-            self.natives = {}
-        self.natives[number] = histogram
-
-
-class Point(NamedTuple):
-    """A sample without its names."""
-
-    number: int
-    value: float
-    n: float | None = None
-    le: float | None = None
+        self.natives.setdefault((part, version), {})[number] = histogram
 
 
 def samples_of(
-    asked: Asked, parts: Mapping[str, Found], scale: float, level: float | None
-) -> Iterator[Point]:
-    """Yield the points of one series of one version.
+    asked: Asked, found: Found, version: str, scale: float, level: float | None
+) -> Iterable[Point]:
+    """Return the points of one series of one version.
 
     :param scale: of increases, to those of one step.
     :param level: the quantile that the metric's name says, None when it does not.
     """
+    parts = asked.parts
     if "buckets" in parts:
-        yield from _classic(parts["buckets"], scale, level)
-    elif "native" in parts:
-        bounds = asked.query.bounds or NATIVE_BOUNDS
-        yield from _native(parts["native"].natives or {}, scale, level, bounds, asked.kind)
-    elif "value" in parts:
-        counts = parts["n"].values if "n" in parts else {}
-        for number, value in parts["value"].values.items():
-            yield Point(number, value, counts.get(number))
-    elif asked.kind is MetricKind.COUNT:
-        yield from _counts(asked, parts, scale)
-    else:
-        yield from _ratios(asked, parts, scale)
+        return _classic(found.buckets.get((parts["buckets"], version), {}), scale, level)
+    if "native" in parts:
+        natives = found.natives.get((parts["native"], version), {})
+        return _native(natives, scale, level, asked.query.bounds or NATIVE_BOUNDS, asked.kind)
+    columns = {role: found.values.get((part, version), _NOTHING) for role, part in parts.items()}
+    if "value" in columns:
+        counts = columns.get("n", _NOTHING)
+        return [(number, value, counts.get(number), None) for number, value in columns["value"].items()]
+    return (_counts if asked.kind is MetricKind.COUNT else _ratios)(asked, columns, scale)
 
 
-def _ratios(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[Point]:
-    some = parts["part"].values
+def _ratios(asked: Asked, columns: Mapping[str, Column], scale: float) -> list[Point]:
+    some = columns["part"]
     absent = 0.0 if asked.query.absent == "zero" else nan
-    is_proportion = asked.kind is MetricKind.PROPORTION
-    for number, total in parts["total"].values.items():
+    is_proportion, is_failures = asked.kind is MetricKind.PROPORTION, asked.query.failures is not None
+    points: list[Point] = []
+    for number, total in columns["total"].items():
         value = some.get(number, absent) / total if total > 0.0 else nan
         if is_proportion:
             # Failures of a request that began in the step before may be counted in this one.
             value = min(value, 1.0) if value == value else nan
-            value = 1.0 - value if asked.query.failures is not None else value
-        yield Point(number, value, _count(total, scale))
+            value = 1.0 - value if is_failures else value
+        points.append((number, value, _count(total, scale), None))
+    return points
 
 
-def _counts(asked: Asked, parts: Mapping[str, Found], scale: float) -> Iterator[Point]:
+def _counts(asked: Asked, columns: Mapping[str, Column], scale: float) -> Iterator[Point]:
     """Yield events, which come scaled, with their exposure: none where the total is not known."""
-    events = parts["part"].values
-    if "total" not in parts:
-        for number, count in events.items():
-            yield Point(number, count)
-        return
-    totals = parts["total"].values
+    events = columns["part"]
+    totals = columns.get("total")
     for number, count in events.items():
-        yield Point(number, count, _count(totals.get(number, 0.0), scale))
-    if asked.query.absent == "zero":
+        yield number, count, None if totals is None else _count(totals.get(number, 0.0), scale), None
+    if totals is not None and asked.query.absent == "zero":
         for number, total in totals.items():
             if number not in events:
-                yield Point(number, 0.0, _count(total, scale))
+                yield number, 0.0, _count(total, scale), None
 
 
-def _classic(found: Found, scale: float, level: float | None) -> Iterator[Point]:
-    buckets = found.buckets or {}
+def _classic(buckets: Mapping[float, Column], scale: float, level: float | None) -> Iterator[Point]:
     bounds = sorted(buckets)
     numbers = sorted({number for column in buckets.values() for number in column})
     for number in numbers:
@@ -120,10 +117,10 @@ def _points(number: int, histogram: Mapping[float, float], level: float | None) 
     if inf not in histogram:
         return
     for bound, count in histogram.items():
-        yield Point(number, count, None, bound)
+        yield number, count, None, bound
     # Where the name of the metric says the quantile, the engine reads it from the histogram.
     if level is None:
-        yield Point(number, quantile_in(dict(histogram), USUAL_LEVEL), histogram[inf])
+        yield number, quantile_in(dict(histogram), USUAL_LEVEL), histogram[inf], None
 
 
 def _native(
@@ -136,7 +133,7 @@ def _native(
     for number, native in natives.items():
         count = float(native["count"])
         if kind is MetricKind.MEAN:
-            yield Point(number, float(native["sum"]) / count if count > 0.0 else nan, _count(count, scale))
+            yield number, float(native["sum"]) / count if count > 0.0 else nan, _count(count, scale), None
             continue
         yield from _points(number, _cut(native, bounds, scale), level)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from rollback_budget.engine.comparison import Observation
 from rollback_budget.engine.instant import moment
@@ -25,6 +26,18 @@ _LONGEST_WORDS = 400
 _BAR = 10
 
 
+class Stands(Protocol):
+    """What the log asks a fold for: statuses with every look, the rest where there is something to say."""
+
+    def statuses(self) -> list[Status | None]:
+        """Return what the latest look of every budget found; None for one without, and while suspended."""
+        ...
+
+    def standings(self) -> Sequence[Standing]:
+        """Return where every budget stands that has had a look."""
+        ...
+
+
 class WatchLog:
     """Says what a person wants to read who opens the task log of a watch.
 
@@ -43,7 +56,8 @@ class WatchLog:
         #: By budget, how many looks, and unknown ones, the latest status line has counted.
         self._counted: dict[str, tuple[int, int]] = {}
         self._changed_at: dict[str, datetime] = {}
-        self._said_at: datetime | None = None
+        self._due_at: datetime | None = None
+        self._statuses: list[Status | None] = []
         self._changes: Counter[str] = Counter()
 
     def trouble(self, trouble: str | None) -> None:
@@ -58,16 +72,21 @@ class WatchLog:
                 self._log.warning("looks are unknown: %s", trouble)
         self._trouble = trouble
 
-    def looked(self, standings: Sequence[Standing], read_until: datetime) -> None:
+    def looked(self, fold: Stands, read_until: datetime) -> None:
         """Take where the budgets stand after a look, whether or not it found anything new."""
+        statuses, now = fold.statuses(), self._now()
+        is_due = self._due_at is None or now >= self._due_at
+        if statuses == self._statuses and not is_due:
+            return
+        self._statuses = statuses
+        standings = fold.standings()
         for standing in standings:
             kind = _kind(standing)
             before = self._kinds.setdefault(standing.budget, kind)
             if before != kind:
                 self._kinds[standing.budget] = kind
                 self._say_change(before, standing)
-        now = self._now()
-        if self._said_at is None or grid_floor(now, EVERY) > grid_floor(self._said_at, EVERY):
+        if is_due:
             self._say_status(standings, now, read_until)
 
     def _say_change(self, before: Status | None, standing: Standing) -> None:
@@ -114,7 +133,7 @@ class WatchLog:
         if self._trouble is not None:
             parts.append(f"nothing read since {_clock(read_until)}: {self._trouble}")
         self._log.info("%s, %s left | %s", _clock(now), say_duration(_whole_minutes(left)), " | ".join(parts))
-        self._said_at = now
+        self._due_at = grid_floor(now, EVERY) + EVERY
         self._counted = {one.budget: (one.looks, one.unknown_looks) for one in standings}
         self._changes.clear()
 

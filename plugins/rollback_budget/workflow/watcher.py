@@ -66,9 +66,10 @@ class Watcher:
         self._watch_log = WatchLog(plan, log, self._now)
         self._series = tuple(sorted({budget.series for budget in spec.budgets}))
         guard = plan.role is Role.GUARD
+        self._end = grid_floor(plan.window_end, spec.watch.step)
         self._fold = Fold(
             spec,
-            Window(plan.window_start, grid_floor(plan.window_end, spec.watch.step)),
+            Window(plan.window_start, self._end),
             restarts=_restarts(plan),
             tiers=frozenset({Tier.A}) if guard else None,
             watch_blind=not guard,
@@ -85,7 +86,7 @@ class Watcher:
         A source that fails makes the look unknown and is asked for the same range again next time.
         """
         verdict = await self._look()
-        self._watch_log.looked(self._fold.standings(), self._read_until)
+        self._watch_log.looked(self._fold, self._read_until)
         return verdict
 
     async def _look(self) -> Evaluation | None:
@@ -135,8 +136,7 @@ class Watcher:
 
     def _horizon(self, now: datetime | None = None) -> datetime:
         watch = self._spec.watch
-        settled = grid_floor((now or self._now()) - watch.settle, watch.step)
-        return min(settled, grid_floor(self._plan.window_end, watch.step))
+        return min(grid_floor((now or self._now()) - watch.settle, watch.step), self._end)
 
     def _end_of_stretch(self) -> datetime:
         """Return up to where to read next; the same for every watch, so that replays can be read together."""
