@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
+from urllib.parse import quote_plus
 
 from bench.fleet import CONN_ID
 from tests.support.network import find_free_port, is_listening, wait_until
@@ -50,6 +52,32 @@ async def cpu_of_bare_get(port: int) -> float:
             begun = time.process_time()
             await asyncio.gather(*(poll() for _ in range(TOGETHER)))
             seconds.append((time.process_time() - begun) / TOGETHER)
+    return median(seconds)
+
+
+async def cpu_of_bare_query(url: str, queries: Sequence[str], start: datetime) -> float:
+    """Return the CPU seconds of putting one of ``queries`` to a Prometheus and ``json.loads``, nothing else.
+
+    Each is put by itself, as many at once as ours are together, minute by minute from ``start`` on; they are
+    quoted once and for all.
+    """
+    import aiohttp
+
+    bodies = [f"query={quote_plus(query)}&step=60&" for query in queries]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    seconds = []
+    async with aiohttp.ClientSession(url, headers=form) as session:
+
+        async def poll(body: str) -> None:
+            async with session.post("/api/v1/query_range", data=body.encode()) as reply:
+                assert json.loads(await reply.read())["status"] == "success"
+
+        for minute in range(1, ROUNDS + 1):
+            await asyncio.sleep(PAUSE_S)
+            at = (start + timedelta(minutes=minute)).timestamp()
+            begun = time.process_time()
+            await asyncio.gather(*(poll(f"{body}start={at}&end={at}") for body in bodies))
+            seconds.append((time.process_time() - begun) / len(bodies))
     return median(seconds)
 
 

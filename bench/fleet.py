@@ -15,6 +15,7 @@ from bench.exporter import COUNTERS, GAUGE, versions_of
 from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.looks import LookRecord, pack
 from rollback_budget.ledger.store import Ledger
+from rollback_budget.sources.promql import build_question
 from rollback_budget.spec.model import Method, Metric, MetricKind, RolloutSpec, Watch
 from rollback_budget.spec.query import PrometheusQuery
 from rollback_budget.spec.source import PrometheusSource
@@ -64,6 +65,18 @@ def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPl
     """Return what the watch of rollout ``number`` is told."""
     spec = spec_of(number, watch)
     return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window, rollout=key_of(number))
+
+
+def query_of(number: int) -> str:
+    """Return what Prometheus is asked for rollout ``number`` when it is asked for alone."""
+    spec = spec_of(number)
+    assert isinstance(spec.source, PrometheusSource)
+    series = sorted({budget.series for budget in spec.budgets})
+    question = build_question(
+        spec.source, spec.metrics, series, (spec.release, spec.baseline), spec.watch.step
+    )
+    [request] = question.requests
+    return request.text
 
 
 def key_of(number: int) -> RolloutKey:

@@ -206,7 +206,7 @@ def test_points_may_say_metric_and_version_themselves(api: Api, tmp_path: Path) 
         ((502, b"<html>bad gateway</html>", {}), "answered 502: <html>", True, None),
         ((200, b"<html>please log in</html>", {}), "no JSON", True, None),
         ((200, b'{"data": {"poin', {}), "no JSON", True, None),
-        ((200, b"", {"Content-Length": "500"}), "", True, None),
+        ((200, b"", {"Content-Length": "500"}), "payload is not completed", True, None),
         ((401, b"who are you", {}), "answered 401: who are you", False, None),
         ((429, b"", {"Retry-After": "7"}), "answered 429", True, timedelta(seconds=7)),
         ((429, b"", {"Retry-After": "DATE"}), "answered 429", True, timedelta(seconds=90)),

@@ -136,11 +136,12 @@ def limit_of(budget: Budget, part: float = 1.0) -> Limit:
 class Pointwise:
     """Every comparison but ``_increase``: a look needs nothing but its own samples."""
 
-    __slots__ = ("_budget", "_delta", "_limit", "_scale")
+    __slots__ = ("_budget", "_delta", "_limit", "_needs_baseline", "_scale")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._limit = limit_of(budget)
+        self._needs_baseline = budget.comparison.needs_baseline
         self._delta, self._scale = _FORMULAS[budget.comparison]
 
     def view(self, arms: Arms, first: int, stop: int) -> View:
@@ -148,7 +149,7 @@ class Pointwise:
         arms = arms.part(first, stop)
         least = self._budget.min_samples
         deltas = self._delta(arms.release, arms.baseline)
-        if self._budget.comparison.needs_baseline:
+        if self._needs_baseline:
             deltas = [
                 nan if release_n < least or baseline_n < least else delta
                 for delta, release_n, baseline_n in zip(deltas, arms.release_n, arms.baseline_n, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from math import isnan, nan
 from typing import Self
 
@@ -107,13 +106,21 @@ def comparing(budget: Budget, spec: RolloutSpec) -> Comparing:
 
 
 def _events(values: list[float], so_far: float) -> list[float]:
-    known = (value if value == value else 0.0 for value in values)
-    return list(accumulate(known, initial=so_far))[1:]
+    sums = []
+    for value in values:
+        if value == value:
+            so_far += value
+        sums.append(so_far)
+    return sums
 
 
 def _exposure(counts: list[float], values: list[float], so_far: float) -> list[float]:
-    counted = (n if value == value else 0.0 for n, value in zip(counts, values, strict=True))
-    return list(accumulate(counted, initial=so_far))[1:]
+    sums = []
+    for n, value in zip(counts, values, strict=True):
+        if value == value:
+            so_far += n
+        sums.append(so_far)
+    return sums
 
 
 def _scaled(events: float, exposure: float, release_exposure: float) -> float:

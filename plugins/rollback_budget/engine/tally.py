@@ -52,6 +52,7 @@ class Tally:
         #: The suspended looks of the latest chunk, likewise.
         self.suspended: tuple[int, ...] = ()
         self._spec = spec
+        self._series = budget.series
         self._opening = opening
         self._since = since
         self._begins = begins
@@ -154,7 +155,7 @@ class Tally:
         listens = self._on_breach is not OnBreach.IGNORE and not (
             self._on_breach is OnBreach.LIST_ONCE and self.breaches
         )
-        view = self._comparing.view(frame.arms[self.budget.series], first, stop)
+        view = self._comparing.view(frame.arms[self._series], first, stop)
         breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=listens)
         count = stop - first if breach is None else breach + 1
         self._note(frame, view, first, count)
@@ -162,7 +163,7 @@ class Tally:
 
     def _pass_over(self, frame: Frame, first: int, stop: int) -> None:
         """Note suspended looks: what they found is said, and adds to nothing."""
-        view = self._comparing.view(frame.arms[self.budget.series], first, stop)
+        view = self._comparing.view(frame.arms[self._series], first, stop)
         self._note(frame, view, first, stop - first)
         self.suspended += tuple(range(first, stop))
         self._suspended_looks += stop - first
@@ -181,7 +182,7 @@ class Tally:
         self._last = view.observation(count - 1, frame.times[first + count - 1])
 
     def _is_missing(self, frame: Frame, look: int) -> bool:
-        arms = frame.arms[self.budget.series]
+        arms = frame.arms[self._series]
         return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
 
     def _start_over(self) -> None:

@@ -139,10 +139,17 @@ def _quoted(text: str) -> str:
     return quote_plus(text)
 
 
-def read_json(reply: Reply, backend: str, *, now: datetime | None = None) -> Any:
+def read_json(
+    reply: Reply,
+    backend: str,
+    *,
+    now: datetime | None = None,
+    decode: Callable[[bytes], Any] = json.loads,
+) -> Any:
     """Return the JSON of a good answer.
 
     :param backend: who answered, for the message.
+    :param decode: raises ValueError for what is not JSON.
     :raises SourceError: for every status but 2xx, and for a body that is not JSON. 408, 425, 429 and 5xx are
         transient, and so is a body that is not JSON (a proxy's error page, an answer cut short).
     """
@@ -153,7 +160,7 @@ def read_json(reply: Reply, backend: str, *, now: datetime | None = None) -> Any
             retry_after=retry_after(reply, now),
         )
     try:
-        return json.loads(reply.body)
+        return decode(reply.body)
     except ValueError:
         kind = reply.headers.get("content-type", "no content type")
         raise SourceError(
