@@ -161,7 +161,11 @@ async def run(rollouts: int, seconds: float, start: datetime) -> dict[str, Any]:
 
     with noting(records), collecting(records):
         heart = asyncio.create_task(beat(records))
-        tasks = [asyncio.create_task(consume(trigger)) for trigger in triggers]
+        tasks = []
+        for trigger in triggers:
+            # As the triggerer does.
+            await asyncio.sleep(0)
+            tasks.append(asyncio.create_task(consume(trigger)))
         await asyncio.sleep(START_S)
         starting = records[-1].figures()
         records.append(Record())

@@ -107,6 +107,23 @@ def test_a_replay_asks_for_few_at_a_time_and_leaves_the_lane_to_polls() -> None:
     assert max(len(requests) for requests in again.asked) == MOST_SAMPLES // (2 * day)
 
 
+def test_replays_that_were_answered_together_go_on_in_turn_with_whatever_else_is_due_in_between() -> None:
+    async def turns_of(minutes: int) -> list[str]:
+        shared, turns = coalesced(Backend()), []
+
+        async def follow(number: int) -> None:
+            await shared.fetch(question(number, minutes, minutes))
+            turns.append("fold")
+            asyncio.get_running_loop().call_soon(turns.append, "something else")
+
+        await asyncio.gather(*(follow(number) for number in range(1, 4)))
+        await asyncio.sleep(1)
+        return turns
+
+    assert run_virtually(turns_of(minutes=60)) == ["fold", "something else"] * 3
+    assert run_virtually(turns_of(minutes=1)) == ["fold"] * 3 + ["something else"] * 3
+
+
 def test_one_bad_rollout_does_not_blind_the_others_and_is_asked_for_apart_from_then_on() -> None:
     backend = Backend(refuses={"v7"})
     shared = coalesced(backend)

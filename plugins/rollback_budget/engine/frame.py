@@ -183,6 +183,9 @@ def _looks(columns: Iterable[_Column], after: int, until: int, step: int) -> lis
     times: set[int] = set()
     for values, _ in columns:
         times.update(values)
+    if len(times) == 1 and until - after == step:
+        # A poll that comes in time.
+        return list(times)
     phase = min(times, default=after) % step
     sampled = {-((phase - time) // step) for time in times}
     first, last = (after - phase) // step + 1, (until - phase) // step

@@ -26,6 +26,8 @@ MOST_TOGETHER = 50
 MOST_SAMPLES = 20_000
 #: How long the first of a group waits for the others.
 GATHERING_S = 0.03
+#: Answers of no more steps than this are folded at once by all who waited for them.
+FEW_STEPS = 3
 #: More steps than this are a replay, and not a poll that comes late.
 REPLAY_STEPS = 30
 #: Polls are spread over this part of a poll, and over no more than this: what is spread comes later.
@@ -176,8 +178,7 @@ class Coalesced:
                 await self._answer([member for member in members if not member.answer.done()])
         finally:
             del self._waiting[key]
-            for member in queue:
-                member.answer.cancel()
+            _cancel(queue)
 
     def _size(self, request: SeriesRequest) -> int:
         of_one = 2 * len(request.series) * _steps(request)
@@ -185,24 +186,29 @@ class Coalesced:
 
     async def _answer(self, members: list[_Waiting]) -> None:
         requests = list(dict.fromkeys(member.request for member in members))
-        answers: Iterable[_Answer]
         try:
-            answers = await self._ask(requests) if requests else ()
-        except (SourceError, SeriesError) as error:
-            answers = repeat(error)
-        except asyncio.CancelledError:
+            found = dict(zip(requests, await self._answers(requests), strict=False))
             for member in members:
-                member.answer.cancel()
+                _settle(member, found[member.request])
+                if _steps(member.request) > FEW_STEPS:
+                    # Each folds for a while: whatever else is due comes in between.
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            _cancel(members)
             raise
+
+    async def _answers(self, requests: list[SeriesRequest]) -> Iterable[_Answer]:
+        """Return an answer, or why there is none, for each of ``requests``."""
+        try:
+            return await self._ask(requests) if requests else ()
+        except (SourceError, SeriesError) as error:
+            return repeat(error)
         except Exception as error:
             broken = f"the metric source broke: {type(error).__name__}: {error}"
             if broken != self._broken:
                 log.exception("the metric source broke")
             self._broken = broken
-            answers = repeat(SourceError(broken, transient=False))
-        found = dict(zip(requests, answers, strict=False))
-        for member in members:
-            _settle(member, found[member.request])
+            return repeat(SourceError(broken, transient=False))
 
     async def _ask(self, requests: list[SeriesRequest]) -> Sequence[_Answer]:
         try:
@@ -291,6 +297,11 @@ def _may_pass(error: SourceError | SeriesError) -> bool:
 def _own(error: SourceError) -> SourceError:
     """Return one error for each who hears it: what is raised collects the places that it came through."""
     return SourceError(str(error), transient=error.transient, retry_after=error.retry_after)
+
+
+def _cancel(members: Iterable[_Waiting]) -> None:
+    for member in members:
+        member.answer.cancel()
 
 
 def _settle(member: _Waiting, answer: _Answer) -> None:
