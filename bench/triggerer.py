@@ -52,13 +52,13 @@ def measure() -> list[Figure]:
         Figure("CPU a poll", 1e3 * steady["cpu_per_poll_s"], "ms"),
         Figure("event loop: longest at work without a pause", 1e3 * steady["busy_worst_s"], "ms"),
         Figure("of that, a full garbage collection without any watch", 1e3 * empty, "ms"),
-        Figure("the rest: of our making", 1e3 * (steady["busy_worst_s"] - empty), "ms", 200),
+        Figure("the rest: of our making", 1e3 * max(steady["busy_worst_s"] - empty, 0), "ms", 200),
         Figure("objects that a full collection walks, a watch", steady["objects"] / ROLLOUTS, ""),
         Figure(
             "event loop: longest late, other processes' doing included", 1e3 * steady["blocked_worst_s"], "ms"
         ),
         Figure("longest full garbage collection", 1e3 * steady["collected_worst_s"], "ms"),
-        Figure("while all start: longest of our making", 1e3 * (start["busy_worst_s"] - empty), "ms", 200),
+        Figure("while all start: of our making", 1e3 * max(start["busy_worst_s"] - empty, 0), "ms", 200),
         Figure("while all start: longest late", 1e3 * start["blocked_worst_s"], "ms"),
         Figure("while all start: longest full garbage collection", 1e3 * start["collected_worst_s"], "ms"),
         Figure("peak memory of the process", steady["rss_mib"], "MiB", 1024),

@@ -109,6 +109,8 @@ def test_tls_a_password_and_a_base_path_come_from_the_connection(
     assert [sample.value for sample in fetch()] == [3.0] * 10
     connect(monkeypatch, **guarded_by(guarded, extra={"verify": False}))
     assert len(fetch()) == 10
+    connect(monkeypatch, **guarded_by(guarded, extra={"verify": False, "authorization": "Bearer of-old"}))
+    assert len(fetch()) == 10
 
 
 def test_a_wrong_password_is_no_passing_trouble_and_stays_secret(

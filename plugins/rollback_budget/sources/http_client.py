@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 from rollback_budget.errors import SourceError
 
 if TYPE_CHECKING:
-    from aiohttp import BasicAuth, ClientSession
+    from aiohttp import ClientSession
 
 #: An error page is quoted up to here.
 LONGEST_QUOTE = 200
@@ -70,14 +70,12 @@ class AiohttpClient:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        auth: BasicAuth | None = None,
         tls: ssl.SSLContext | bool = True,
         proxy: str | None = None,
     ) -> None:
         self._open_session = open_session
         self._base_url = base_url.rstrip("/")
         self._headers = dict(headers or {})
-        self._auth = auth
         self._tls = tls
         self._proxy = proxy
 
@@ -108,7 +106,6 @@ class AiohttpClient:
                 data=None if form is None else _encoded(form),
                 json=body,
                 headers={**self._headers, **more},
-                auth=self._auth,
                 ssl=self._tls,
                 proxy=self._proxy,
                 timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -44,19 +45,20 @@ async def open_http_client(conn_id: str) -> HttpClient:
 
 def client_of(connection: Connection) -> HttpClient:
     """Return the client that ``connection`` describes."""
-    import aiohttp
-
     extra = connection.extra_dejson
     headers = {name: str(value) for name, value in extra.items() if name not in OPTIONS}
-    auth = None
+    named = {name for name in headers if name.lower() == "authorization"}
     if connection.login:
-        auth = aiohttp.BasicAuth(connection.login, connection.password or "", "utf-8")
-    elif connection.password:
-        headers.setdefault("Authorization", f"Bearer {connection.password}")
+        # A login beats a header, as it does in the HTTP provider.
+        headers = {name: value for name, value in headers.items() if name not in named}
+        login = f"{connection.login}:{connection.password or ''}".encode()
+        headers["Authorization"] = f"Basic {b64encode(login).decode()}"
+    elif connection.password and not named:
+        headers["Authorization"] = f"Bearer {connection.password}"
     proxies = extra.get("proxies") or {}
     proxy = extra.get("proxy") or proxies.get("https") or proxies.get("http")
     return AiohttpClient(
-        shared_session, _base_url(connection), headers=headers, auth=auth, tls=_tls(connection), proxy=proxy
+        shared_session, _base_url(connection), headers=headers, tls=_tls(connection), proxy=proxy
     )
 
 
