@@ -66,7 +66,7 @@ class AirflowStack:
         self.home = home
         self._programs = programs
         self.logs = home / "logs"
-        self.passwords = {user: secrets.token_urlsafe(9) for user in users}
+        self.passwords = {user: secrets.token_hex(9) for user in users}
         self._ports = {name: ReservedPort() for name in ("api-server", "scheduler", "triggerer")}
         self.url = f"http://127.0.0.1:{self._ports['api-server'].number}"
         self.api = AirflowApi(self.url, self.passwords)
