@@ -135,8 +135,8 @@ class Fold:
                 self._go_on(min(frame.end, self._end))
         return self.evaluation() if self._is_final() else None
 
-    def statuses(self) -> list[Status | None]:
-        """Return what the latest look of every budget found; None for one without, and while suspended."""
+    def statuses(self) -> list[Status | Suspension | None]:
+        """Return what the latest look of every budget found, or was suspended by; None for one without."""
         return [tally.status for tally in self._tallies]
 
     def standings(self) -> tuple[Standing, ...]:

@@ -73,9 +73,9 @@ class Tally:
         self._stretch = Stretch(own, self._spec.watch.settle) if own else NEVER
 
     @property
-    def status(self) -> Status | None:
-        """What the latest look found; None before the first, and while the budget is suspended."""
-        return None if self._last is None or self._suspension is not None else self._last.status
+    def status(self) -> Status | Suspension | None:
+        """What the latest look found, or what it was suspended by; None before the first."""
+        return None if self._last is None else self._suspension or self._last.status
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.

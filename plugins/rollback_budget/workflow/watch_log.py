@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from rollback_budget.engine.comparison import Observation
+from rollback_budget.engine.fold import Fold
 from rollback_budget.engine.instant import moment
 from rollback_budget.engine.result import Status
 from rollback_budget.engine.sentence import say_found
 from rollback_budget.engine.standing import Standing
+from rollback_budget.engine.suspension import Suspension
 from rollback_budget.spec.duration import say_duration
 from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
 from rollback_budget.workflow.clock import Log, Now, grid_floor
@@ -24,18 +25,6 @@ MOST_CHANGES = 6
 #: A source's words are cut here; the rest is rarely for people.
 _LONGEST_WORDS = 400
 _BAR = 10
-
-
-class Stands(Protocol):
-    """What the log asks a fold for: statuses with every look, the rest where there is something to say."""
-
-    def statuses(self) -> list[Status | None]:
-        """Return what the latest look of every budget found; None for one without, and while suspended."""
-        ...
-
-    def standings(self) -> Sequence[Standing]:
-        """Return where every budget stands that has had a look."""
-        ...
 
 
 class WatchLog:
@@ -57,7 +46,7 @@ class WatchLog:
         self._counted: dict[str, tuple[int, int]] = {}
         self._changed_at: dict[str, datetime] = {}
         self._due_at: datetime | None = None
-        self._statuses: list[Status | None] = []
+        self._statuses: list[Status | Suspension | None] = []
         self._changes: Counter[str] = Counter()
 
     def trouble(self, trouble: str | None) -> None:
@@ -72,7 +61,7 @@ class WatchLog:
                 self._log.warning("looks are unknown: %s", trouble)
         self._trouble = trouble
 
-    def looked(self, fold: Stands, read_until: datetime) -> None:
+    def looked(self, fold: Fold, read_until: datetime) -> None:
         """Take where the budgets stand after a look, whether or not it found anything new."""
         statuses, now = fold.statuses(), self._now()
         is_due = self._due_at is None or now >= self._due_at
