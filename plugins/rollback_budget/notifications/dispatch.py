@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import pkgutil
 import re
 import threading
 import time
@@ -86,13 +87,12 @@ def make_notifier(notify: Notify, offers: dict[str, Any]) -> BaseNotifier:
     :raises RollbackBudgetError: it cannot be made.
     """
     from airflow.sdk import BaseNotifier
-    from airflow.sdk._shared.module_loading import import_string
 
     known = KNOWN.get(notify.notifier)
     path = notify.notifier if known is None else known.path
     try:
-        found = import_string(path)
-    except ImportError as error:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
         hint = "" if known is None or known.package is None else f"; pip install {known.package}"
         raise RollbackBudgetError(f"{path} cannot be imported: {error}{hint}") from error
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):

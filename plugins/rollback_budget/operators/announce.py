@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RolloutXcom, Tasks
+from rollback_budget.common.retries import NOTIFICATION_RETRIES, with_defaults
+from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RollbackReport, RolloutXcom, Tasks
 from rollback_budget.engine.decision_policy import question_of, rounds_of
 from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.exceptions import LedgerError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event
-from rollback_budget.notifications.dispatch import PATIENCE, send
+from rollback_budget.notifications.dispatch import send
 from rollback_budget.notifications.notification import Notification
+from rollback_budget.notifications.task_notifications import rollback_message, send_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from rollback_budget.operators.rollback import RollbackReport
 
 #: After its deadline an answer takes at most this long to be written down.
 AFTERWARDS = timedelta(minutes=2)
 #: A triggerer that was away gets this much longer.
 LONGEST_LATE = timedelta(minutes=10)
-#: A message that cannot be sent is tried again, and then given up: it must not fail a rollout.
-MESSAGE_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=20)}
-#: A page within the task that it is about, which must not wait for it.
-PAGE_PATIENCE = timedelta(seconds=5)
-
-
-def send_all(operator: BaseOperator, context: Context, messages: Iterable[Notification]) -> None:
-    """Send messages; raises on all tries of the task but the last when somebody was not reached."""
-    missed = [one for message in messages for one in send(message, context, operator.log)]
-    if missed and context["ti"].try_number <= (operator.retries or 0):
-        raise AirflowException("not everybody was reached: " + "; ".join(missed))
-    if missed:
-        operator.log.error("given up: %s", "; ".join(missed))
 
 
 class AnnounceOperator(BaseOperator):
@@ -54,7 +40,7 @@ class AnnounceOperator(BaseOperator):
     ui_color = "#f2f2f2"
 
     def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:
-        super().__init__(**{**MESSAGE_RETRIES, **kwargs})
+        super().__init__(**with_defaults(kwargs, NOTIFICATION_RETRIES))
         self.tasks = tasks
 
     def send(self, context: Context, *messages: Notification) -> None:
@@ -181,8 +167,6 @@ class AnnounceRollbackOperator(AnnounceOperator):
 
     def execute(self, context: Context) -> None:
         """Tell the outcome; nothing when nothing was rolled back."""
-        from rollback_budget.operators.rollback import RollbackReport
-
         exchange = RolloutXcom(self.tasks, context)
         value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
         if value is None:
@@ -207,18 +191,3 @@ def _say_promoter(exchange: RolloutXcom) -> str:
     if answer is None:
         return "the window is over"
     return f"{answer.author} ended the watch ({answer.reason})"
-
-
-def rollback_message(exchange: RolloutXcom, report: RollbackReport) -> Notification:
-    """Return what is told about a rollback."""
-    event = Event.ROLLED_BACK if report.is_settled else Event.VERIFICATION_FAILED
-    said = " ".join((f"By {report.by}: {report.reason}. {report.said}", *report.baseline_troubles))
-    return Notification(event, event.value, exchange.key, exchange.spec(), said)
-
-
-def page(message: Notification, context: Context, log: Any) -> None:
-    """Tell at once what a task of its own could only tell later; takes a moment at most, and never raises."""
-    try:
-        send(message, context, log, min(PAGE_PATIENCE, PATIENCE))
-    except Exception as error:
-        log.warning("nobody was paged yet: %s", error)

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferralTimeout
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.xcom import RolloutXcom, Tasks
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.triggers.review import ReviewTrigger
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class HumanQuestionOperator(HITLOperator):
 
     # The body is built from data when the task runs; nothing in it may be taken for a template.
     template_fields = ()
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#fde8c8"
 
     def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:

@@ -14,12 +14,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import SHORTEST_REASON
 from rollback_budget.common.config import cases_folder, gate_folder, open_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.review_body import escape
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
 from rollback_budget.model.notify import Event
 from rollback_budget.notifications.notification import Notification
-from rollback_budget.operators.announce import page
+from rollback_budget.notifications.task_notifications import page
 from rollback_budget.operators.human_question import HumanQuestionOperator
-from rollback_budget.operators.review_body import escape
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -67,7 +68,7 @@ class LaunchGateOperator(HumanQuestionOperator):
                     description="Why. Required to ship; it is kept with the launch.",
                 )
             },
-            **kwargs,
+            **with_defaults(kwargs, QUICK_RETRIES),
         )
 
     def ask(self, context: Context) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from airflow.sdk import Asset, BaseOperator
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
 from rollback_budget.common.xcom import RolloutXcom, Tasks
-from rollback_budget.operators.rollback import PATIENT_RETRIES
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,10 +30,11 @@ class LogBreachOperator(BaseOperator):
     :param task: whose verdict is logged, ``watch`` or ``guard``.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e8e8f8"
 
     def __init__(self, *, tasks: Tasks, round_: int, task: str = "watch", **kwargs: Any) -> None:
-        super().__init__(**{**PATIENT_RETRIES, "outlets": [BREACH], **kwargs})
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES, {"outlets": [BREACH]}))
         self.tasks = tasks
         self.round_ = round_
         self.task = task

@@ -8,19 +8,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from rollback_budget.clock import grid_floor, utc_now
-from rollback_budget.common.auth_manager_check import commander_problems
+from rollback_budget.clock import Log, grid_floor, utc_now
 from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import BASELINE_KEY, SURVEY_KEY, RolloutXcom, Tasks
 from rollback_budget.engine.sample import Sample
-from rollback_budget.exceptions import SeriesError, SourceError, SpecError
+from rollback_budget.exceptions import SeriesError, SourceError, SpecError, TargetError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import Concurrent, RolloutSpec
-from rollback_budget.operators.preflight_target import check_baseline, check_target, target_problems
+from rollback_budget.model.target import HttpTarget
 from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.targets.base import Serving
+from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_troubles
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,12 +51,13 @@ class PreflightOperator(BaseOperator):
     :param ships: False when the team's own operator sends the release its first traffic.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f2f2f2"
 
     def __init__(
         self, *, budget: str | Path, tasks: Tasks, sends: bool = True, ships: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.budget = str(budget)
         self.tasks = tasks
         self.sends = sends
@@ -146,3 +151,79 @@ class PreflightOperator(BaseOperator):
         for line in warning_lines(survey):
             self.log.warning("%s", line)
         return survey
+
+
+def commander_problems(spec: RolloutSpec) -> list[str]:
+    """Return one line for each commander whom the deployment's auth manager could never let answer."""
+    manager = conf.get("core", "auth_manager", fallback="")
+    if not manager.endswith("FabAuthManager"):
+        return []
+    return [
+        f"incident_commander {user.id!r}: users of {manager.rsplit('.', 1)[-1]} are known by their number; "
+        f'`airflow users list` says which is theirs, write {{id: "3", name: {user.name}}}'
+        for user in spec.incident_commanders
+        if not user.id.isdigit()
+    ]
+
+
+def target_problems(spec: RolloutSpec, *, sends: bool, ships: bool) -> list[str]:
+    """Return what the budget's target lacks.
+
+    :param sends: whether any traffic is moved by it.
+    :param ships: whether the release's first traffic is.
+    """
+    problems = []
+    if sends and isinstance(spec.target, HttpTarget) and spec.target.write is None:
+        problems.append("target.write is missing: say how the traffic is set")
+    if not ships and spec.target is not None and spec.target.stages:
+        problems.append("target.stages is of no use: the team's own `ship` moves the traffic; remove it")
+    return problems
+
+
+def check_target(spec: RolloutSpec, log: Log, *, sends: bool) -> Serving:
+    """Dry-run the rollback and return who serves now; fails what would not be rolled back."""
+    from rollback_budget.hooks.traffic_target import open_target
+
+    target = open_target(spec)
+    serving = target.read()
+    log.info("serving now: %s", serving)
+    if serving.share(spec.baseline) == 0 and serving.share(spec.release) == 0:
+        raise AirflowFailException(
+            f"not shipped: neither {spec.baseline} nor {spec.release} serves now, but {serving}; "
+            "a rollback would go to a version that nobody uses. Correct `baseline:` in the budget"
+        )
+    if serving.share(spec.release) > 0:
+        log.warning("%s gets traffic already, before it is shipped: %s", spec.release, serving)
+    if sends:
+        try:
+            told = target.rehearse(serving)
+        except TargetError as error:
+            raise TargetError(f"not shipped, because a rollback would fail: {error}") from error
+        for line in told:
+            log.info("the way back: %s", line)
+    return serving
+
+
+def check_baseline(spec: RolloutSpec, log: Log) -> dict[str, float]:
+    """Return the baseline's values of now, and say where it is itself beyond a budget."""
+    end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
+    start = end - STEPS_OF_HEALTH * spec.watch.step
+    series = tuple(sorted({budget.series for budget in spec.budgets}))
+
+    async def ask() -> list[Sample]:
+        from rollback_budget.hooks.metric_source import open_source
+
+        source = await open_source(spec)
+        request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
+        return list(await source.fetch(request))
+
+    try:
+        samples = asyncio.run(ask())
+        levels = baseline_levels(spec, samples, start, end)
+        troubles = baseline_troubles(spec, samples, start, end, {})
+    except (SourceError, SeriesError) as error:
+        log.warning("whether %s is healthy cannot be known: %s", spec.baseline, error)
+        return {}
+    for trouble in troubles:
+        log.warning("the baseline is itself unhealthy, and a rollback would go there: %s", trouble)
+    return levels

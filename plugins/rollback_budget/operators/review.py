@@ -17,12 +17,13 @@ from rollback_budget.common.commander_response import (
 )
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
 from rollback_budget.common.ledger_sync import final_if_known, record_answer
+from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
+from rollback_budget.common.review_body import ReviewContext, review_body
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
 from rollback_budget.engine.decision_policy import Question, question_of
 from rollback_budget.exceptions import LedgerError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator
-from rollback_budget.operators.review_body import ReviewContext, review_body
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,7 +56,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
                 Choice.GO_ON.value: tasks.in_round(round_ + 1, "watch"),
                 Choice.PROMOTE.value: tasks.in_round(round_, "accepted"),
             },
-            **kwargs,
+            **with_defaults(kwargs, WATCH_RETRIES),
         )
 
     def ask(self, context: Context) -> Any:

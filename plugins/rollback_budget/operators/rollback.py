@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from pydantic import AwareDatetime
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_sync import sync_ledger
-from rollback_budget.common.xcom import BASELINE_KEY, REPORT_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.common.retries import LEDGER_RETRIES, QUICK_RETRIES, with_defaults
+from rollback_budget.common.xcom import (
+    BASELINE_KEY,
+    REPORT_KEY,
+    RollbackContext,
+    RollbackReport,
+    RolloutXcom,
+    Shipment,
+    Tasks,
+)
 from rollback_budget.exceptions import LedgerError
-from rollback_budget.model.base import Frozen
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.notifications.task_notifications import page, rollback_message
 from rollback_budget.operators.traffic_ramp import shares_left
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import NOTHING
@@ -32,34 +40,6 @@ if TYPE_CHECKING:
 MOST_PROOFS = 2
 
 
-class RollbackReport(Frozen):
-    """What came of a rollback, as it travels to the task that writes it down."""
-
-    outcome: Outcome
-    requested_at: AwareDatetime | None
-    verified_at: AwareDatetime | None
-    control_plane: str
-    data_plane: str
-    detail: str
-    by: str
-    reason: str
-    release_serves: bool = False
-    baseline_troubles: tuple[str, ...] = ()
-
-    @property
-    def said(self) -> str:
-        """What came of it, what both planes say, and what to do about it."""
-        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
-        return f"{self.outcome.value}: {self.detail} {planes} {self.outcome.next_step}"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nobody needs to be paged: the release is out, by us or by whoever came after."""
-        if self.outcome is Outcome.SUPERSEDED:
-            return not self.release_serves
-        return self.outcome is Outcome.EFFECTIVE
-
-
 class RollbackOperator(BaseOperator):
     """
     Gives the baseline all traffic and verifies it on control plane and data plane.
@@ -72,10 +52,11 @@ class RollbackOperator(BaseOperator):
     :param send: False when the team's own operator has put the baseline back, and it is only verified.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -107,8 +88,6 @@ class RollbackOperator(BaseOperator):
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
         if not document.is_settled:
-            from rollback_budget.operators.announce import page, rollback_message
-
             page(rollback_message(exchange, document), context, self.log)
             self._report_unproven(context, document)
         return document.model_dump(mode="json")
@@ -169,10 +148,11 @@ class RecordRollbackOperator(BaseOperator):
     :param rounds: how many rounds the rollout has.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**{**PATIENT_RETRIES, **kwargs})
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -206,13 +186,46 @@ class RecordRollbackOperator(BaseOperator):
             raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
 
 
-#: For tasks that write the ledger: about four hours of patience.
-PATIENT_RETRIES: dict[str, Any] = {
-    "retries": 60,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=5),
-}
+class VerdictOperator(BaseOperator):
+    """
+    Takes the final decision "rolled back", and gives a team's own rollback the verdict as its XCom value.
+
+    A rollout that has ended another way is not rolled back: then this is skipped, and what follows with it.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    """
+
+    operator_extra_links = ROLLOUT_LINKS
+    ui_color = "#f9d6d5"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        self.tasks = tasks
+        self.rounds = rounds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the :class:`RollbackContext`."""
+        exchange = RolloutXcom(self.tasks, context)
+        if exchange.shipment() is None:
+            raise AirflowSkipException("nothing was shipped, so there is nothing to roll back")
+        spec = exchange.spec()
+        by, reason = author_of(exchange, self.rounds)
+        take_rolled_back(exchange, by, reason, self.log)
+        evaluation = evaluation_behind(exchange, self.rounds)
+        verdict = RollbackContext(
+            release=spec.release,
+            baseline=spec.baseline,
+            service=spec.service,
+            verdict=None if evaluation is None else evaluation.verdict.value,
+            sentence="the watch gave no verdict" if evaluation is None else evaluation.sentence,
+            by=by,
+            reason=reason,
+            shares={spec.release: 0.0, spec.baseline: 1.0},
+            idempotency_key=rollback_key(exchange),
+            breaches=() if evaluation is None else evaluation.breaches,
+        )
+        return verdict.model_dump(mode="json")
 
 
 def rollback_key(exchange: RolloutXcom) -> str:

@@ -10,9 +10,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.decision_author import author_of_promotion
 from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import REPORT_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.operators.traffic_ramp import shares_left, shares_of
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
@@ -33,10 +34,11 @@ class ShipOperator(BaseOperator):
     :param send: False when the team's own operator has shipped already, and only the window is opened.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.send = send
 
@@ -83,10 +85,11 @@ class PromoteOperator(BaseOperator):
     :param send: False when a team's own operators move the traffic.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -154,3 +157,11 @@ def _shares_now(spec: RolloutSpec) -> dict[str, float]:
     from rollback_budget.hooks.traffic_target import open_target
 
     return dict(open_target(spec).read().shares)
+
+
+def author_of_promotion(exchange: RolloutXcom, rounds: int) -> tuple[str, str]:
+    """Return the commander who said "promote now" with their reason, or the rule."""
+    answers = exchange.answers(before=rounds + 1)
+    if answers and answers[-1].promote:
+        return answers[-1].author, answers[-1].reason or "promoted before the window was over"
+    return "the rule", "the window is over, its budgets kept"

@@ -11,9 +11,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Shipment, Tasks
 from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.exceptions import LedgerError, RollbackBudgetError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sensors.rollback_budget import PATIENCE
 from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
@@ -45,10 +47,11 @@ class StagesOperator(BaseOperator):
     :param rounds: how many rounds the rollout has.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 

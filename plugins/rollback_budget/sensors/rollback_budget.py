@@ -1,4 +1,4 @@
-"""The sensor that watches a rollout; deferrable by default, the same evaluation path without."""
+"""The sensor that watches a rollout, in the triggerer or in a worker, with the same result."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from rollback_budget.clock import utc_now
+from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.watch.watch_plan import WatchPlan
@@ -31,13 +33,14 @@ class RollbackBudgetSensor(BaseSensorOperator):
     Succeeds in each of these cases: the verdict is its XCom value (an
     :class:`~rollback_budget.engine.evaluation.Evaluation` as JSON), never an exception.
 
-    :param budget: path of the budget file.
+    :param budget: path of the budget file (templated).
     :param window_start: when the release got its first traffic, ISO 8601 with offset (templated). By
         default the start of the DAG run.
-    :param deferrable: wait in the triggerer, without a worker slot.
+    :param deferrable: wait in the triggerer, without a worker slot. By default what
+        ``[operators] default_deferrable`` says.
     """
 
-    template_fields: Sequence[str] = ("window_start",)
+    template_fields: Sequence[str] = ("budget", "window_start")
     ui_color = "#e8f1fd"
 
     def __init__(
@@ -45,13 +48,12 @@ class RollbackBudgetSensor(BaseSensorOperator):
         *,
         budget: str | Path | None = None,
         window_start: str | datetime | None = None,
-        deferrable: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("retries", 10)
-        kwargs.setdefault("retry_delay", timedelta(seconds=5))
-        super().__init__(**kwargs)
-        self.budget = None if budget is None else str(budget)
+        super().__init__(**with_defaults(kwargs, WATCH_RETRIES))
+        # Anything but a path is kept as it is: a template, or the output of another task.
+        self.budget = str(budget) if isinstance(budget, Path) else budget
         self.window_start = window_start
         self.deferrable = deferrable
         self._watcher: Watcher | None = None
@@ -130,5 +132,6 @@ class RollbackBudgetSensor(BaseSensorOperator):
         return document
 
     def _get_next_poke_interval(self, *_args: Any) -> float:
+        # The one place where Airflow asks a sensor when to look next; without it polls would miss the grid.
         assert self._watcher is not None
         return self._watcher.seconds_to_next_look()

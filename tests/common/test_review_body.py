@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from rollback_budget.common.config import link_to_run
+from rollback_budget.common.review_body import ReviewContext, burn_bar, review_body, sparkline
 from rollback_budget.common.xcom import ReviewAnswer
 from rollback_budget.engine.decision_policy import Question
 from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation, Look, Status
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Tier, Worse
 from rollback_budget.model.decision import OnTimeout
-from rollback_budget.operators.review_body import ReviewContext, burn_bar, review_body, sparkline
 from tests.engine.builders import budget, rollout
 from tests.support.rollouts import KEY, NOON, make_breach, make_evaluation
 
