@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
-from airflow.sdk import BaseOperator
+from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from rollback_budget.clock import Log, grid_floor, utc_now
@@ -17,11 +17,14 @@ from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import BASELINE_KEY, SURVEY_KEY, RolloutXcom, Tasks
+from rollback_budget.engine.decision_policy import rounds_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError, SpecError, TargetError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
+from rollback_budget.model.duration import say_duration
 from rollback_budget.model.spec import Concurrent, RolloutSpec
 from rollback_budget.model.target import HttpTarget
+from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.targets.base import Serving
 from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_troubles
@@ -78,7 +81,7 @@ class PreflightOperator(BaseOperator):
         problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
-        for warning in warnings(spec):
+        for warning in [*warnings(spec), *timeout_warnings(spec, self.get_dag(), self.tasks)]:
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()
@@ -151,6 +154,40 @@ class PreflightOperator(BaseOperator):
         for line in warning_lines(survey):
             self.log.warning("%s", line)
         return survey
+
+
+def timeout_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str]:
+    """Return one line for every time limit of Airflow's that ends the rollout before its window is watched.
+
+    :param dag: the DAG of this rollout's tasks; None when it is not known, then nothing is warned of.
+    """
+    if dag is None:
+        return []
+    needed = spec.window + spec.watch.settle + spec.watch.poll
+    window, enough = say_duration(spec.window), say_duration(needed)
+    found = []
+    for round_ in range(1, rounds_of(spec) + 1):
+        watch = dag.task_dict.get(tasks.in_round(round_, "watch"))
+        if not isinstance(watch, RollbackBudgetSensor):
+            continue
+        limits = {"execution_timeout": watch.execution_timeout}
+        if not watch.deferrable:
+            limits["timeout"] = timedelta(seconds=watch.timeout)
+        found += [
+            f"{watch.task_id} has {name}={say_duration(limit)}, but the window is {window}: Airflow fails the"
+            f" watch after {say_duration(limit)}, and a failed watch counts as blind. Remove {name} (look"
+            f" into default_args, too) or set it to at least {enough}"
+            for name, limit in limits.items()
+            if limit is not None and limit < needed
+        ]
+    limit = getattr(dag, "dagrun_timeout", None)
+    if limit is not None and limit < needed:
+        found.append(
+            f"{dag.dag_id} has dagrun_timeout={say_duration(limit)}, but the window is {window}: Airflow"
+            f" fails the run after {say_duration(limit)}, and then nothing rolls back. Remove dagrun_timeout"
+            f" or set it to more than {enough}"
+        )
+    return found
 
 
 def commander_problems(spec: RolloutSpec) -> list[str]:
