@@ -33,16 +33,9 @@ DAGS: dict[str, dict[str, tuple[str, set[str]]]] = {
 
 
 def dags_in(file: str) -> dict[str, Any]:
-    from airflow.sdk.definitions.dag import DAG as Dag
-
-    found: dict[str, Any] = {}
-    values = runpy.run_path(str(FOLDER / file))
-    for value in values.values():
-        if isinstance(value, DAG | Dag):
-            found[value.dag_id] = value
-        elif getattr(value, "dag", None) is not None and isinstance(value.dag, Dag):
-            found[value.dag.dag_id] = value.dag
-    return found
+    values = runpy.run_path(str(FOLDER / file)).values()
+    found = [one if isinstance(one, DAG) else getattr(one, "dag", None) for one in values]
+    return {dag.dag_id: dag for dag in found if isinstance(dag, DAG)}
 
 
 def test_every_example_is_tested() -> None:

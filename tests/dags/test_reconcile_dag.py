@@ -108,7 +108,7 @@ def test_a_message_that_did_not_arrive_is_sent_by_the_next_try(
         if host == there:
             run("post_backlog", try_number=2)
         else:
-            with pytest.raises(AirflowException, match="not everybody was reached"):
+            with pytest.raises(AirflowException, match="notifiers that were not reached"):
                 run("post_backlog")
     assert sorted(events_of(inbox)) == ["debt_backlog", "debt_due"]
 

@@ -32,7 +32,7 @@ from rollback_budget.model.launch_gate import EvalResults, LaunchGate
 from rollback_budget.model.notify import Notify
 from rollback_budget.model.spec import Commander, RolloutSpec
 from rollback_budget.operators.launch_gate import HOLD, SHIP, LaunchGateOperator, question_body
-from rollback_budget.operators.launch_gate_process import Task
+from rollback_budget.operators.launch_gate_process import GateProcessInput
 from tests.gate.factories import a_case, a_debt
 from tests.support.inbox import running_webhook
 from tests.support.rollouts import make_spec
@@ -397,7 +397,7 @@ def test_judging_reaches_nobody_outside(
     )
     done = subprocess.run(
         [sys.executable, "-m", "rollback_budget.operators.launch_gate_process"],
-        input=Task(request=request).model_dump_json().encode(),
+        input=GateProcessInput(request=request).model_dump_json().encode(),
         capture_output=True,
         env=watched(),
         check=True,

@@ -31,7 +31,7 @@ _HEADERS = {
 
 @router.get("/chart.svg", dependencies=[Depends(requires_access_dag("GET"))])
 def chart(dag_id: str, run_id: str) -> Response:
-    """Return the chart of a rollout, for whoever may see its DAG."""
+    """Return the chart of a rollout, for users who may see its DAG."""
     key, ledger = RolloutKey(dag_id, run_id), open_ledger()
     rollout = ledger.rollout(key)
     if rollout is None:

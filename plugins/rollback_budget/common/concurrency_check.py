@@ -25,7 +25,7 @@ def holders_of(
     this Airflow does not know holds until its window's end.
 
     :param ti: the running task instance; Airflow is asked through it.
-    :param claim: open this rollout in the ledger when nobody holds the service, in one step with looking.
+    :param claim: open this rollout in the ledger when no other rollout holds the service, atomically.
     """
     ended: set[RolloutKey] = set()
     while True:

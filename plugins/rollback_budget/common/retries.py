@@ -1,4 +1,4 @@
-"""How often our tasks are tried when nobody says otherwise: a rollout must outlive a restart of anything."""
+"""Default retries of our tasks: a rollout must outlive a restart of any component."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _MARKS = {Status.GOOD: "🟢 good", Status.BAD: "🔴 bad", Status.UNKNOWN: "⚪
 class ReviewContext:
     """Everything that a review is about.
 
-    :param rounds: how many rounds the rollout has; the last one asks nobody.
+    :param rounds: how many rounds the rollout has; the last one asks no question.
     :param earlier: the answers of earlier rounds.
     :param link: where the DAG run is seen; None when the deployment does not say its address.
     :param chart: where the chart is seen; None when there is none, too.
@@ -88,7 +88,7 @@ def burn_bar(used: float) -> str:
 
 def _headline(evaluation: Evaluation | None) -> str:
     if evaluation is None:
-        return "The watch failed and gave no verdict: nobody knows how the release does"
+        return "The watch failed and gave no verdict: how the release does is not known"
     return evaluation.sentence
 
 

@@ -1,4 +1,4 @@
-"""What the tasks of one run tell one another: task ids, XCom keys and their types, in one place."""
+"""What the tasks of one run exchange: task ids, XCom keys and their types, in one place."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ class RollbackReport(Frozen):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nobody needs to be paged: the release is out, by us or by whoever came after."""
+        """Whether no page is needed: the release is out, by this rollback or by a newer change."""
         if self.outcome is Outcome.SUPERSEDED:
             return not self.release_serves
         return self.outcome is Outcome.EFFECTIVE
 
 
 class RollbackContext(Frozen):
-    """Why a rollout is rolled back, for whoever does it.
+    """Why a rollout is rolled back, for the operators that do it.
 
     :param verdict: ``breach`` or ``blind``; None when the watch gave none.
     :param by: the commander, ``the deadline`` or ``the rule``.

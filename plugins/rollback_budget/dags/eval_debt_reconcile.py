@@ -1,4 +1,4 @@
-"""The daily DAG of eval debt: ledger and tickets agree, debts age, and everybody sees what is owed."""
+"""The daily DAG of eval debt: ledger and tickets agree, debts age, owners are notified."""
 
 from __future__ import annotations
 

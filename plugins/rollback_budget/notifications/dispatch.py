@@ -1,4 +1,4 @@
-"""Telling people through Airflow's notifiers: each message once, and nobody waits for one that hangs."""
+"""Sending notifications through Airflow's notifiers: each once, and no task waits for one that hangs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PATIENCE = timedelta(seconds=30)
 
 
 def send(message: Notification, context: Context, log: Log, patience: timedelta = PATIENCE) -> list[str]:
-    """Send ``message`` to everybody who wants it and has not got it; never raises.
+    """Send ``message`` through every notifier that subscribes to it and has not sent it yet; never raises.
 
     Without the ledger it is sent all the same, and perhaps again by a retry.
 
-    :return: whom it did not reach, with the reason.
+    :return: the notifiers that were not reached, each with the reason.
     """
     ledger: Ledger | None = open_ledger()
     deliveries = []
@@ -138,7 +138,7 @@ def _deliver(notify: Notify, message: Notification, context: Context) -> None:
 
 @dataclass
 class _Delivery:
-    """One notifier at work, in a thread that nobody has to wait for."""
+    """One notifier at work, in a thread that no task has to wait for."""
 
     name: str
     deliver: Callable[[], None]

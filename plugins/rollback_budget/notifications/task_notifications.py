@@ -24,7 +24,7 @@ def send_all(operator: BaseOperator, context: Context, messages: Iterable[Notifi
     """Send messages; raises on all tries of the task but the last when a notifier was not reached."""
     missed = [one for message in messages for one in send(message, context, operator.log)]
     if missed and context["ti"].try_number <= (operator.retries or 0):
-        raise AirflowException("not everybody was reached: " + "; ".join(missed))
+        raise AirflowException("notifiers that were not reached: " + "; ".join(missed))
     if missed:
         operator.log.error("given up: %s", "; ".join(missed))
 

@@ -1,4 +1,4 @@
-"""The tasks that tell people what happens: beside what is decided, so that nothing waits for them."""
+"""The tasks that send notifications: beside the decisions, so that no decision waits for them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class AnnounceOperator(BaseOperator):
         self.tasks = tasks
 
     def send(self, context: Context, *messages: Notification) -> None:
-        """Send the messages; raises on all tries but the last when somebody was not reached."""
+        """Send the messages; raises on all tries but the last when a notifier was not reached."""
         send_all(self, context, messages)
 
 
 class AnnounceRoundOperator(AnnounceOperator):
     """
-    Tells of a round's breach and review, that its deadline is near, and what was decided.
+    Notifies of a round's breach and review, of its deadline, and of what was decided.
 
     Writes into the ledger that the commander is asked, and until when.
 
@@ -62,7 +62,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         self.round_ = round_
 
     def execute(self, context: Context) -> None:
-        """Tell what the watch said; wait for the middle of the review, where there is one."""
+        """Notify of what the watch said; wait for the middle of the review, where there is one."""
         exchange = RolloutXcom(self.tasks, context)
         deadline = self._deadline(exchange)
         if deadline is not None:
@@ -75,7 +75,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         self._wait(exchange, half_time, "tell_half_time")
 
     def tell_half_time(self, context: Context, event: dict[str, Any]) -> None:
-        """Tell that the deadline is near, unless somebody has answered."""
+        """Notify that the deadline is near, unless the review is answered."""
         exchange = RolloutXcom(self.tasks, context)
         deadline = self._deadline(exchange)
         assert deadline is not None
@@ -89,16 +89,16 @@ class AnnounceRoundOperator(AnnounceOperator):
             self.log,
         )
         if missed:
-            self.log.error("not everybody was reached: %s", "; ".join(missed))
+            self.log.error("notifiers that were not reached: %s", "; ".join(missed))
         assert spec.notify
         self._wait(exchange, deadline + AFTERWARDS, "tell_decision")
 
     def tell_decision(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002
-        """Tell who decided what; nothing when the rollout ended without an answer."""
+        """Notify of who decided what; nothing when the rollout ended without an answer."""
         exchange = RolloutXcom(self.tasks, context)
         answer = next((one for one in exchange.answers(self.round_ + 1) if one.round_ == self.round_), None)
         if answer is None:
-            self.log.info("the review was overtaken; nobody answered it")
+            self.log.info("the review was overtaken before it was answered")
             return
         because = f": {answer.reason}" if answer.reason else ""
         said = f"{answer.author} decided: {answer.option}{because}"
@@ -163,10 +163,10 @@ class AnnounceRoundOperator(AnnounceOperator):
 
 
 class AnnounceRollbackOperator(AnnounceOperator):
-    """Tells that the release was rolled back, or that nobody could prove it."""
+    """Notifies that the release was rolled back, or that the rollback could not be proven."""
 
     def execute(self, context: Context) -> None:
-        """Tell the outcome; nothing when nothing was rolled back."""
+        """Notify of the outcome; nothing when nothing was rolled back."""
         exchange = RolloutXcom(self.tasks, context)
         value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
         if value is None:
@@ -175,10 +175,10 @@ class AnnounceRollbackOperator(AnnounceOperator):
 
 
 class AnnouncePromotionOperator(AnnounceOperator):
-    """Tells that the release was promoted."""
+    """Notifies that the release was promoted."""
 
     def execute(self, context: Context) -> None:
-        """Tell it."""
+        """Notify of the promotion."""
         exchange = RolloutXcom(self.tasks, context)
         spec = exchange.spec()
         said = f"{_say_promoter(exchange)}, and {spec.release} takes over from {spec.baseline}"

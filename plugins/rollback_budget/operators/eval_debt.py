@@ -37,13 +37,13 @@ class LogDebtOperator(BaseOperator):
 
 class FileDebtOperator(TicketOperator):
     """
-    Files every eval debt that has no ticket yet, in Jira or in the local backlog, and tells tickets the news.
+    Files every eval debt that has no ticket yet, in Jira or in the local backlog; updates all other tickets.
 
     A tracker that is down fails this task; nothing is lost, the next try and the next run catch up.
     """
 
     def work(self, context: Context) -> list[str]:
-        """Return what was filed and told now. One task, because the last one's state is that of the run."""
+        """Return what was filed and updated. One task, because the last one's state is the run's."""
         from rollback_budget.tickets.sync.errors import Attempts
         from rollback_budget.tickets.sync.filing import file_debts
         from rollback_budget.tickets.sync.sync import tell_tickets
@@ -64,7 +64,7 @@ class FileDebtOperator(TicketOperator):
 
 class AgeDebtOperator(BaseOperator):
     """
-    Lets every eval debt take the steps of ageing that it has reached: told, raised, brought to the commander.
+    Lets every eval debt take the steps of ageing that it has reached: notified, raised, escalated.
 
     Days on which nothing ran are caught up on; each step is taken once.
     """

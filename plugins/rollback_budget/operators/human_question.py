@@ -79,12 +79,12 @@ class HumanQuestionOperator(HITLOperator):
         raise NotImplementedError
 
     def put(self, context: Context, key: RolloutKey, deadline: datetime, default: str) -> None:
-        """Put the question to Airflow, and defer until somebody answers or the deadline comes."""
+        """Put the question to Airflow, and defer until the commander answers or the deadline comes."""
         self.response_timeout = max(deadline - utc_now(), timedelta(seconds=1))
         try:
             super().execute(context)
         except TaskAwaitingInput:
-            # Airflow would sweep such a task every 15 s, and nobody could close it before.
+            # Airflow would sweep such a task every 15 s, and it could not be closed before.
             now = utc_now()
             self.defer(
                 trigger=ReviewTrigger(

@@ -117,7 +117,7 @@ class LaunchGateOperator(HumanQuestionOperator):
         decided += f": {reason}" if reason else ""
         self.log.info("%s", decided)
         _record(ledger, exchange.key, result)
-        self._tell(context, exchange, Event.DECIDED, decided)
+        self._notify(context, exchange, Event.DECIDED, decided)
         if not result.ships:
             raise AirflowFailException(
                 f"not shipped: {approval.by or 'nobody answered, so the deadline'} decided so. {reason}"
@@ -148,10 +148,10 @@ class LaunchGateOperator(HumanQuestionOperator):
         self.body = question_body(result, deadline)
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
         said = f"{result.reason}. No answer by {deadline:%H:%M:%S} UTC does not ship."
-        self._tell(context, exchange, Event.REVIEW_OPENED, said, deadline)
+        self._notify(context, exchange, Event.REVIEW_OPENED, said, deadline)
         self.put(context, exchange.key, deadline, HOLD)
 
-    def _tell(
+    def _notify(
         self,
         context: Context,
         exchange: RolloutXcom,
@@ -182,12 +182,12 @@ class LaunchGateOperator(HumanQuestionOperator):
     def _judge_apart(self, request: GateRequest) -> GateResult:
         """Judge in a process of its own, which alone loads Great Expectations."""
         from rollback_budget.gate.result import GateResult
-        from rollback_budget.operators.launch_gate_process import Task
+        from rollback_budget.operators.launch_gate_process import GateProcessInput
 
         assert request.gate is not None
         conn_id = request.gate.results.conn_id
         uris = {} if conn_id is None else {conn_id: BaseHook.get_connection(conn_id).get_uri()}
-        task = Task(request=request, uris=uris).model_dump_json().encode()
+        task = GateProcessInput(request=request, uris=uris).model_dump_json().encode()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rollback_budget.operators.launch_gate_process"],
             stdin=subprocess.PIPE,

@@ -16,7 +16,7 @@ from rollback_budget.gate.request import GateRequest
 from rollback_budget.model.base import Frozen
 
 
-class Task(Frozen):
+class GateProcessInput(Frozen):
     """What the process is asked.
 
     :param uris: of the connections that the results are behind; through a pipe, so that no process list and
@@ -33,7 +33,7 @@ def main() -> None:
 
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    task = Task.model_validate_json(sys.stdin.buffer.read())
+    task = GateProcessInput.model_validate_json(sys.stdin.buffer.read())
 
     def open_engine(conn_id: str) -> Engine:
         try:

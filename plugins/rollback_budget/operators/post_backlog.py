@@ -30,7 +30,7 @@ class PostBacklogOperator(BaseOperator):
     """
     Posts what is owed: as a table in the task's log, and to the notifiers of each service's newest rollout.
 
-    A step of ageing is told once (``debt_due``, ``debt_overdue``), the list once a day (``debt_backlog``).
+    A step of ageing is sent once (``debt_due``, ``debt_overdue``), the list once a day (``debt_backlog``).
     """
 
     ui_color = "#f2f2f2"

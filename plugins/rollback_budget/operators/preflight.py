@@ -1,4 +1,4 @@
-"""Before anything is shipped: is the budget complete, do the metrics answer, who serves now?"""
+"""Before anything is shipped: is the budget complete, do the metrics answer, does a rollback work?"""
 
 from __future__ import annotations
 
@@ -227,17 +227,17 @@ def check_target(spec: RolloutSpec, log: Log, *, sends: bool) -> Serving:
     if serving.share(spec.baseline) == 0 and serving.share(spec.release) == 0:
         raise AirflowFailException(
             f"not shipped: neither {spec.baseline} nor {spec.release} serves now, but {serving}; "
-            "a rollback would go to a version that nobody uses. Correct `baseline:` in the budget"
+            "a rollback would go to a version that gets no traffic. Correct `baseline:` in the budget"
         )
     if serving.share(spec.release) > 0:
         log.warning("%s gets traffic already, before it is shipped: %s", spec.release, serving)
     if sends:
         try:
-            told = target.rehearse(serving)
+            steps = target.rehearse(serving)
         except TargetError as error:
             raise TargetError(f"not shipped, because a rollback would fail: {error}") from error
-        for line in told:
-            log.info("the way back: %s", line)
+        for line in steps:
+            log.info("the rollback path: %s", line)
     return serving
 
 

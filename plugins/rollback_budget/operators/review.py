@@ -13,7 +13,7 @@ from rollback_budget.common.commander_response import (
     SHORTEST_REASON,
     Choice,
     InvalidResponseError,
-    read_reply,
+    read_response,
 )
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
 from rollback_budget.common.ledger_sync import final_if_known, record_answer
@@ -60,7 +60,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
         )
 
     def ask(self, context: Context) -> Any:
-        """Wait until somebody answers or the deadline comes, unless this rollout has ended."""
+        """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
         exchange = RolloutXcom(self.tasks, context)
         final = final_if_known(exchange.key, self.log)
         if final is not None:
@@ -121,19 +121,19 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def _answer(self, exchange: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
         evaluation = exchange.evaluation(self.round_)
-        reply = read_reply(event, shipment.window_end)
+        response = read_response(event, shipment.window_end)
         closed = event.get("closed")
         return ReviewAnswer(
             round_=self.round_,
-            option=reply.choice.value,
-            go_on=reply.choice is Choice.GO_ON,
-            by=reply.by if closed is None else closed["by"],
-            reason=reply.reason if closed is None else f"closed without an answer: {closed['reason']}",
-            at=reply.at,
+            option=response.choice.value,
+            go_on=response.choice is Choice.GO_ON,
+            by=response.by if closed is None else closed["by"],
+            reason=response.reason if closed is None else f"closed without an answer: {closed['reason']}",
+            at=response.at,
             budgets=() if evaluation is None else tuple(breach.budget for breach in evaluation.breaches),
-            until=reply.until,
-            mute=reply.mute,
-            promote=reply.choice is Choice.PROMOTE,
+            until=response.until,
+            mute=response.mute,
+            promote=response.choice is Choice.PROMOTE,
         )
 
     def _record(self, exchange: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:

@@ -44,7 +44,7 @@ class RollbackOperator(BaseOperator):
     """
     Gives the baseline all traffic and verifies it on control plane and data plane.
 
-    Never waits for the ledger, never overwrites somebody's newer change, and never does it twice. A
+    Never waits for the ledger, never overwrites a newer change by another client, and never does it twice. A
     rollback that is not proven within the target's deadline fails the task.
 
     :param tasks: the task ids of the rollout.
@@ -95,7 +95,7 @@ class RollbackOperator(BaseOperator):
     def _report_unproven(self, context: Context, report: RollbackReport) -> None:
         """Fail loudly; what was accepted and is not effective is tried once more, then left to people.
 
-        The one place that knows, at the end of every try, that somebody must be paged.
+        The one place that knows, at the end of every try, that the on-call engineer must be paged.
         """
         said = f"the rollback is not proven. {report.said}"
         self.log.error("%s", said)

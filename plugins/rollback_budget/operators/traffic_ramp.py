@@ -41,7 +41,7 @@ class StagesOperator(BaseOperator):
     Gives the release its next share of traffic once the stage before has held long enough.
 
     Waits in the triggerer. Nothing is raised while a breach or a review is open, after the final decision,
-    over somebody else's change, or without the ledger.
+    over a change that another client made, or without the ledger.
 
     :param tasks: the task ids of the rollout.
     :param rounds: how many rounds the rollout has.
@@ -123,7 +123,7 @@ class StagesOperator(BaseOperator):
         self.log.info("stage %d: %s", stage, report)
 
     def _require_quiet(self, exchange: RolloutXcom) -> None:
-        """Raise :class:`StageHeldError` while somebody or something decides about the release."""
+        """Raise :class:`StageHeldError` while a decision about the release is open."""
         for round_ in range(1, self.rounds + 1):
             evaluation = exchange.evaluation(round_)
             asked = exchange.pull(self.tasks.in_round(round_, "decide"), DEADLINE_KEY)
