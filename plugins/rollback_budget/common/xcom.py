@@ -1,4 +1,4 @@
-"""What the tasks of one run exchange: task ids, XCom keys and their types, in one place."""
+"""What the tasks of one run pass to one another: task ids, XCom keys and their types, in one place."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ with DAG(
     )
 
     @task
-    def decide(evaluation: dict[str, Any]) -> str:
+    def decide(evaluation: Any) -> str:
         """Return ``healthy``, ``breach`` or ``blind``; the breaches stand beside it."""
         return str(evaluation["verdict"])
 

@@ -25,8 +25,8 @@ class WatchSensor(RollbackBudgetSensor):
     :param tasks: the task ids of the rollout.
     :param round_: counted from 1.
 
-    Unless ``deferrable`` says otherwise it waits in the triggerer, whatever ``[operators] default_deferrable``
-    is: a rollout is watched for a day, and must not take a worker's slot for it.
+    Unless ``deferrable`` says otherwise it waits in the triggerer, whatever ``default_deferrable`` of Airflow
+    says: a rollout is watched for a day, and must not take a worker's slot for it.
     """
 
     operator_extra_links = ROLLOUT_LINKS
