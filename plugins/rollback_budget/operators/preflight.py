@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: How far back preflight looks for the baseline's traffic.
 LOOK_BACK = timedelta(hours=1)
 
+#: A watch with fewer retries may not outlive a day of restarts and deployments.
+FEWEST_RETRIES = 2
+
 #: How soon a queued rollout looks again.
 QUEUED_FOR = timedelta(seconds=30)
 
@@ -81,7 +84,7 @@ class PreflightOperator(BaseOperator):
         problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
-        for warning in [*warnings(spec), *timeout_warnings(spec, self.get_dag(), self.tasks)]:
+        for warning in [*warnings(spec), *limit_warnings(spec, self.get_dag(), self.tasks)]:
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()
@@ -156,8 +159,8 @@ class PreflightOperator(BaseOperator):
         return survey
 
 
-def timeout_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str]:
-    """Return one line for every time limit of Airflow's that ends the rollout before its window is watched.
+def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str]:
+    """Return one line for every limit of Airflow's that may end the rollout before its window is watched.
 
     :param dag: the DAG of this rollout's tasks; None when it is not known, then nothing is warned of.
     """
@@ -180,6 +183,13 @@ def timeout_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[s
             for name, limit in limits.items()
             if limit is not None and limit < needed
         ]
+        retries = watch.retries or 0
+        if retries < FEWEST_RETRIES:
+            found.append(
+                f"{watch.task_id} has retries={retries}: a restart of a scheduler or a triggerer can cost one,"
+                f" and a failed watch counts as blind. Set retries to at least {FEWEST_RETRIES} (look into"
+                " default_args, too)"
+            )
     limit = getattr(dag, "dagrun_timeout", None)
     if limit is not None and limit < needed:
         found.append(

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 from rollback_budget import RollbackBudgetGroup, RolloutDag
 from rollback_budget.budget_file import load_budget
 from rollback_budget.common.xcom import Tasks
-from rollback_budget.operators.preflight import timeout_warnings
+from rollback_budget.operators.preflight import limit_warnings
 
 pytestmark = pytest.mark.airflow
 
@@ -21,14 +21,14 @@ HOUR = timedelta(hours=1)
 
 
 def warnings_of(dag: DAG, prefix: str = "") -> list[str]:
-    return timeout_warnings(load_budget(BUDGET), dag, Tasks(prefix))
+    return limit_warnings(load_budget(BUDGET), dag, Tasks(prefix))
 
 
 def test_nothing_is_said_of_a_rollout_that_may_take_its_time() -> None:
     assert warnings_of(RolloutDag(budget=BUDGET)) == []
     long: Any = {"execution_timeout": 25 * HOUR}
     assert warnings_of(RolloutDag(budget=BUDGET, default_args=long, dagrun_timeout=30 * HOUR)) == []
-    assert timeout_warnings(load_budget(BUDGET), None, Tasks()) == []
+    assert limit_warnings(load_budget(BUDGET), None, Tasks()) == []
 
 
 def test_a_short_execution_timeout_is_named_with_the_window_and_the_remedy() -> None:
@@ -50,6 +50,16 @@ def test_a_short_dagrun_timeout_is_named_with_the_window_and_the_remedy() -> Non
         "team has dagrun_timeout=2 h, but the window is 24 h: Airflow fails the run after 2 h, and then"
         " nothing rolls back. Remove dagrun_timeout or set it to more than 24 h 2 min 30 s"
     )
+
+
+def test_too_few_retries_of_the_watch_are_named_with_the_remedy() -> None:
+    first, *others = warnings_of(RolloutDag(budget=BUDGET, default_args={"retries": 1}))
+    assert first == (
+        "round_1.watch has retries=1: a restart of a scheduler or a triggerer can cost one, and a failed"
+        " watch counts as blind. Set retries to at least 2 (look into default_args, too)"
+    )
+    assert len(others) == 2
+    assert warnings_of(RolloutDag(budget=BUDGET, default_args={"retries": 2})) == []
 
 
 def test_a_sensors_own_timeout_counts_only_where_it_pokes() -> None:
