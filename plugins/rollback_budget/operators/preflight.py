@@ -186,9 +186,9 @@ def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str
         retries = watch.retries or 0
         if retries < FEWEST_RETRIES:
             found.append(
-                f"{watch.task_id} has retries={retries}: a restart of a scheduler or a triggerer can cost"
-                f" one, and a failed watch counts as blind. Set retries to at least {FEWEST_RETRIES} (look into"
-                " default_args, too)"
+                f"{watch.task_id} has retries={retries}: a restart of a scheduler or a triggerer can"
+                f" cost one, and a failed watch counts as blind. Set retries to at least {FEWEST_RETRIES}"
+                " (look into default_args, too)"
             )
     limit = getattr(dag, "dagrun_timeout", None)
     if limit is not None and limit < needed:
