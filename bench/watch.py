@@ -150,13 +150,14 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.model.interning import share
-    from rollback_budget.sources.http_client import AiohttpClient, Reply
+    from rollback_budget.transport.async_client import AiohttpClient
+    from rollback_budget.transport.response import Response
     from rollback_budget.watch.watcher import Watcher
 
     found, now = Followed(), start
     ask = AiohttpClient.request
 
-    async def remember(self: AiohttpClient, *args: Any, **options: Any) -> Reply:
+    async def remember(self: AiohttpClient, *args: Any, **options: Any) -> Response:
         reply = await ask(self, *args, **options)
         found.body = reply.body
         return reply

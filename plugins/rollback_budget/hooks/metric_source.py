@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
 from sqlalchemy import Engine
 
+from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SourceError
-from rollback_budget.hooks.http import open_http_client
+from rollback_budget.hooks.http import close_shared_session, open_http_client
 from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.source import PrometheusSource, RecordedSource, SqlSource
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.sources.base import Source
+from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.sources.http_json.source import open_http_json
 from rollback_budget.sources.prometheus.source import PrometheusSeries
 from rollback_budget.sources.recorded import RecordedSeries as RecordedSeries
@@ -47,8 +49,22 @@ async def open_source(spec: RolloutSpec) -> Source:
 
 
 async def open_shared_source(spec: RolloutSpec) -> Source:
-    """Return this rollout's seat at the source that it shares with all others of the same queries."""
+    """Return this rollout's seat at the source that it shares with all others of the same queries.
+
+    Every watch (poking, rescheduled, deferred), preflight and the verification of a rollback read through it,
+    so that retries, ``Retry-After`` and a backend in trouble mean the same everywhere. What a backend has
+    asked for is known to the event loop that asked: to all watches of a triggerer, to all pokes of a poking
+    sensor, but to a single poke of a rescheduled one, whose next poke is another process.
+    """
     return await shared_source_of(spec, open_source)
+
+
+async def fetch_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[Sample]:
+    """Return the samples of ``request``, for a task with a short event loop; raises :class:`SourceError`."""
+    try:
+        return await (await open_shared_source(spec)).fetch(request)
+    finally:
+        await close_shared_session()
 
 
 async def open_engine(conn_id: str) -> Engine:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-import requests
-from airflow.providers.http.hooks.http import HttpHook
-
 from rollback_budget.exceptions import TargetError
+from rollback_budget.hooks.http import open_blocking_http_client
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import FlagdTarget, HttpTarget, MlflowTarget, UnleashTarget
 from rollback_budget.targets.base import Target
 from rollback_budget.targets.flagd import FlagdFile
 from rollback_budget.targets.http import HttpControl
-from rollback_budget.targets.http_responses import Reply, Send
+from rollback_budget.targets.http_responses import Send
 from rollback_budget.targets.mlflow import MlflowAlias
 from rollback_budget.targets.unleash import UnleashFlag
+from rollback_budget.transport.errors import TransportError
+from rollback_budget.transport.response import Response
 
 
 def open_target(spec: RolloutSpec) -> Target:
@@ -46,29 +47,17 @@ def open_target(spec: RolloutSpec) -> Target:
 def send_through(conn_id: str, timeout_s: float) -> Send:
     """Return what sends requests through an Airflow ``http`` connection.
 
-    A password without a login is a bearer token. Errors name the connection and never its content.
+    Errors name the connection and never its content.
     """
 
-    def send(method: str, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
-        hook = HttpHook(method=method, http_conn_id=conn_id)
-        options = {"check_response": False, "timeout": timeout_s}
-        what = f"{method} {path.partition('?')[0]} by the connection {conn_id}"
+    def send(method: str, path: str, body: Any, headers: Mapping[str, str]) -> Response:
         try:
-            connection = hook.get_connection(conn_id)
-            own = dict(headers)
-            if connection.password and not connection.login:
-                own.setdefault("Authorization", f"Bearer {connection.password}")
-        except Exception as error:
-            raise TargetError(f"{what}: the connection cannot be used: {type(error).__name__}") from error
-        payload = {} if body is None else {"json": body}
-        try:
-            reply: requests.Response = hook.run(path, headers=own, extra_options=options, **payload)
-        except requests.exceptions.ConnectTimeout as error:
-            raise TargetError(f"{what}: no connection within {timeout_s:g} s") from error
-        except requests.exceptions.Timeout as error:
-            raise TargetError(f"{what}: no answer within {timeout_s:g} s", accepted=None) from error
-        except requests.exceptions.RequestException as error:
-            raise TargetError(f"{what}: {error}", accepted=None) from error
-        return reply
+            with open_blocking_http_client(conn_id) as client:
+                timeout = timedelta(seconds=timeout_s)
+                return client.request(method, path, body=body, headers=headers, timeout=timeout)
+        except TransportError as error:
+            what = f"{method} {path.partition('?')[0]} by the connection {conn_id}"
+            accepted = None if error.ambiguous else False
+            raise TargetError(f"{what}: {error.reason}", accepted=accepted) from error
 
     return send

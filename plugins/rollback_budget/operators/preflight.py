@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from rollback_budget.common.auth_manager_check import commander_problems
 from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.xcom import BASELINE_KEY, SURVEY_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError, SpecError
 from rollback_budget.model.spec import Concurrent, RolloutSpec
 from rollback_budget.operators.preflight_target import check_baseline, check_target, target_problems
@@ -118,7 +116,7 @@ class PreflightOperator(BaseOperator):
         """Ask every metric for both versions over the last hour, and say what this watch can expect."""
         from rollback_budget.engine.forecast_table import survey_lines, warning_lines
         from rollback_budget.engine.preflight_forecast import survey_of
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.metric_source import fetch_once
 
         end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
         request = SeriesRequest(
@@ -130,12 +128,9 @@ class PreflightOperator(BaseOperator):
             step=spec.watch.step,
         )
 
-        async def ask() -> Sequence[Sample]:
-            source = await open_source(spec)
-            return await source.fetch(request)
-
         try:
-            survey = survey_of(spec, asyncio.run(ask()), start=request.start, end=end)
+            samples = asyncio.run(fetch_once(spec, request))
+            survey = survey_of(spec, samples, start=request.start, end=end)
         except SourceError as error:
             if error.transient:
                 raise

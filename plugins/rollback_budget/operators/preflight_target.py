@@ -7,7 +7,6 @@ import asyncio
 from airflow.sdk.exceptions import AirflowFailException
 
 from rollback_budget.clock import Log, grid_floor, utc_now
-from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError, TargetError
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpTarget
@@ -56,19 +55,15 @@ def check_target(spec: RolloutSpec, log: Log, *, sends: bool) -> Serving:
 
 def check_baseline(spec: RolloutSpec, log: Log) -> dict[str, float]:
     """Return the baseline's values of now, and say where it is itself beyond a budget."""
+    from rollback_budget.hooks.metric_source import fetch_once
+
     end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
     start = end - STEPS_OF_HEALTH * spec.watch.step
     series = tuple(sorted({budget.series for budget in spec.budgets}))
 
-    async def ask() -> list[Sample]:
-        from rollback_budget.hooks.metric_source import open_source
-
-        source = await open_source(spec)
-        request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
-        return list(await source.fetch(request))
-
+    request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
     try:
-        samples = asyncio.run(ask())
+        samples = asyncio.run(fetch_once(spec, request))
         levels = baseline_levels(spec, samples, start, end)
         troubles = baseline_troubles(spec, samples, start, end, {})
     except (SourceError, SeriesError) as error:

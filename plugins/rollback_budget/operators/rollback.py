@@ -128,7 +128,7 @@ class RollbackOperator(BaseOperator):
         self, spec: RolloutSpec, shipment: Shipment, exchange: RolloutXcom
     ) -> tuple[ChangeReport, list[str]]:
         from rollback_budget.hooks.http import close_shared_session
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.hooks.traffic_target import open_target
 
         assert spec.target is not None
@@ -146,7 +146,7 @@ class RollbackOperator(BaseOperator):
         with asyncio.Runner() as runner:
             observe = ReleaseTraffic(
                 spec,
-                open_source,
+                open_shared_source,
                 runner,
                 breaches=() if evaluation is None else evaluation.breaches,
                 before=exchange.pull(self.tasks.id("preflight"), BASELINE_KEY),

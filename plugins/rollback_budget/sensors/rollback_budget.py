@@ -101,26 +101,42 @@ class RollbackBudgetSensor(BaseSensorOperator):
         return self.conclude(context, event["evaluation"])
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, without the triggerer."""
+        """Look once, without the triggerer.
+
+        All pokes of a poking sensor share what the trigger's watches share: the open source, and for how long
+        its backend asked not to be asked. A rescheduled poke is a process of its own: it asks a rate-limited
+        backend once, and keeps nothing.
+        """
         from rollback_budget.common.watch_process import process_look_writer, process_suspension_cache
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.watch.watcher import Watcher
 
-        if self._watcher is None:
+        if self._watcher is None or self._runner is None:
             self._watcher = Watcher(
                 self.plan(context),
-                open_source,
+                open_shared_source,
                 log=self.log,
                 suspensions=process_suspension_cache(),
                 looks=process_look_writer(),
             )
             self._runner = asyncio.Runner()
-        assert self._runner is not None
         evaluation = self._runner.run(self._watcher.look())
-        if evaluation is None and not self._watcher.is_over:
+        goes_on = evaluation is None and not self._watcher.is_over
+        if self.reschedule or not goes_on:
+            self._close()
+        if goes_on:
             return PokeReturnValue(is_done=False)
         document = None if evaluation is None else evaluation.model_dump(mode="json")
         return PokeReturnValue(is_done=True, xcom_value=self.conclude(context, document))
+
+    def _close(self) -> None:
+        """Close what the looks of this process shared."""
+        from rollback_budget.hooks.http import close_shared_session
+
+        assert self._runner is not None
+        with self._runner as runner:
+            runner.run(close_shared_session())
+        self._runner = None
 
     def conclude(self, context: Context, document: dict[str, Any] | None) -> Any:  # noqa: ARG002
         """Log the verdict and return it."""

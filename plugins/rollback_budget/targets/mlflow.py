@@ -62,8 +62,10 @@ class MlflowAlias:
         # The candidate's first: at a rollback it is what serves the release.
         for alias in sorted(wanted, key=lambda name: name == config.alias):
             body = {"name": config.model, "alias": alias, "version": wanted[alias]}
-            reply = self._send("POST", f"{_API}/registered-models/alias", body, {})
-            require_accepted(reply, f"setting the alias {alias} of {config.model} to version {wanted[alias]}")
+            response = self._send("POST", f"{_API}/registered-models/alias", body, {})
+            require_accepted(
+                response, f"setting the alias {alias} of {config.model} to version {wanted[alias]}"
+            )
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether both versions exist and are ready."""
@@ -88,11 +90,11 @@ class MlflowAlias:
     def _aliased(self, alias: str) -> str | None:
         """Return the number of the version that an alias points at."""
         query = urlencode({"name": self._config.model, "alias": alias})
-        reply = self._send("GET", f"{_API}/registered-models/alias?{query}", None, {})
+        response = self._send("GET", f"{_API}/registered-models/alias?{query}", None, {})
         # A missing alias is INVALID_PARAMETER_VALUE, a missing model RESOURCE_DOES_NOT_EXIST.
-        if reply.status_code in (400, 404) and f"alias {alias} not found" in reply.text:
+        if response.status in (400, 404) and f"alias {alias} not found" in response.text:
             return None
-        document = read_json(reply, f"the alias {alias} of the registered model {self._config.model}")
+        document = read_json(response, f"the alias {alias} of the registered model {self._config.model}")
         return str(document.get("model_version", {}).get("version"))
 
     def _number_of(self, version: str) -> str:
@@ -123,8 +125,8 @@ class MlflowAlias:
         return f"version {number}"
 
     def _get(self, path: str, **query: str) -> Any:
-        reply = self._send("GET", f"{_API}{path}?{urlencode(query)}", None, {})
-        return read_json(reply, f"GET {_API}{path} of {self._config.model}")
+        response = self._send("GET", f"{_API}{path}?{urlencode(query)}", None, {})
+        return read_json(response, f"GET {_API}{path} of {self._config.model}")
 
 
 def _quoted(text: str, mark: str = "'") -> str:

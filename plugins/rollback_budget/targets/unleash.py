@@ -11,7 +11,7 @@ from urllib.parse import quote
 from rollback_budget.exceptions import TargetError
 from rollback_budget.model.target import UnleashTarget
 from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
-from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted
+from rollback_budget.targets.http_responses import Send, read_json, require_accepted
 
 _GRADUAL = "flexibleRollout"
 #: Variants share a thousand.
@@ -57,11 +57,11 @@ class UnleashFlag:
                 "parameters": {**strategy.get("parameters", {}), "rollout": str(whole_parts(share, 100))}
             }
         body = {key: strategy[key] for key in _UPDATED if strategy.get(key) is not None} | changed
-        reply = self._send("PUT", f"{self._path}/strategies/{quote(strategy['id'], safe='')}", body, {})
-        require_accepted(reply, f"setting the rollout of the flag {self._config.flag}")
+        response = self._send("PUT", f"{self._path}/strategies/{quote(strategy['id'], safe='')}", body, {})
+        require_accepted(response, f"setting the rollout of the flag {self._config.flag}")
         if strategy["flag_is_off"] and share > NOTHING:
-            reply = self._send("POST", f"{self._path}/on", None, {})
-            require_accepted(reply, f"switching the flag {self._config.flag} on")
+            response = self._send("POST", f"{self._path}/on", None, {})
+            require_accepted(response, f"switching the flag {self._config.flag} on")
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether the flag divides traffic between our two versions."""
@@ -78,9 +78,11 @@ class UnleashFlag:
 
     def _say_permission(self) -> str:
         """Say what this token may, where the server can be asked."""
-        reply = self._send("GET", "/api/admin/user", None, {})
-        if is_good(reply):
-            granted = [one for one in read_json(reply, "GET /api/admin/user").get("permissions", []) if one]
+        response = self._send("GET", "/api/admin/user", None, {})
+        if response.ok:
+            granted = [
+                one for one in read_json(response, "GET /api/admin/user").get("permissions", []) if one
+            ]
             names = {one.get("permission") for one in granted if self._is_ours(one)}
             if names & _MAY_WRITE:
                 return f"the token may write: it has {', '.join(sorted(names & _MAY_WRITE))}"
