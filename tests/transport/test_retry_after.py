@@ -35,9 +35,7 @@ def test_nobody_waits_for_more_than_a_day_whatever_the_form(value: str) -> None:
     assert retry_after({"retry-after": value}, NOW) == LONGEST_WAIT == timedelta(days=1)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "soon", "-5", "1.5", "٣", "1e3", "Sun, 99 Foo 2026 12:00:00 GMT", "1 2"]
-)
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "٣", "1e3", "Sun, 99 Foo 2026 12:00 GMT", "1 2"])
 def test_what_cannot_be_read_says_nothing(value: str) -> None:
     assert retry_after({"retry-after": value}, NOW) is None
     assert retry_after({}, NOW) is None

@@ -5,7 +5,7 @@ The HTTP provider's hooks say what a connection means: scheme and host, login, h
 
 - a password without a login is a bearer token (they ignore it);
 - a port belongs to the host and not behind a base path (they append it);
-- a login beats a header (the asynchronous hook fails on both) and may hold any character (they take Latin-1);
+- a login beats a header (aiohttp refuses to send both) and may hold any character (they take Latin-1);
 - a client certificate and an authority's file also on an event loop (the asynchronous hook drops the one and
   takes the other for "yes");
 - an event loop never waits for Airflow's supervisor (the asynchronous hook reads ``extra_dejson``, which has
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ async def open_http_client(conn_id: str) -> AsyncHttpClient:
         provider = await asyncio.to_thread(import_module, _PROVIDER)
         connection = await BaseHook.aget_connection(conn_id)
         completed = _completed(connection, await _extra_of(connection))
-        hook = provider.HttpAsyncHook(http_conn_id=conn_id, auth_type=_basic_auth)
+        hook = provider.HttpAsyncHook(http_conn_id=conn_id)
         _bind(hook, completed)
         config = await hook.config()
         base_url = config.base_url
@@ -63,8 +64,6 @@ async def open_http_client(conn_id: str) -> AsyncHttpClient:
             base_url = await asyncio.to_thread(_looked_up, provider, completed)
         options = config.extra_options or {}
         headers = {name: str(value) for name, value in (config.headers or {}).items()}
-        if config.auth is not None:
-            headers["Authorization"] = config.auth.encode()
         return AiohttpClient(
             shared_session,
             base_url,
@@ -88,18 +87,18 @@ def open_blocking_http_client(conn_id: str) -> RequestsClient:
         provider = import_module(_PROVIDER)
         connection = BaseHook.get_connection(conn_id)
         completed = _completed(connection, connection.extra_dejson)
-        hook = provider.HttpHook(http_conn_id=conn_id, auth_type=_basic_authenticator)
+        hook = provider.HttpHook(http_conn_id=conn_id)
         _bind(hook, completed)
         session = hook.get_conn()
         # An authenticator of ours, because a .netrc would win over a header otherwise.
-        session.auth = session.auth or _unauthenticated
+        session.auth = _unauthenticated
         headers = {name.lower(): str(value) for name, value in session.headers.items()}
         session.headers.update(headers)
         own = headers.keys() - {name.lower() for name in requests.utils.default_headers()}
         return RequestsClient(
             session,
             hook.url_from_endpoint(""),
-            has_credentials=bool(own or connection.login or session.cert),
+            has_credentials=bool(own or session.cert),
             policy=_policy(completed.extra_dejson),
         )
     except Exception as error:
@@ -162,6 +161,8 @@ def _completed(connection: Connection, extra: Mapping[str, Any]) -> _Completed:
     named = {name for name in known if name.lower() == "authorization"}
     if connection.login:
         known = {name: value for name, value in known.items() if name not in named}
+        login = f"{connection.login}:{connection.password or ''}".encode()
+        known["Authorization"] = f"Basic {b64encode(login).decode()}"
     elif connection.password and not named:
         known["Authorization"] = f"Bearer {connection.password}"
     proxy = known.pop("proxy", None)
@@ -171,8 +172,6 @@ def _completed(connection: Connection, extra: Mapping[str, Any]) -> _Completed:
         conn_id=connection.conn_id,
         conn_type=connection.conn_type,
         host=f"{scheme}://{authority}{slash}{path}",
-        login=connection.login,
-        password=connection.password or "",
         extra=json.dumps(known),
     )
     completed.known_extra = known
@@ -194,19 +193,6 @@ def _looked_up(provider: Any, connection: Connection) -> str:
     hook = provider.HttpHook(http_conn_id=connection.conn_id)
     _bind(hook, connection)
     return str(hook.url_from_endpoint(""))
-
-
-def _basic_auth(login: str, password: str) -> Any:
-    from aiohttp import BasicAuth
-
-    return BasicAuth(login, password, encoding="utf-8")
-
-
-def _basic_authenticator(login: str, password: str) -> Any:
-    from requests.auth import HTTPBasicAuth
-
-    # Bytes, because requests takes text for Latin-1.
-    return HTTPBasicAuth(login.encode(), password.encode())
 
 
 def _unauthenticated(request: requests.PreparedRequest) -> requests.PreparedRequest:

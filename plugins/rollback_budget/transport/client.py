@@ -64,6 +64,8 @@ class RequestsClient:
         has_credentials: bool,
         policy: TransportPolicy = POLICY,
     ) -> None:
+        # requests looks at redirects that it does not follow, too: it reads their whole body, and may refuse.
+        session.get_redirect_target = lambda _response: None  # type: ignore[method-assign,assignment]
         self._session = session
         self._base_url = base_url
         self._has_credentials = has_credentials or "@" in base_url

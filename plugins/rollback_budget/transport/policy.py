@@ -18,9 +18,9 @@ _REMEDY = "write the address that needs no redirect as the connection's host"
 class TransportPolicy:
     """What every client obeys.
 
-    No client sends a POST twice: whether another try may help, and when, is said by the answer or the error, and
-    it is the caller who knows whether its request may be repeated. (aiohttp sends an idempotent request again when
-    a connection that it kept open turns out to be closed.)
+    No client sends a POST twice: whether another try may help, and when, is said by the answer or the error,
+    and it is the caller who knows whether its request may be repeated. (aiohttp sends an idempotent request
+    again when a connection that it kept open turns out to be closed.)
 
     :param connect: how long a connection may take; the whole request has a time-out of its own.
     :param most_redirects: so many are followed, of GET and HEAD only.
