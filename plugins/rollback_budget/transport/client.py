@@ -178,9 +178,9 @@ def _of_connection(error: Exception, no_answer: str) -> tuple[Failure, str]:
 
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", None) or inner
-    if isinstance(inner, NewConnectionError):
-        # Older versions begin with the address of an object in memory.
-        return Failure.NO_CONNECTION, re.sub(r"^<[^>]*>: ", "", str(inner))
     if isinstance(inner, ReadTimeoutError):
         return Failure.TIMEOUT, no_answer
-    return Failure.BROKEN, str(inner) or type(error).__name__
+    failure = Failure.NO_CONNECTION if isinstance(inner, NewConnectionError) else Failure.BROKEN
+    # Older versions begin with the address of an object in memory.
+    said = re.sub(r"^<[^>]*>: ", "", str(inner))
+    return failure, f"{type(error).__name__}: {said}" if said else type(error).__name__
