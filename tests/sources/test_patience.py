@@ -13,6 +13,7 @@ import pytest
 from rollback_budget.exceptions import SourceError
 from rollback_budget.sources.resilience.circuit_breaker import LONGEST_PAUSE_S, PATIENCE, CircuitBreaker
 from rollback_budget.sources.resilience.retry import RetryPolicy
+from rollback_budget.transport.errors import Failure, TransportError
 from tests.support.virtual_time import run_virtually
 
 pytestmark = pytest.mark.pure
@@ -72,6 +73,19 @@ def test_retries_of_many_processes_do_not_come_at_the_same_moment() -> None:
         polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1)
         second_tries.add(backend.asked[1])
     assert len(second_tries) == 20
+
+
+def test_a_request_without_an_answer_is_retried_whoever_wrote_the_source() -> None:
+    asked = []
+
+    async def question() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise TransportError(Failure.BROKEN, "the connection was lost")
+        return "samples"
+
+    assert run_virtually(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE).ask(question)) == "samples"
+    assert len(asked) == 2
 
 
 def test_what_no_retry_mends_is_not_retried_and_opens_no_circuit() -> None:
