@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.budget_file import load_budget, preflight_problems, warnings
-from rollback_budget.budget_file.presets_reader import preset_names
+from rollback_budget.budget_file.presets import preset_names
 from rollback_budget.exceptions import SpecError
 from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.metric import MetricKind

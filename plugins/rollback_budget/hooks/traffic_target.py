@@ -41,6 +41,8 @@ def open_target(spec: RolloutSpec) -> Target:
             return UnleashFlag(config, *versions, send_through(config.conn_id, timeout_s))
         case FlagdTarget():
             return FlagdFile(config, *versions)
+        case _:
+            raise TargetError(f"a target of `type: {config.type}` cannot be opened here")
 
 
 def send_through(conn_id: str, timeout_s: float) -> Send:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
+from pydantic.json_schema import JsonSchemaValue
 
-from rollback_budget.model.base import Frozen
+from rollback_budget.model.mistake import Mistake, mistake, name_type, nearest, quote, wrong
+from rollback_budget.model.section import Section, Written, one_or_list
+
+_CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 class Event(StrEnum):
@@ -77,7 +83,22 @@ KNOWN = {
 }
 
 
-class Notify(Frozen):
+def _as_events(value: object) -> object:
+    """Read one event, or a list of them."""
+    each = [value] if isinstance(value, str) else value
+    if not isinstance(each, list) or not each:
+        raise wrong(f"must be a list of {', '.join(Event)}")
+    for name in each:
+        if name not in tuple(Event):
+            meant = nearest(name, list(Event)) if isinstance(name, str) else None
+            raise wrong(
+                f"cannot hold {quote(str(name))}; "
+                + (f"did you mean {meant}?" if meant else f"known: {', '.join(Event)}")
+            )
+    return each
+
+
+class Notify(Section):
     """One notifier and what it is told.
 
     :param notifier: a short name (:data:`KNOWN`), or the path of an Airflow notifier class.
@@ -85,7 +106,58 @@ class Notify(Frozen):
     :param args: further arguments of its constructor; data, never rendered as templates.
     """
 
-    notifier: str
-    conn_id: str | None = None
+    notifier: str = Field(
+        examples=["slack"],
+        description=f"{', '.join(KNOWN)}, or the path of an Airflow notifier class.",
+    )
+    conn_id: str | None = Field(default=None, examples=["oncall"], description="The connection.")
     args: dict[str, Any] = Field(default_factory=dict)
-    events: tuple[Event, ...] = BY_DEFAULT
+    events: Annotated[tuple[Event, ...], Written(_as_events, one_or_list)] = Field(
+        default=BY_DEFAULT,
+        description="What it is told; by default everything but `debt_backlog`, the daily list.",
+    )
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield unknown short names, and what a known notifier lacks."""
+        yield from super().mistakes(data)
+        name, args = data.get("notifier"), data.get("args", {})
+        if not isinstance(name, str) or not isinstance(args, dict):
+            return
+        known = KNOWN.get(name)
+        if known is None:
+            if not _CLASS_PATH.fullmatch(name):
+                meant = nearest(name, list(KNOWN))
+                hint = f"did you mean {meant}?" if meant else f"known: {', '.join(KNOWN)}"
+                yield mistake(
+                    ("notifier",),
+                    f"`notifier` {quote(name)} is neither known nor the path of a class; {hint}",
+                )
+            elif "conn_id" in data:
+                why = f"`conn_id` means nothing to {name}; put its connection into `args`"
+                yield mistake(("conn_id",), why)
+            return
+        if "conn_id" not in data and known.conn_argument not in args:
+            yield mistake(("conn_id",), f"`conn_id` is missing: the connection for {name}", "absent")
+        for need in known.needs:
+            if need not in args:
+                yield mistake(("args",), f"`args.{need}` is missing: {name} needs it", "absent")
+
+
+def _as_notifiers(value: object) -> object:
+    """Read one notifier, or a list of them."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise wrong(f"must be a list of notifiers (`- notifier: slack`), not {name_type(value)}")
+
+
+def _one_list_or_nothing(schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {"anyOf": [*one_or_list(schema)["anyOf"], {"type": "null"}]}
+
+
+#: Several notifiers, or a single one without a list.
+Notifiers = Annotated[tuple[Notify, ...], Written(_as_notifiers, _one_list_or_nothing)]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rollback_budget.budget_file.section import nearest
 from rollback_budget.budget_file.yaml_reader import read_document
-from rollback_budget.budget_file.yaml_tree import Entries, Items, Node, Place, Scalar, quote
+from rollback_budget.budget_file.yaml_tree import Entries, Items, Node, Place, Scalar
 from rollback_budget.exceptions import Problem
+from rollback_budget.model.mistake import nearest, quote
 
 KEY = "preset"
 FOLDER = Path(__file__).parent / "presets"
