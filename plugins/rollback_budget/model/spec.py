@@ -50,7 +50,10 @@ class Commander(Section):
     def arrange(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """Call a commander without a name by the id."""
         fields = super().arrange(data)
-        return {**fields, "name": fields.get("name") or fields.get("id")}
+        if fields.get("name") is None:
+            fields = {key: value for key, value in fields.items() if key != "name"}
+            return {**fields, "name": fields["id"]} if isinstance(fields.get("id"), str) else fields
+        return fields
 
 
 def _as_commanders(value: object) -> object:
