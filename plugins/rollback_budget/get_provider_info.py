@@ -81,8 +81,14 @@ def get_provider_info() -> dict[str, Any]:
                         "Folder of the launch gate's expectations, one JSON file per eval debt. Empty: "
                         "`eval-gate` beside the eval cases."
                     ),
+                    "tracker": _option(
+                        "Where eval debt is filed: `local`, `jira`, or what another package registers in "
+                        "`rollback_budget.trackers`. Empty: `jira` when jira_conn_id is set, else `local`."
+                    ),
+                    "tracker_conn_id": _option("The connection of the tracker. Empty: jira_conn_id."),
                     "jira_conn_id": _option(
-                        "A `jira` connection to file eval debt with. Empty: the local backlog."
+                        "A `jira` connection to file eval debt with. Empty: the local backlog, unless "
+                        "tracker says otherwise."
                     ),
                 },
             }

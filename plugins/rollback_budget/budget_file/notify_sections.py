@@ -11,7 +11,8 @@ from pydantic_core import InitErrorDetails
 
 from rollback_budget.budget_file.section import Section, mistake, nearest, wrong
 from rollback_budget.budget_file.yaml_tree import name_type, quote
-from rollback_budget.model.notify import BY_DEFAULT, KNOWN, Event, Notify
+from rollback_budget.model.notify import BY_DEFAULT, Event, Notify, notifier_entry
+from rollback_budget.registry import Group, RegistryError, names, own_names
 
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -36,7 +37,7 @@ class NotifySection(Section, Notify):
 
     notifier: str = Field(
         examples=["slack"],
-        description=f"{', '.join(KNOWN)}, or the path of an Airflow notifier class.",
+        description=f"{', '.join(own_names(Group.NOTIFIERS))}, or the path of an Airflow notifier class.",
     )
     conn_id: str | None = Field(default=None, examples=["oncall"], description="The connection.")
     events: Annotated[
@@ -53,11 +54,16 @@ class NotifySection(Section, Notify):
         name, args = data.get("notifier"), data.get("args", {})
         if not isinstance(name, str) or not isinstance(args, dict):
             return
-        known = KNOWN.get(name)
+        try:
+            known = notifier_entry(name)
+        except RegistryError as error:
+            yield mistake(("notifier",), str(error))
+            return
         if known is None:
             if not _CLASS_PATH.fullmatch(name):
-                meant = nearest(name, list(KNOWN))
-                hint = f"did you mean {meant}?" if meant else f"known: {', '.join(KNOWN)}"
+                known_names = names(Group.NOTIFIERS)
+                meant = nearest(name, known_names)
+                hint = f"did you mean {meant}?" if meant else f"known: {', '.join(known_names)}"
                 yield mistake(
                     ("notifier",),
                     f"`notifier` {quote(name)} is neither known nor the path of a class; {hint}",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, WithJsonSchema
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.budget_file.json_sections import HttpJsonSection
 from rollback_budget.budget_file.section import Section, mistake
 from rollback_budget.budget_file.sql_sections import SqlSection
+from rollback_budget.model.registered import REGISTERED, schema_of, settings_class, tag_of
 from rollback_budget.model.source import PrometheusSource, RecordedSource
+from rollback_budget.model.source_settings import SourceSettings
+from rollback_budget.registry import Group
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -52,17 +56,38 @@ class RecordedSection(Section, RecordedSource):
 
 
 def _source_type(value: Any) -> Any:
-    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return tag_of(Group.SOURCES, kind)
+
+
+@cache
+def _section_of(settings: type[SourceSettings]) -> type[SourceSettings]:
+    """Return a type that reads another package's settings as a person writes them."""
+    return type(f"{settings.__name__}Section", (Section, settings), {"__module__": __name__})
+
+
+def _read_registered(value: Any) -> SourceSettings:
+    if isinstance(value, SourceSettings):
+        return value
+    settings = settings_class(Group.SOURCES, value["type"], SourceSettings)
+    return _section_of(settings).model_validate(value)
 
 
 SourceSection = Annotated[
     Annotated[SqlSection, Tag("sql")]
     | Annotated[PrometheusSection, Tag("prometheus")]
     | Annotated[HttpJsonSection, Tag("http_json")]
-    | Annotated[RecordedSection, Tag("recorded")],
+    | Annotated[RecordedSection, Tag("recorded")]
+    | Annotated[
+        SerializeAsAny[SourceSettings],
+        PlainValidator(_read_registered),
+        WithJsonSchema(schema_of(Group.SOURCES)),
+        Tag(REGISTERED),
+    ],
     Discriminator(
         _source_type,
         custom_error_type="rule",
-        custom_error_message="`source` has a type: `type: sql`, or prometheus, http_json or recorded",
+        custom_error_message="`source` has a type: `type: sql`, or prometheus, http_json or recorded,"
+        " or one that an installed package registers",
     ),
 ]

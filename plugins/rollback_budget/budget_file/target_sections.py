@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import InitErrorDetails
 
 from rollback_budget.budget_file.section import Section, mistake, read_number, wrong
 from rollback_budget.budget_file.yaml_tree import name_type, quote
 from rollback_budget.model.duration import write_duration
+from rollback_budget.model.registered import REGISTERED, schema_of, settings_class, tag_of
 from rollback_budget.model.target import (
     FlagdTarget,
     HttpCheck,
@@ -21,8 +31,10 @@ from rollback_budget.model.target import (
     HttpWrite,
     MlflowTarget,
     Stage,
+    TargetSettings,
     UnleashTarget,
 )
+from rollback_budget.registry import Group
 
 
 def read_share(value: object) -> float:
@@ -179,18 +191,39 @@ class FlagdTargetSection(_TargetSection, FlagdTarget):
 
 
 def _target_type(value: Any) -> Any:
-    return value.get("type", "http") if isinstance(value, dict) else getattr(value, "type", "http")
+    kind = value.get("type", "http") if isinstance(value, dict) else getattr(value, "type", "http")
+    return tag_of(Group.TARGETS, kind)
+
+
+@cache
+def _section_of(settings: type[TargetSettings]) -> type[TargetSettings]:
+    """Return a type that reads another package's settings as a person writes them."""
+    return type(f"{settings.__name__}Section", (_TargetSection, settings), {"__module__": __name__})
+
+
+def _read_registered(value: Any) -> TargetSettings:
+    if isinstance(value, TargetSettings):
+        return value
+    settings = settings_class(Group.TARGETS, value["type"], TargetSettings)
+    return _section_of(settings).model_validate(value)
 
 
 TargetSection = Annotated[
     Annotated[HttpTargetSection, Tag("http")]
     | Annotated[MlflowTargetSection, Tag("mlflow")]
     | Annotated[UnleashTargetSection, Tag("unleash")]
-    | Annotated[FlagdTargetSection, Tag("flagd")],
+    | Annotated[FlagdTargetSection, Tag("flagd")]
+    | Annotated[
+        SerializeAsAny[TargetSettings],
+        PlainValidator(_read_registered),
+        WithJsonSchema(schema_of(Group.TARGETS)),
+        Tag(REGISTERED),
+    ],
     Discriminator(
         _target_type,
         custom_error_type="rule",
-        custom_error_message="`target.type` is http (meant where it is left out), mlflow, unleash or flagd",
+        custom_error_message="`target.type` is http (meant where it is left out), mlflow, unleash or flagd,"
+        " or one that an installed package registers",
     ),
 ]
 

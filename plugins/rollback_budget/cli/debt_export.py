@@ -11,12 +11,11 @@ from rollback_budget.cli.debt_cases import folder_option, open_folder
 from rollback_budget.cli.debt_text import named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, shown, url_option
-
-_FORMATS = ("inspect", "promptfoo", "deepeval", "mlflow")
+from rollback_budget.registry import Group, names
 
 
 @click.command()
-@click.argument("format_", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("format_", metavar="FORMAT", type=click.Choice(names(Group.EXPORTERS)))
 @click.argument("fingerprints", metavar="[FINGERPRINT...]", nargs=-1)
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where to write.")
 @click.option("--skip-drafts", is_flag=True, help="Leave out what nobody approved, instead of refusing.")
@@ -34,6 +33,8 @@ def export(
 ) -> None:
     """Export the approved cases, of all debts or of some: FORMAT is inspect, promptfoo, deepeval or mlflow.
 
+    Further formats are those that installed packages register in `rollback_budget.exporters`.
+
     What a case holds is data in every export: no template in it is rendered, no file that it names is read.
 
     \b
@@ -44,7 +45,7 @@ def export(
     Exits 1, and names them, when cases have no approved expectation.
     """
     from rollback_budget.cases.export.approved import approved_only
-    from rollback_budget.cases.export.write import Format, write_export
+    from rollback_budget.cases.export.write import write_export
 
     files = open_folder(folder)
     cases = files.read()
@@ -54,7 +55,7 @@ def export(
         cases = {debt: each for debt, each in cases.items() if debt in wanted}
     approved = approved_only(cases, skip_drafts=skip_drafts)
     left_out = len({case.id for each in cases.values() for case in each}) - len(approved)
-    written = write_export(approved, Format(format_), out)
+    written = write_export(approved, format_, out)
     if as_json:
         ids = [one.case.id for one in approved]
         said = {"cases": ids, "left_out": left_out, "files": [str(file) for file in written]}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rollback_budget.model.base import Frozen
+from rollback_budget.model.source_settings import SourceSettings
 
 
 class JsonSeries(Frozen):
@@ -121,7 +122,7 @@ class LangfuseQueries(Frozen):
     queries: tuple[LangfuseQuery, ...]
 
 
-class HttpJsonSource(Frozen):
+class HttpJsonSource(SourceSettings):
     """Any API that answers JSON, behind an Airflow ``http`` connection.
 
     Exactly one of ``requests``, ``datadog`` and ``langfuse`` says what is asked.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from rollback_budget.model.base import Frozen
+from rollback_budget.registry import Group, RegistryError, is_registered, load
 
 
 class Event(StrEnum):
@@ -30,9 +31,12 @@ class Event(StrEnum):
 BY_DEFAULT = tuple(event for event in Event if event is not Event.DEBT_BACKLOG)
 
 
-class Known(NamedTuple):
-    """A notifier with a short name.
+class NotifierEntry(NamedTuple):
+    """An Airflow notifier with a short name: what is registered in ``rollback_budget.notifiers``.
 
+    :param path: of the class, a subclass of ``airflow.sdk.BaseNotifier``. One argument of its constructor at
+        least is a message: ``text``, ``message``, ``body``, ``description``, ``subject``, ``title``,
+        ``summary`` or ``html_content``. It is imported when something is sent, not before.
     :param conn_argument: what its constructor calls the connection.
     :param needs: arguments that it cannot do without.
     :param package: what to install for it; None for what is always there.
@@ -44,43 +48,23 @@ class Known(NamedTuple):
     package: str | None = None
 
 
-_AIRFLOW = "airflow.providers"
-_OWN = "rollback_budget.notifications.webhook"
+def notifier_entry(name: str) -> NotifierEntry | None:
+    """Return what is registered under a short name, None when nothing is.
 
-KNOWN = {
-    "slack": Known(
-        f"{_AIRFLOW}.slack.notifications.slack.SlackNotifier",
-        "slack_conn_id",
-        ("channel",),
-        "apache-airflow-providers-slack",
-    ),
-    "slack_webhook": Known(
-        f"{_AIRFLOW}.slack.notifications.slack_webhook.SlackWebhookNotifier",
-        "slack_webhook_conn_id",
-        (),
-        "apache-airflow-providers-slack",
-    ),
-    "email": Known(
-        f"{_AIRFLOW}.smtp.notifications.smtp.SmtpNotifier",
-        "smtp_conn_id",
-        ("to",),
-        "apache-airflow-providers-smtp",
-    ),
-    "pagerduty": Known(
-        f"{_AIRFLOW}.pagerduty.notifications.pagerduty.PagerdutyNotifier",
-        "pagerduty_events_conn_id",
-        (),
-        "apache-airflow-providers-pagerduty",
-    ),
-    "teams": Known(f"{_OWN}.TeamsNotifier", "http_conn_id"),
-    "http": Known(f"{_OWN}.WebhookNotifier", "http_conn_id"),
-}
+    :raises RegistryError: it cannot be imported, or is something else.
+    """
+    if not is_registered(Group.NOTIFIERS, name):
+        return None
+    found = load(Group.NOTIFIERS, name)
+    if not isinstance(found, NotifierEntry):
+        raise RegistryError(f"what is registered as {name!r} in {Group.NOTIFIERS} is no NotifierEntry")
+    return found
 
 
 class Notify(Frozen):
     """One notifier and what it is told.
 
-    :param notifier: a short name (:data:`KNOWN`), or the path of an Airflow notifier class.
+    :param notifier: a short name (:func:`notifier_entry`), or the path of an Airflow notifier class.
     :param conn_id: the connection, for a short name; a class takes it in ``args``.
     :param args: further arguments of its constructor; data, never rendered as templates.
     """

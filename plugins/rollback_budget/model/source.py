@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, WithJsonSchema
 
-from rollback_budget.model.base import Frozen
 from rollback_budget.model.json_api import HttpJsonSource
+from rollback_budget.model.registered import REGISTERED, read_settings, schema_of, tag_of
+from rollback_budget.model.source_settings import SourceSettings
 from rollback_budget.model.sql_table import Aggregate, RequestLog
+from rollback_budget.registry import Group
 
 
-class SqlSource(Frozen):
+class SqlSource(SourceSettings):
     """Any common-sql connection.
 
     :param query: one statement giving ``time, metric, version, value, n`` (and ``le``, for histograms) for
@@ -39,7 +41,7 @@ class SqlSource(Frozen):
         return self.request_log or self.aggregate
 
 
-class PrometheusSource(Frozen):
+class PrometheusSource(SourceSettings):
     """Prometheus, or what speaks its HTTP API (Thanos, Mimir), behind an Airflow ``http`` connection.
 
     :param version_label: the label that tells the release from the baseline.
@@ -58,15 +60,34 @@ class PrometheusSource(Frozen):
     timeout: timedelta = timedelta(seconds=30)
 
 
-class RecordedSource(Frozen):
+class RecordedSource(SourceSettings):
     """A file of recorded series: CSV, JSON Lines or Parquet."""
 
     type: Literal["recorded"] = "recorded"
     path: str
 
 
+def _tag(value: Any) -> Any:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return tag_of(Group.SOURCES, kind)
+
+
+def _read_registered(value: Any) -> SourceSettings:
+    return read_settings(Group.SOURCES, value, SourceSettings)
+
+
 Source = Annotated[
-    SqlSource | PrometheusSource | HttpJsonSource | RecordedSource, Field(discriminator="type")
+    Annotated[SqlSource, Tag("sql")]
+    | Annotated[PrometheusSource, Tag("prometheus")]
+    | Annotated[HttpJsonSource, Tag("http_json")]
+    | Annotated[RecordedSource, Tag("recorded")]
+    | Annotated[
+        SerializeAsAny[SourceSettings],
+        PlainValidator(_read_registered),
+        WithJsonSchema(schema_of(Group.SOURCES)),
+        Tag(REGISTERED),
+    ],
+    Discriminator(_tag),
 ]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, PlainValidator, SerializeAsAny, Tag, WithJsonSchema
 
 from rollback_budget.model.base import Frozen
+from rollback_budget.model.registered import REGISTERED, read_settings, schema_of, tag_of
+from rollback_budget.registry import Group
 
 
 class Stage(Frozen):
@@ -22,7 +24,10 @@ class Stage(Frozen):
 
 
 class TargetSettings(Frozen):
-    """What every target has.
+    """The ``target:`` section of a budget file: what every type of target has.
+
+    A subclass names its type as ``type: Literal["acme"] = "acme"`` and adds its keys as fields with types and
+    defaults; durations are ``timedelta``.
 
     :param ship_share: fraction of traffic for the release while it is watched, between 0 and 1.
     :param stages: steps on the way to ``ship_share``; none: it gets that share at once.
@@ -32,6 +37,7 @@ class TargetSettings(Frozen):
     :param dry_run: ``write_current`` makes preflight write the shares that are there, to prove that it may.
     """
 
+    type: str
     ship_share: float = Field(default=0.5, gt=0, le=1)
     stages: tuple[Stage, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
@@ -166,4 +172,25 @@ class FlagdTarget(TargetSettings):
     flag: str
 
 
-Target = Annotated[HttpTarget | MlflowTarget | UnleashTarget | FlagdTarget, Field(discriminator="type")]
+def _tag(value: Any) -> Any:
+    kind = value.get("type", "http") if isinstance(value, dict) else getattr(value, "type", None)
+    return tag_of(Group.TARGETS, kind)
+
+
+def _read_registered(value: Any) -> TargetSettings:
+    return read_settings(Group.TARGETS, value, TargetSettings)
+
+
+Target = Annotated[
+    Annotated[HttpTarget, Tag("http")]
+    | Annotated[MlflowTarget, Tag("mlflow")]
+    | Annotated[UnleashTarget, Tag("unleash")]
+    | Annotated[FlagdTarget, Tag("flagd")]
+    | Annotated[
+        SerializeAsAny[TargetSettings],
+        PlainValidator(_read_registered),
+        WithJsonSchema(schema_of(Group.TARGETS)),
+        Tag(REGISTERED),
+    ],
+    Discriminator(_tag),
+]

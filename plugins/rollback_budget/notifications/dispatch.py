@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.exceptions import LedgerError, RollbackBudgetError
-from rollback_budget.model.notify import KNOWN, Notify
+from rollback_budget.model.notify import Notify, notifier_entry
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
@@ -88,7 +88,7 @@ def make_notifier(notify: Notify, offers: dict[str, Any]) -> BaseNotifier:
     from airflow.sdk import BaseNotifier
     from airflow.sdk._shared.module_loading import import_string
 
-    known = KNOWN.get(notify.notifier)
+    known = notifier_entry(notify.notifier)
     path = notify.notifier if known is None else known.path
     try:
         found = import_string(path)

@@ -20,6 +20,7 @@ from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError, SpecError
 from rollback_budget.model.spec import Concurrent, RolloutSpec
 from rollback_budget.operators.preflight_target import check_baseline, check_target, target_problems
+from rollback_budget.registry import conflicts
 from rollback_budget.sources.base import SeriesRequest
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PreflightOperator(BaseOperator):
         problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
-        for warning in warnings(spec):
+        for warning in [*conflicts(), *warnings(spec)]:
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()

@@ -10,9 +10,8 @@ from rollback_budget.clock import Log, grid_floor, utc_now
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError, TargetError
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.model.target import HttpTarget
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.targets.base import Serving
+from rollback_budget.targets.base import Serving, target_class
 from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_troubles
 
 
@@ -23,8 +22,8 @@ def target_problems(spec: RolloutSpec, *, sends: bool, ships: bool) -> list[str]
     :param ships: whether the release's first traffic is.
     """
     problems = []
-    if sends and isinstance(spec.target, HttpTarget) and spec.target.write is None:
-        problems.append("target.write is missing: say how the traffic is set")
+    if sends and spec.target is not None:
+        problems += target_class(spec.target.type).problems(spec)
     if not ships and spec.target is not None and spec.target.stages:
         problems.append("target.stages is of no use: the team's own `ship` moves the traffic; remove it")
     return problems

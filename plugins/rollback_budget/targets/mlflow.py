@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import MlflowTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    require_unchanged,
+    rewrite_current,
+)
 from rollback_budget.targets.http_responses import Send, read_json, require_accepted
 
 _API = "/api/2.0/mlflow"
 
 
-class MlflowAlias:
+class MlflowAlias(TrafficTarget):
     """The ``mlflow`` target: what an alias points at is what serves.
 
-    The registry cannot compare and write in one step, so a change by somebody else between the look right
+    The registry cannot compare and write in one step, so a change by another user between the look right
     before a write and the write itself would be overwritten: one round trip, milliseconds.
 
     :param send: performs one request against the tracking server.
     """
 
+    settings = MlflowTarget
+
     def __init__(self, config: MlflowTarget, release: str, baseline: str, send: Send) -> None:
         self._config = config
         self._versions = Versions(release, baseline, config.versions)
         self._send = send
+
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, MlflowTarget)
+        send = connections.sender(config.conn_id, config.request_timeout)
+        return cls(config, spec.release, spec.baseline, send)
 
     def read(self) -> Serving:
         """Return who serves: all of it by the alias, or ``ship_share`` of it by the candidate's alias."""
@@ -67,7 +86,7 @@ class MlflowAlias:
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether both versions exist and are ready."""
-        told = []
+        findings = []
         for version in (self._versions.baseline, self._versions.release):
             number = self._number_of(version)
             document = self._get("/model-versions/get", name=self._config.model, version=number)
@@ -76,14 +95,14 @@ class MlflowAlias:
                 raise TargetError(
                     f"version {number} of {self._config.model} ({version}) is {status}, not READY"
                 )
-            told.append(f"version {number} of {self._config.model} ({version}) is ready")
+            findings.append(f"version {number} of {self._config.model} ({version}) is ready")
         if self._config.dry_run == "write_current":
-            told.append(rewrite_current(self, serving, self._versions))
+            findings.append(rewrite_current(self, serving, self._versions))
         else:
-            told.append(
+            findings.append(
                 "whether the alias may be written was not tried; `target.dry_run: write_current` would"
             )
-        return tuple(told)
+        return tuple(findings)
 
     def _aliased(self, alias: str) -> str | None:
         """Return the number of the version that an alias points at."""

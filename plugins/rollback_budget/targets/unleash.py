@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import UnleashTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    require_unchanged,
+    rewrite_current,
+)
 from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted
 
 _GRADUAL = "flexibleRollout"
@@ -21,14 +30,16 @@ _MAY_WRITE = {"ADMIN", "UPDATE_FEATURE_STRATEGY"}
 _UPDATED = ("name", "title", "disabled", "constraints", "parameters", "variants", "segments", "sortOrder")
 
 
-class UnleashFlag:
+class UnleashFlag(TrafficTarget):
     """The ``unleash`` target: a flag with one gradual rollout in one environment.
 
-    The admin API cannot compare and write in one step, so a change by somebody else between the look right
+    The admin API cannot compare and write in one step, so a change by another user between the look right
     before a write and the write itself would be overwritten: one round trip, milliseconds.
 
     :param send: performs one request against the server.
     """
+
+    settings = UnleashTarget
 
     def __init__(self, config: UnleashTarget, release: str, baseline: str, send: Send) -> None:
         self._config = config
@@ -38,6 +49,14 @@ class UnleashFlag:
             quote(name, safe="") for name in (config.flag, config.project, config.environment)
         )
         self._path = f"/api/admin/projects/{project}/features/{flag}/environments/{environment}"
+
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, UnleashTarget)
+        send = connections.sender(config.conn_id, config.request_timeout)
+        return cls(config, spec.release, spec.baseline, send)
 
     def read(self) -> Serving:
         """Return who serves; a flag that is off serves the baseline."""
@@ -65,16 +84,16 @@ class UnleashFlag:
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether the flag divides traffic between our two versions."""
-        told = []
+        findings = []
         if self._config.by == "variants":
             _, strategy = self._look()
             self._weighted(strategy.get("variants") or [], serving.shares)
-            told.append(f"the flag {self._config.flag} has a variant for each version")
+            findings.append(f"the flag {self._config.flag} has a variant for each version")
         if self._config.dry_run == "write_current":
-            told.append(rewrite_current(self, serving, self._versions))
+            findings.append(rewrite_current(self, serving, self._versions))
         else:
-            told.append(self._say_permission())
-        return tuple(told)
+            findings.append(self._say_permission())
+        return tuple(findings)
 
     def _say_permission(self) -> str:
         """Say what this token may, where the server can be asked."""

@@ -31,7 +31,7 @@ TELLING_TIMES = 5
 _NOT_IN_TAGS = re.compile(r"[^\w\-:./]")
 
 
-class DatadogSeries:
+class DatadogTimeseries:
     """Asks for formulas over queries that are grouped by the version's tag.
 
     :param client: of a connection whose headers hold ``DD-API-KEY`` and ``DD-APPLICATION-KEY``.

@@ -11,7 +11,7 @@ from rollback_budget.model.json_api import HttpJsonSource, JsonRequest
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.sources.http_client import HttpClient, read_json
-from rollback_budget.sources.http_json.datadog import DatadogSeries
+from rollback_budget.sources.http_json.datadog import DatadogTimeseries
 from rollback_budget.sources.http_json.json_samples import PointReader
 from rollback_budget.sources.http_json.langfuse import requests_of
 from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
@@ -23,7 +23,7 @@ def open_http_json(spec: RolloutSpec, client: HttpClient) -> Source:
     source = spec.source
     assert isinstance(source, HttpJsonSource)
     if source.datadog is not None:
-        return DatadogSeries(source.datadog, client, source.timeout)
+        return DatadogTimeseries(source.datadog, client, source.timeout)
     requests, place = source.requests, "source.requests"
     if source.langfuse is not None:
         requests, place = requests_of(source.langfuse, spec.watch.step), "source.langfuse.queries"
