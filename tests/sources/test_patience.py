@@ -1,4 +1,4 @@
-"""Asking again, in virtual time: what is retried and when, and when a backend is left in peace."""
+"""Asking again, in virtual time: what is retried and when, and when a backend is paused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from itertools import pairwise
 import pytest
 
 from rollback_budget.exceptions import SourceError
-from rollback_budget.sources.resilience.circuit_breaker import LONGEST_PAUSE_S, PATIENCE, CircuitBreaker
+from rollback_budget.sources.resilience.circuit_breaker import (
+    FAILURES_TO_OPEN,
+    LONGEST_PAUSE_S,
+    CircuitBreaker,
+)
 from rollback_budget.sources.resilience.retry import RetryPolicy
 from tests.support.virtual_time import run_virtually
 
@@ -158,12 +162,12 @@ def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(bl
     assert run_virtually(run()) <= away_until + blind_after_s / 4 + 1
     probes = [time for time in backend.asked if 200 < time < away_until]
     gaps = [later - time for time, later in pairwise(probes)]
-    assert blind_after_s / 10 < min(gaps), "still left in peace"
+    assert blind_after_s / 10 < min(gaps), "still paused"
     assert max(gaps) <= blind_after_s / 4 + 1
 
 
 def test_one_success_forgets_the_failures_before() -> None:
     circuit = CircuitBreaker("prom")
-    backend = Backend(lambda now: away() if round(now / 60) % PATIENCE else None)
+    backend = Backend(lambda now: away() if round(now / 60) % FAILURES_TO_OPEN else None)
     polls(RetryPolicy(circuit, poll=timedelta(seconds=0.1)), backend, 60)
     assert len(backend.asked) == 60

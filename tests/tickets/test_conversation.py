@@ -14,7 +14,7 @@ from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.ticket_operations import LOST_AFTER, REFUSED_FOR
 from rollback_budget.sources.recorded import read_series
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from tests.support.debts import MINUTE, now_owed, owe, pay, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
 from tests.support.jira_sites import CloudSite, Seen, Site
@@ -40,7 +40,7 @@ def file(ledger: Ledger, site: Site, debt: Debt) -> Seen:
 
 
 def tell(ledger: Ledger, site: Site, at: datetime = NOON) -> list[str]:
-    return [one.what for one in tell_tickets(ledger, site.tracker(), at)]
+    return [one.what for one in sync_tickets(ledger, site.tracker(), at)]
 
 
 def look(site: Site, debt: Debt) -> Seen:
@@ -362,7 +362,7 @@ def test_16_racing_tasks_say_a_thing_once(ledger: Ledger, cloud: CloudSite, serv
     watch(ledger, service)
 
     def run(_: int) -> None:
-        tell_tickets(Ledger(ledger.url), cloud.tracker(), datetime.now(UTC))
+        sync_tickets(Ledger(ledger.url), cloud.tracker(), datetime.now(UTC))
 
     race(16, run)
     issue = look(cloud, debt)

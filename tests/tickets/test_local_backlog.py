@@ -12,7 +12,7 @@ from rollback_budget.ledger.debt_views import Claim, Debt, DebtState, Ticket, Ti
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.markdown import MarkdownBacklog, escape
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import now_owed, owe, pay
 from tests.support.rollouts import NOON, log_breach, make_breach, race
@@ -40,8 +40,8 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     log_breach(ledger, make_breach(NOON + MINUTE))
     log_debts(ledger, None, NOON + MINUTE)
     assert file_debts(ledger, backlog, NOON + MINUTE, "test") == []
-    assert len(tell_tickets(ledger, backlog, NOON + MINUTE)) == 1
-    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
+    assert len(sync_tickets(ledger, backlog, NOON + MINUTE)) == 1
+    assert sync_tickets(ledger, backlog, NOON + MINUTE) == []
     assert list((tmp_path / "backlog").iterdir()) == [file]
     assert "Occurrences: 2\n" in file.read_text()
     assert file.read_text().count("p95 was 31 %") == 3, "one in the lead"
@@ -53,16 +53,16 @@ def test_a_ticket_is_closed_by_paying_and_opened_again_when_the_debt_is(
     backlog = MarkdownBacklog(tmp_path / "backlog")
     debt = owe(ledger, "support-bot")
     file_debts(ledger, backlog, NOON, "test")
-    tell_tickets(ledger, backlog, NOON)
+    sync_tickets(ledger, backlog, NOON)
     assert status_of(ledger, debt) is None
     pay(ledger, debt, NOON + MINUTE)
-    told = tell_tickets(ledger, backlog, NOON + MINUTE)
+    told = sync_tickets(ledger, backlog, NOON + MINUTE)
     assert [one.what for one in told] == ["written anew", "closed"]
     assert status_of(ledger, debt) == "done"
-    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
+    assert sync_tickets(ledger, backlog, NOON + MINUTE) == []
     log_breach(ledger, make_breach(NOON + 2 * MINUTE))
     log_debts(ledger, None, NOON + 2 * MINUTE)
-    tell_tickets(ledger, backlog, NOON + 2 * MINUTE)
+    sync_tickets(ledger, backlog, NOON + 2 * MINUTE)
     assert status_of(ledger, debt) == "new"
 
 

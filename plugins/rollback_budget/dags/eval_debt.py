@@ -52,7 +52,7 @@ class FileDebtOperator(TicketOperator):
         """Return what was filed and told now. One task, because the last one's state is that of the run."""
         from rollback_budget.tickets.sync.errors import Attempts
         from rollback_budget.tickets.sync.filing import file_debts
-        from rollback_budget.tickets.sync.sync import tell_tickets
+        from rollback_budget.tickets.sync.sync import sync_tickets
 
         ti = context["ti"]
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
@@ -60,7 +60,7 @@ class FileDebtOperator(TicketOperator):
         attempts = Attempts()
         done = [
             *attempts.do(lambda: file_debts(ledger, tracker, utc_now(), owner)),
-            *attempts.do(lambda: tell_tickets(ledger, tracker, utc_now())),
+            *attempts.do(lambda: sync_tickets(ledger, tracker, utc_now())),
         ]
         for one in done:
             self.log.info("%s", one)

@@ -52,7 +52,7 @@ class TicketContext:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether it came back, or nobody has paid it for so long that it was escalated."""
+        """Whether it came back, or was not paid for so long that it was escalated."""
         escalated = any(event.kind is DebtEventKind.ESCALATED for event in self.events)
         return self.debt.occurrences > 1 or escalated
 

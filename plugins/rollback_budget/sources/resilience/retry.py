@@ -40,7 +40,7 @@ class RetryPolicy:
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to ``question``, tried again with jittered pauses while that may help.
 
-        :raises SourceError: there is none; an error that no retry mends is raised at once.
+        :raises SourceError: there is none; an error that no retry fixes is raised at once.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._within_s

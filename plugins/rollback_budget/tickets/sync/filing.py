@@ -1,7 +1,7 @@
 """Filing debts: every debt gets one ticket, whatever is lost on the way.
 
 The ticket's row exists before anything is sent. Whoever claims it looks for a ticket of the debt and adopts
-it, and only when there is none sends one request. When the answer is lost, nobody sends again
+it, and only when there is none sends one request. When the answer is lost, it is not sent again
 until the tracker has settled and a search has shown that the first request came to nothing.
 """
 
@@ -52,14 +52,14 @@ def file_debts(
     """
     clock = running_clock(now)
     filed: list[Filed] = []
-    troubles = SyncErrors("filed")
+    errors = SyncErrors("filed")
     for debt in ledger.unfiled_debts():
-        with troubles.about(debt):
+        with errors.about(debt):
             ticket = _file(ledger, tracker, debt, owner, clock, lease)
             filed += [ticket] if ticket is not None else []
-        if troubles.limited:
+        if errors.limited:
             break
-    troubles.raise_all()
+    errors.raise_all()
     return filed
 
 

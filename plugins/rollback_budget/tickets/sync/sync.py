@@ -1,6 +1,6 @@
-"""Conversation: what the ledger knows of a debt is told on its ticket, each thing once.
+"""Synchronisation: what the ledger knows of a debt is written on its ticket, each thing once.
 
-Whatever is done is claimed in the ledger before it is sent. When an answer is lost, nobody sends it again
+Every operation is claimed in the ledger before it is sent. When its answer is lost, it is not sent again
 before a look at the ticket has shown that it did not arrive.
 """
 
@@ -42,12 +42,12 @@ class SyncAction:
         return f"{self.key}: {self.what} (debt {self.debt_fingerprint[:16]})"
 
 
-def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAction]:
+def sync_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAction]:
     """Bring every ticket up to date with its debt, and find and link tickets that were made twice.
 
     In Jira: links, charts and series of breaches, recurrences, escalations and waivers, what launch gates
-    said, proofs, payment, and an answer to whoever closes a ticket by hand. In the local backlog the file is
-    written anew.
+    said, proofs, payment, and an answer to a user who closes a ticket by hand. In the local backlog the file
+    is written anew.
 
     :param now: the time at which this call begins (aware).
     :return: what was done.
@@ -58,61 +58,63 @@ def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAc
     if isinstance(tracker, RewritingTracker):
         return _rewrite(ledger, tracker, now)
     if isinstance(tracker, CommentingTracker):
-        return _Talk(ledger, tracker, running_clock(now)).tell()
-    raise TypeError(f"{tracker!r} can neither be rewritten nor talked to")
+        return _TicketSync(ledger, tracker, running_clock(now)).run()
+    raise TypeError(f"{tracker!r} can neither be rewritten nor commented on")
 
 
 def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[SyncAction]:
-    told: list[SyncAction] = []
-    troubles = SyncErrors("told")
+    actions: list[SyncAction] = []
+    errors = SyncErrors("told")
     for debt in ledger.ticketed_debts(tracker.name):
-        with troubles.about(debt):
+        with errors.about(debt):
             ref = _ref_of(debt)
             if tracker.rewrite(ref, account_of(ledger, debt)):
-                told.append(SyncAction(debt.fingerprint, ref.key, "written anew"))
+                actions.append(SyncAction(debt.fingerprint, ref.key, "written anew"))
             was_closed = debt.ticket is not None and debt.ticket.status == TicketStatus.DONE
             if was_closed is debt.is_owed:
                 status = TicketStatus.NEW if debt.is_owed else TicketStatus.DONE
                 ledger.ticket_seen(debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None)
-                told.append(SyncAction(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed"))
+                actions.append(
+                    SyncAction(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed")
+                )
             ledger.ticket_told(debt.fingerprint, debt.occurrences)
-    troubles.raise_all()
-    return told
+    errors.raise_all()
+    return actions
 
 
-class _Talk:
+class _TicketSync:
     """One round over all tickets of a tracker."""
 
     def __init__(self, ledger: Ledger, tracker: CommentingTracker, clock: Clock) -> None:
         self._ledger = ledger
         self._tracker = tracker
         self._clock = clock
-        self._told: list[SyncAction] = []
+        self._actions: list[SyncAction] = []
 
-    def tell(self) -> list[SyncAction]:
+    def run(self) -> list[SyncAction]:
         debts = self._ledger.ticketed_debts(self._tracker.name)
         if not debts:
             return []
         known = [debt.ticket.issue_id for debt in debts if debt.ticket and debt.ticket.issue_id]
         # The newest are the ones that a search may not have seen yet.
         open_now = self._tracker.open_tickets(known[-50:])
-        troubles = SyncErrors("told")
+        errors = SyncErrors("told")
         for debt in debts:
-            with troubles.about(debt):
-                self._tell(debt, open_now)
-            if troubles.limited:
+            with errors.about(debt):
+                self._sync(debt, open_now)
+            if errors.limited:
                 break
         else:
-            self._link_duplicates(open_now, troubles)
-        troubles.raise_all()
-        return self._told
+            self._link_duplicates(open_now, errors)
+        errors.raise_all()
+        return self._actions
 
-    def _tell(self, debt: Debt, open_now: Mapping[str, TicketSnapshot]) -> None:
+    def _sync(self, debt: Debt, open_now: Mapping[str, TicketSnapshot]) -> None:
         ref = _ref_of(debt)
         assert debt.ticket is not None
         listed = _listed(ref, open_now)
         over = not debt.is_owed and debt.ticket.status in (TicketStatus.DONE, TicketStatus.GONE)
-        # Nobody asks for the ticket of a settled debt once it is closed.
+        # The ticket of a settled debt is not asked for once it is closed.
         remembered = (
             TicketSnapshot(ref, TicketStatus(debt.ticket.status)) if over and debt.ticket.status else None
         )
@@ -146,7 +148,7 @@ class _Talk:
         )
 
     def _carry_out(self, debt: Debt, plan: SyncPlan) -> None:
-        """Do every deed; one that fails does not keep the others back, unless Jira wants to be left alone."""
+        """Do every deed; one that fails does not keep the others back, unless the tracker is rate-limited."""
         first: TicketError | None = None
         for deed in plan.deeds():
             try:
@@ -180,7 +182,7 @@ class _Talk:
             # Else it may have been done, now or earlier: the claim stays until a look can be trusted.
             raise
         self._ledger.deed_done(claim, self._clock())
-        self._told.append(SyncAction(debt.fingerprint, key, deed.says))
+        self._actions.append(SyncAction(debt.fingerprint, key, deed.says))
 
     def _see(self, debt: Debt, ref: TicketRef) -> TicketSnapshot:
         sighting = self._tracker.see(ref)
@@ -198,13 +200,13 @@ class _Talk:
             debt.fingerprint, sighting.status, now, key=seen.key, url=seen.url, issue_id=seen.issue_id
         )
         if seen.key != ticket.key:
-            self._told.append(SyncAction(debt.fingerprint, seen.key, f"was moved, it was {ticket.key}"))
+            self._actions.append(SyncAction(debt.fingerprint, seen.key, f"was moved, it was {ticket.key}"))
         if sighting.status is TicketStatus.GONE and ticket.status != TicketStatus.GONE:
             what = "is gone: deleted, or moved to where this user may not look. The debt stays owed"
-            self._told.append(SyncAction(debt.fingerprint, seen.key, what))
+            self._actions.append(SyncAction(debt.fingerprint, seen.key, what))
 
-    def _link_duplicates(self, open_now: Mapping[str, TicketSnapshot], troubles: SyncErrors) -> None:
-        """Find tickets that slipped through: ours by label and passport, but not the one the ledger holds."""
+    def _link_duplicates(self, open_now: Mapping[str, TicketSnapshot], errors: SyncErrors) -> None:
+        """Find tickets that slipped through: ours by label and identity, but not the one the ledger holds."""
         # Read again: a ticket may have got its id, or another key, in this round.
         by_label = {debt.label: debt for debt in self._ledger.ticketed_debts(self._tracker.name)}
         held = {_ref_of(debt).issue_id for debt in by_label.values()}
@@ -212,7 +214,7 @@ class _Talk:
         for label in dict.fromkeys(label for one in strangers for label in one.labels if label in by_label):
             debt = by_label[label]
             original = _ref_of(debt)
-            with troubles.about(debt):
+            with errors.about(debt):
                 for duplicate in self._tracker.duplicates(debt, original):
                     deed = duplicate_deed(
                         self._tracker, duplicate, original, "slipped through and was linked"
