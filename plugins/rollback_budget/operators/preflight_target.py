@@ -21,7 +21,7 @@ def target_problems(spec: RolloutSpec, *, sends: bool, ships: bool) -> list[str]
     :param sends: whether any traffic is moved by it.
     :param ships: whether the release's first traffic is.
     """
-    problems = []
+    problems: list[str] = []
     if sends and spec.target is not None:
         problems += target_class(spec.target.type).problems(spec)
     if not ships and spec.target is not None and spec.target.stages:
