@@ -90,9 +90,9 @@ def key_of(number: int) -> RolloutKey:
 def open_in(ledger: Ledger, rollouts: int, start: datetime, seen_until: datetime) -> None:
     """Enter the fleet in a ledger, with looks up to ``seen_until``: none up to there is written again."""
     for number in range(rollouts):
-        ledger.open_rollout(key_of(number), spec_of(number), start)
+        ledger.rollouts.open(key_of(number), spec_of(number), start)
     seen = pack(spec_of(0), ())
-    ledger.record_looks([LookRecord(key_of(number), seen_until, seen) for number in range(rollouts)])
+    ledger.looks.add([LookRecord(key_of(number), seen_until, seen) for number in range(rollouts)])
 
 
 @contextmanager

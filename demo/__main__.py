@@ -156,7 +156,7 @@ class Demo:
 
         def filed() -> bool:
             self.stack.check()
-            debts = {debt.fingerprint: debt.ticket for debt in self._ledger.debts()}
+            debts = {debt.fingerprint: debt.ticket for debt in self._ledger.debts.every()}
             tickets = [debts.get(fingerprint) for fingerprint in owed]
             return all(ticket is not None and ticket.state is TicketState.FILED for ticket in tickets)
 

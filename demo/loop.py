@@ -136,7 +136,7 @@ class Loop:
         return outcome
 
     def _debt(self, fingerprint: str) -> Debt:
-        debt = self._ledger.debt(fingerprint)
+        debt = self._ledger.debts.get(fingerprint)
         assert debt is not None
         return debt
 
@@ -162,7 +162,7 @@ class Loop:
     def _launch_unchanged(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, state = self._launch(f"{self._scenario.release} again, unchanged", give_up_at)
         outcome.blocked, outcome.blocked_run = self._gate_run(key), state
-        rollout = self._ledger.rollout(key)
+        rollout = self._ledger.rollouts.get(key)
         outcome.blocked_shipped = rollout is not None and rollout.shipped_at is not None
         if outcome.blocked is None:
             return
@@ -172,7 +172,7 @@ class Loop:
 
     def _launch_fixed(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, _ = self._launch(FIXED, give_up_at)
-        outcome.passed, outcome.final = self._gate_run(key), self._ledger.rollout(key)
+        outcome.passed, outcome.final = self._gate_run(key), self._ledger.rollouts.get(key)
         if outcome.passed is not None:
             self._tell(f"launch gate: {outcome.passed.verdict.value}: {outcome.passed.reason}")
         if outcome.final is not None and outcome.final.final is not None:
@@ -193,7 +193,7 @@ class Loop:
             time.sleep(LOOK_EVERY_S)
 
     def _gate_run(self, key: RolloutKey) -> GateResult | None:
-        for run in reversed(self._ledger.gate_runs(self._scenario.service)):
+        for run in reversed(self._ledger.gate_runs.of(self._scenario.service)):
             if (run.dag_id, run.run_id) == (key.dag_id, key.run_id):
                 return GateResult.model_validate_json(run.result)
         return None

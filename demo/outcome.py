@@ -146,10 +146,10 @@ def read_outcome(
     commanding: Commanding | None,
 ) -> RolloutOutcome:
     """Collect what is known about a rollout whose run is over."""
-    rollout = ledger.rollout(key)
-    breaches = tuple(ledger.breaches(key)) if rollout else ()
-    evaluations = ledger.evaluations(key) if rollout else []
-    rollback = ledger.rollback_of(key) if rollout else None
+    rollout = ledger.rollouts.get(key)
+    breaches = tuple(ledger.breaches.of(key)) if rollout else ()
+    evaluations = ledger.evaluations.of(key) if rollout else []
+    rollback = ledger.rollbacks.of(key) if rollout else None
     owed = {logged.debt_fingerprint for logged in breaches}
     return RolloutOutcome(
         scenario=scenario,
@@ -161,7 +161,7 @@ def read_outcome(
         breaches=breaches,
         rollback=rollback,
         commanding=commanding,
-        debts=tuple(debt for debt in ledger.debts() if debt.fingerprint in owed),
+        debts=tuple(debt for debt in ledger.debts.every() if debt.fingerprint in owed),
         requested_at=_request_at(service, rollback),
         applied=service.router.applied,
         release_requests=_requests_after(requests, scenario.release, rollback),

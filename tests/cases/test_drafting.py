@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.cases.approve import approve, expectation_of
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.draft import Origin, draft, merge, stub
 from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cases.query import question_of
-from rollback_budget.cases.service import Read, draft_debt, draft_requests, settle_folder
+from rollback_budget.debt.approval import approve, expectation_of
+from rollback_budget.debt.drafting import Read, draft_debt, draft_requests, settle_folder
 from rollback_budget.debt.log import log_debts
 from rollback_budget.exceptions import CaseError, SourceError
 from rollback_budget.ledger.debt_views import CaseState, Debt, DebtState
@@ -110,13 +110,13 @@ def test_a_breach_becomes_drafts_and_approved_drafts_become_an_approved_debt(
     assert one.state is DebtState.DRAFTED
     cases = folder.cases_of(one)
     assert [case.input for case in cases if case.expectation is not None] == []
-    assert {entry.state for entry in ledger.case_entries(one.fingerprint)} == {CaseState.DRAFT}
+    assert {entry.state for entry in ledger.cases.of(one.fingerprint)} == {CaseState.DRAFT}
     expectation = expectation_of(ExpectationKind.CONTAINS, "30 days", by="ada", at=NOW)
     approve(ledger, folder, one, [cases[0].id[:12]], expectation)
-    assert ledger.debts()[0].state is DebtState.DRAFTED
+    assert ledger.debts.every()[0].state is DebtState.DRAFTED
     approve(ledger, folder, one, ["all"], expectation)
-    assert ledger.debts()[0].state is DebtState.APPROVED
-    entries = ledger.case_entries(one.fingerprint)
+    assert ledger.debts.every()[0].state is DebtState.APPROVED
+    entries = ledger.cases.of(one.fingerprint)
     assert {(entry.state, entry.approved_by) for entry in entries} == {(CaseState.APPROVED, "ada")}
     before = folder.file_of(one).read_bytes()
     assert drafted(ledger, folder, one, reading(*REQUESTS)).state is DebtState.APPROVED
@@ -125,8 +125,8 @@ def test_a_breach_becomes_drafts_and_approved_drafts_become_an_approved_debt(
 
 def test_the_window_asked_for_is_that_of_the_breach(ledger: Ledger) -> None:
     owed(ledger)
-    [logged] = ledger.breaches(KEY)
-    rollout = ledger.rollout(KEY)
+    [logged] = ledger.breaches.of(KEY)
+    rollout = ledger.rollouts.get(KEY)
     assert rollout is not None
     question = question_of(logged, rollout)
     step = rollout.spec.watch.step
@@ -197,7 +197,7 @@ def test_a_case_of_two_debts_is_approved_in_both(ledger: Ledger, folder: CaseFol
         drafted(ledger, folder, one, reading(REQUESTS[0]))
     assert folder.cases_of(first)[0].id == folder.cases_of(change.debt)[0].id
     approve(ledger, folder, first, ["all"], expects("right"))
-    assert {one.state for one in ledger.debts()} == {DebtState.APPROVED}
+    assert {one.state for one in ledger.debts.every()} == {DebtState.APPROVED}
     log_breach(ledger, make_breach(), RolloutKey("third", "r"), service="third-bot", cases=SOURCE)
     [third] = log_debts(ledger, None, NOON)
     assert drafted(ledger, folder, third.debt, reading(REQUESTS[0])).state is DebtState.APPROVED

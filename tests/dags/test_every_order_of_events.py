@@ -200,7 +200,7 @@ def check_promotion(night: Night, by: str) -> None:
     """Every breach has an answer that lets it be, and nobody promotes but a commander or the window's end."""
     answers = {answer.round: answer for answer in night.decisions}
     lenient = night.spec.decision.tier_b_breach.on_timeout is OnTimeout.CONTINUE
-    for said in night.ledger.evaluations(night.key):
+    for said in night.ledger.evaluations.of(night.key):
         if said.evaluation.verdict == "healthy" or night.came_after_the_end(said.evaluation):
             continue
         assert said.kind == "watch", "promoted after a breach that the guard had found"
@@ -214,7 +214,7 @@ def check_promotion(night: Night, by: str) -> None:
 
 def check_end(night: Night) -> None:
     """What holds when all is over."""
-    logged = [(one.breach.budget, one.breach.breached_at) for one in night.ledger.breaches(night.key)]
+    logged = [(one.breach.budget, one.breach.breached_at) for one in night.ledger.breaches.of(night.key)]
     assert sorted(logged) == sorted(set(night.breached)), "every breach once"
     final = night.final
     assert final is not None
@@ -268,7 +268,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Night]]:
         SimpleNamespace(send=lambda **_message: None),
         raising=False,
     )
-    monkeypatch.setattr(change, "Clock", QuickClock)
+    monkeypatch.setattr(change, "DeadlineClock", QuickClock)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def make(spec: RolloutSpec, *, backwards: bool = False) -> Night:

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollback_budget.debt.lifecycle import advance, bypassed
-from rollback_budget.exceptions import LedgerError
-from rollback_budget.ledger.debt_state_machine import WAY, advanced, as_duplicate, duplicates_of, waived
+from rollback_budget.debt.lifecycle import bypassed, count_breach
+from rollback_budget.debt.state_machine import (
+    FOLLOWS,
+    STEPS,
+    advanced,
+    as_duplicate,
+    duplicates_of,
+    moved,
+    waived,
+)
+from rollback_budget.exceptions import TransitionNotAllowedError
 from rollback_budget.ledger.debt_views import Debt, DebtEventKind, DebtState, Waiver
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import LoggedBreach
@@ -21,7 +29,7 @@ from tests.support.rollouts import NOON, make_breach
 
 pytestmark = pytest.mark.pure
 
-RANK = {**{state: rank for rank, state in enumerate(WAY)}, DebtState.REOPENED: 0}
+RANK = {**{state: rank for rank, state in enumerate(STEPS)}, DebtState.REOPENED: 0}
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(DebtState)), st.booleans()), max_size=12), st.booleans())
@@ -34,7 +42,7 @@ def test_a_debt_never_goes_back_and_is_never_paid_without_a_proof(
         before = debt
         try:
             moved = advanced(debt, to, NOON, proven=proven)
-        except LedgerError:
+        except TransitionNotAllowedError:
             continue
         if moved is not None:
             proven_once |= proven and to is DebtState.PROVEN
@@ -54,13 +62,17 @@ def test_a_step_that_was_taken_is_no_error_and_changes_nothing() -> None:
     "to", [DebtState.DETECTED, DebtState.WAIVED, DebtState.DUPLICATE, DebtState.REOPENED]
 )
 def test_what_is_no_step_of_the_way_is_refused(to: DebtState) -> None:
-    with pytest.raises(LedgerError, match="its steps are filed, drafted, approved, proven, paid"):
+    with pytest.raises(
+        TransitionNotAllowedError, match="its steps are filed, drafted, approved, proven, paid"
+    ):
         advanced(make_debt(), to, NOON, proven=True)
 
 
 def test_a_duplicate_does_not_walk_by_itself() -> None:
     debt = make_debt(state=DebtState.DUPLICATE, duplicate_of="o" * 64)
-    with pytest.raises(LedgerError, match="is a duplicate and is paid with debt oooooooooooooooo"):
+    with pytest.raises(
+        TransitionNotAllowedError, match="is a duplicate and is paid with debt oooooooooooooooo"
+    ):
         advanced(debt, DebtState.DRAFTED, NOON, proven=True)
 
 
@@ -74,7 +86,7 @@ def test_a_duplicate_does_not_walk_by_itself() -> None:
     ],
 )
 def test_a_waiver_has_a_name_a_reason_and_an_end(waiver: Waiver, why: str) -> None:
-    with pytest.raises(LedgerError, match=why):
+    with pytest.raises(TransitionNotAllowedError, match=why):
         waived(make_debt(), waiver, NOON)
 
 
@@ -85,7 +97,7 @@ def test_a_waiver_ends_by_itself_and_leaves_the_debt_where_it_is() -> None:
     assert not debt.is_overdue(NOON + 15 * DAY)
     assert debt.state_at(NOON + 20 * DAY) is DebtState.FILED
     assert debt.is_overdue(NOON + 20 * DAY)
-    with pytest.raises(LedgerError, match="is paid; there is nothing to waive"):
+    with pytest.raises(TransitionNotAllowedError, match="is paid; there is nothing to waive"):
         waived(replace(debt, state=DebtState.PAID), Waiver("alice", "x", NOON + DAY), NOON)
 
 
@@ -99,7 +111,7 @@ def test_duplicates_never_form_a_circle(pairs: list[tuple[str, str]]) -> None:
     for name, of in pairs:
         try:
             changed = as_duplicate(debts[name], of, debts)
-        except LedgerError:
+        except TransitionNotAllowedError:
             continue
         if changed is not None:
             debts[name] = changed
@@ -120,14 +132,14 @@ def test_a_debt_is_no_duplicate_of_one_that_cannot_pay_for_it() -> None:
         ("other", "says nothing about another"),
         ("unheard", "there is no debt 'unheard'"),
     ):
-        with pytest.raises(LedgerError, match=why):
+        with pytest.raises(TransitionNotAllowedError, match=why):
             as_duplicate(debts["mine"], of, debts)
 
 
 def _again(debt: Debt, after: timedelta, severity: Severity = Severity.MINOR) -> tuple[Debt, DebtEventKind]:
     breach = make_breach(NOON + after, severity=severity)
     logged = LoggedBreach("b", "d", RolloutKey("d", "r"), "support-bot", "v44", "v41", breach, NOON + after)
-    return advance(debt, logged)
+    return count_breach(debt, logged)
 
 
 def test_a_reopened_debt_is_owed_without_the_waiver_it_had() -> None:
@@ -156,3 +168,26 @@ def test_a_launch_past_the_gate_is_a_major_debt_of_that_release_and_owed_again_w
     paid = replace(more, state=DebtState.PAID, paid_at=NOON + 2 * DAY)
     again, _ = bypassed(paid, "support-bot", "v43", at=NOON + 90 * DAY, **said)
     assert (again.state, again.due_at) == (DebtState.REOPENED, NOON + 100 * DAY)
+
+
+@pytest.mark.parametrize("state", list(FOLLOWS))
+@pytest.mark.parametrize("to", list(FOLLOWS))
+def test_a_debt_moves_where_the_table_says_and_nowhere_else(state: DebtState, to: DebtState) -> None:
+    debt = make_debt(state=state, duplicate_of="o" * 64 if state is DebtState.DUPLICATE else None)
+    try:
+        moved_to: Debt | None = moved(debt, to)
+    except TransitionNotAllowedError:
+        moved_to = None
+    assert (moved_to is not None) == (to in FOLLOWS[state])
+    if to in STEPS[1:]:
+        try:
+            forward = advanced(debt, to, NOON, proven=True)
+        except TransitionNotAllowedError:
+            forward = None
+        assert (forward is not None) == (to in FOLLOWS[state])
+
+
+def test_every_state_but_the_waived_one_has_its_followers_and_a_paid_debt_only_comes_back() -> None:
+    assert set(FOLLOWS) == set(DebtState) - {DebtState.WAIVED}
+    assert FOLLOWS[DebtState.PAID] == {DebtState.REOPENED, DebtState.DETECTED}
+    assert [state for state, after in FOLLOWS.items() if DebtState.PAID in after] == [DebtState.PROVEN]

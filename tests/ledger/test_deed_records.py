@@ -21,24 +21,24 @@ def debt(ledger: Ledger) -> str:
 
 
 def claim(ledger: Ledger, debt: str, after: timedelta = timedelta(0)) -> OperationClaim | None:
-    return ledger.claim_deed(debt, 1, "recurred 2", NOON + after)
+    return ledger.ticket_operations.claim(debt, 1, "recurred 2", NOON + after)
 
 
 def test_of_racing_claims_of_a_deed_one_wins_every_time(ledger: Ledger, debt: str) -> None:
     for number in range(5):
         occasion = f"recurred {number}"
-        claims = race(16, lambda _, o=occasion: Ledger(ledger.url).claim_deed(debt, 1, o, NOON))
+        claims = race(16, lambda _, o=occasion: Ledger(ledger.url).ticket_operations.claim(debt, 1, o, NOON))
         assert sum(one is not None for one in claims) == 1
 
 
 def test_a_deed_that_is_done_is_never_claimed_again(ledger: Ledger, debt: str) -> None:
     first = claim(ledger, debt)
     assert first is not None
-    ledger.deed_done(first, NOON)
+    ledger.ticket_operations.done(first, NOON)
     assert claim(ledger, debt, timedelta(days=365)) is None
-    assert [one.done_at for one in ledger.deeds(debt, 1)] == [NOON]
+    assert [one.done_at for one in ledger.ticket_operations.of(debt, 1)] == [NOON]
     # A later cycle of the debt has a ticket of its own.
-    assert ledger.claim_deed(debt, 2, "recurred 2", NOON) is not None
+    assert ledger.ticket_operations.claim(debt, 2, "recurred 2", NOON) is not None
 
 
 def test_a_lost_deed_is_claimed_again_by_somebody_who_knows_that_it_may_be_done(
@@ -52,22 +52,22 @@ def test_a_lost_deed_is_claimed_again_by_somebody_who_knows_that_it_may_be_done(
     assert second is not None
     assert second.again
     # Whoever was held up comes back too late to take the claim away.
-    ledger.release_deed(first)
-    ledger.deed_refused(first, "no")
+    ledger.ticket_operations.release(first)
+    ledger.ticket_operations.refused(first, "no")
     assert claim(ledger, debt, LOST_AFTER + SECOND) is None
     # But what it did is done.
-    ledger.deed_done(first, NOON)
+    ledger.ticket_operations.done(first, NOON)
     assert claim(ledger, debt, 3 * LOST_AFTER) is None
 
 
 def test_a_released_deed_can_be_claimed_at_once_and_a_refused_one_later(ledger: Ledger, debt: str) -> None:
     first = claim(ledger, debt)
     assert first is not None
-    ledger.release_deed(first)
+    ledger.ticket_operations.release(first)
     second = claim(ledger, debt, SECOND)
     assert second is not None
     assert not second.again
-    ledger.deed_refused(second, "no right to comment")
-    assert [one.error for one in ledger.deeds(debt, 1)] == ["no right to comment"]
+    ledger.ticket_operations.refused(second, "no right to comment")
+    assert [one.error for one in ledger.ticket_operations.of(debt, 1)] == ["no right to comment"]
     assert claim(ledger, debt, LOST_AFTER + 2 * SECOND) is None
     assert claim(ledger, debt, REFUSED_FOR + SECOND) is not None

@@ -118,7 +118,7 @@ class Night:
         self.breached: list[tuple[str, datetime]] = []
         self.late: list[tuple[str, datetime]] = []
         self.minute = 0
-        self.ledger.open_rollout(self.key, spec, NOON)
+        self.ledger.rollouts.open(self.key, spec, NOON)
 
     # What a scheduler does.
 
@@ -278,7 +278,7 @@ class Night:
             by=COMMANDER,
             reason="a known spike",
         )
-        self.ledger.suspend(Scope(self.key.dag_id, self.key.run_id), suspension)
+        self.ledger.suspensions.add(Scope(self.key.dag_id, self.key.run_id), suspension)
 
     def clear(self) -> None:
         """Clear the whole run, as somebody does who hopes that it helps."""

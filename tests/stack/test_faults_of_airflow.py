@@ -105,7 +105,7 @@ def triggerers(field: Field) -> dict[str, int | None]:
 
 
 def assert_replay_agrees(field: Field, name: str) -> None:
-    [said] = [logged.evaluation for logged in field.ledger.evaluations(field.key(name))]
+    [said] = [logged.evaluation for logged in field.ledger.evaluations.of(field.key(name))]
     rollout = field.rollout(name)
     engine = create_engine(f"sqlite:///{field.folder / name}.db")
 
@@ -123,7 +123,7 @@ def assert_replay_agrees(field: Field, name: str) -> None:
     )
     engine.dispose()
     assert Outcome.of(said) == Outcome.of(replayed)
-    assert len(field.ledger.breaches(field.key(name))) == len(said.breaches)
+    assert len(field.ledger.breaches.of(field.key(name))) == len(said.breaches)
 
 
 def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Field) -> None:
@@ -135,7 +135,7 @@ def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Field
     field.stack.start_another_triggerer("triggerer-2")
     assert field.end("unwatched") == "success"
     assert field.final("unwatched") is FinalDecision.ROLLED_BACK
-    [logged] = field.ledger.breaches(field.key("unwatched"))
+    [logged] = field.ledger.breaches.of(field.key("unwatched"))
     assert happened <= logged.breach.breached_at <= happened + timedelta(seconds=1)
     assert_replay_agrees(field, "unwatched")
 
@@ -182,6 +182,6 @@ def test_a_breach_while_both_databases_are_gone_is_decided_once_when_they_are_ba
 def test_a_rollout_that_lived_through_all_this_unharmed_is_promoted(field: Field) -> None:
     assert field.end("kept") == "success"
     assert field.final("kept") is FinalDecision.PROMOTED
-    [logged] = field.ledger.evaluations(field.key("kept"))
+    [logged] = field.ledger.evaluations.of(field.key("kept"))
     assert (logged.evaluation.verdict, logged.evaluation.final) == (VerdictKind.HEALTHY, True)
     assert_replay_agrees(field, "kept")

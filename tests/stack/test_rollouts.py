@@ -81,7 +81,7 @@ def field(tmp_path_factory: pytest.TempPathFactory, airflow_url: str | None) -> 
 
 
 def only_breach(field: Field, name: str) -> Breach:
-    [logged] = field.ledger.breaches(field.key(name))
+    [logged] = field.ledger.breaches.of(field.key(name))
     return logged.breach
 
 
@@ -134,10 +134,10 @@ def test_an_overtaken_review_is_closed_and_says_why(field: Field) -> None:
     assert field.final("guarded") is FinalDecision.ROLLED_BACK
     assert field.states("guarded")["round_2.watch"] == "skipped"
     assert field.weights("guarded") == {BASELINE: 1.0}
-    [decision] = field.ledger.decisions(key)
+    [decision] = field.ledger.decisions.of(key)
     assert (decision.by, decision.timed_out) == ("the rule", False)
     assert (decision.reason or "").startswith("closed without an answer: safety")
-    budgets = {logged.breach.budget for logged in field.ledger.breaches(key)}
+    budgets = {logged.breach.budget for logged in field.ledger.breaches.of(key)}
     assert budgets == {"escalation.human_handoff_delta_pct", "safety.high_severity_incidents_increase"}
 
 
@@ -148,7 +148,7 @@ def test_the_share_is_never_raised_while_the_commander_thinks(field: Field) -> N
     assert field.answer("held", "Roll back now", "not with more traffic").status_code == 200
     assert field.end("held") == "success"
     assert field.weights("held") == {BASELINE: 1.0}
-    assert [stage.share for stage in field.ledger.stages(field.key("held"))] == [0.4]
+    assert [stage.share for stage in field.ledger.stages.of(field.key("held"))] == [0.4]
 
 
 def test_a_second_rollout_of_a_service_is_refused_or_waits_for_the_first(field: Field) -> None:
@@ -173,7 +173,7 @@ def test_a_release_gets_its_traffic_by_stages_each_once(field: Field) -> None:
     assert field.end("staged") == "success"
     shares = [change["weights"][RELEASE] for change in field.changes("staged")]
     assert shares == [0.1, 0.2, 0.5, 1.0]
-    stages = field.ledger.stages(field.key("staged"))
+    stages = field.ledger.stages.of(field.key("staged"))
     assert [stage.share for stage in stages] == [0.1, 0.2, 0.5]
     assert min(after.at - before.at for before, after in pairwise(stages)) >= timedelta(seconds=12)
 
@@ -203,7 +203,7 @@ def test_a_control_plane_that_accepts_but_does_not_serve_fails_the_run_loudly(fi
     field.break_control("not_served", "accept_only")
     field.worsen("not_served", incident=0.5)
     assert field.end("not_served") == "failed"
-    record = field.ledger.rollback_of(field.key("not_served"))
+    record = field.ledger.rollbacks.of(field.key("not_served"))
     assert record is not None
     assert record.outcome is Outcome.ACCEPTED_NOT_EFFECTIVE
     assert record.verified_at is None
@@ -215,7 +215,7 @@ def test_somebody_elses_newer_traffic_is_not_overwritten(field: Field) -> None:
     field.set_weights("superseded", {BASELINE: 0.9, RELEASE: 0.1})
     field.worsen("superseded", incident=0.9)
     assert field.end("superseded") == "failed"
-    record = field.ledger.rollback_of(field.key("superseded"))
+    record = field.ledger.rollbacks.of(field.key("superseded"))
     assert record is not None
     assert record.outcome is Outcome.SUPERSEDED
     assert field.weights("superseded") == {BASELINE: 0.9, RELEASE: 0.1}
@@ -238,12 +238,12 @@ def test_a_blind_watch_obeys_its_rule_and_a_rollback_that_nobody_can_see_is_loud
     assert field.end("blind") == "failed"
     assert field.final("blind") is FinalDecision.ROLLED_BACK
     assert field.weights("blind") == {BASELINE: 1.0}
-    record = field.ledger.rollback_of(field.key("blind"))
+    record = field.ledger.rollbacks.of(field.key("blind"))
     assert record is not None
     assert "cannot be known" in record.data_plane
-    [said] = field.ledger.evaluations(field.key("blind"))
+    [said] = field.ledger.evaluations.of(field.key("blind"))
     assert said.evaluation.verdict is VerdictKind.BLIND
-    assert field.ledger.breaches(field.key("blind")) == []
+    assert field.ledger.breaches.of(field.key("blind")) == []
 
 
 def test_a_watch_survives_its_triggerer_and_the_scheduler(field: Field) -> None:
@@ -264,7 +264,7 @@ def test_after_go_on_the_rest_of_the_window_is_watched_and_then_promoted(field: 
     assert field.final("go_on") is FinalDecision.PROMOTED
     assert field.weights("go_on") == {RELEASE: 1.0}
     # Every look of both watches, and of the guard between them, is there to draw.
-    times = [look.time for look in field.ledger.looks(field.key("go_on"))]
+    times = [look.time for look in field.ledger.looks.of(field.key("go_on"))]
     assert len(times) == len(set(times)) > 30
     survey = field.stack.api.xcom(*astuple(field.key("go_on")), "preflight", "survey")
     assert [(line["budget"], line["baseline"]["known"] > 0) for line in survey["budgets"]] == [
@@ -272,7 +272,7 @@ def test_after_go_on_the_rest_of_the_window_is_watched_and_then_promoted(field: 
     ]
     field.wait_for_log("go_on", "round_1.watch", " left | escalation.human_handoff_delta_pct ")
     field.wait_for_log("go_on", "round_2.decide", "was edited during this rollout")
-    [override] = field.ledger.overrides(field.key("go_on"))
+    [override] = field.ledger.overrides.of(field.key("go_on"))
     assert (override.by, override.reason) == ("casey", "a known spike, it is over")
 
 
@@ -320,7 +320,7 @@ def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(field: Fiel
     assert field.final("no_ledger") is FinalDecision.ROLLED_BACK
     breached_at = only_breach(field, "no_ledger").breached_at
     wait_for(
-        lambda: breached_at in [look.time for look in field.ledger.looks(field.key("no_ledger"))],
+        lambda: breached_at in [look.time for look in field.ledger.looks.of(field.key("no_ledger"))],
         "the looks that waited for the ledger",
         timeout_s=60,
     )
@@ -328,6 +328,6 @@ def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(field: Fiel
 
 def test_every_breach_of_all_these_nights_is_a_debt_with_a_file(field: Field) -> None:
     names = [name for name in field.runs if name not in ("no_source", "refused")]
-    owed = {logged.debt_fingerprint for name in names for logged in field.ledger.breaches(field.key(name))}
+    owed = {logged.debt_fingerprint for name in names for logged in field.ledger.breaches.of(field.key(name))}
     assert len(owed) >= 7
     field.wait_for_debts(len(owed))

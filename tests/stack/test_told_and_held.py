@@ -113,14 +113,14 @@ def breaches(field: Field, name: str, count: int) -> list[Breach]:
     """Wait until the ledger has so many breaches, which are written beside what is decided."""
 
     def logged() -> list[Breach]:
-        found = [one.breach for one in field.ledger.breaches(field.key(name))]
+        found = [one.breach for one in field.ledger.breaches.of(field.key(name))]
         return found if len(found) >= count else []
 
     return wait_for(logged, f"{count} breaches of {name}", timeout_s=60)
 
 
 def newest_looks(field: Field, name: str) -> list[LoggedLook]:
-    return field.ledger.newest_looks(field.key(name))
+    return field.ledger.looks.newest(field.key(name))
 
 
 def posted(inbox: Inbox, service: str) -> list[dict[str, Any]]:
@@ -142,12 +142,12 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) 
         field.trigger(name)
     assert field.end("held", timeout_s=240) == "success"
     assert field.final("held") is FinalDecision.PROMOTED
-    [logged] = wait_for(lambda: field.ledger.evaluations(field.key("held")), "the verdict", timeout_s=60)
+    [logged] = wait_for(lambda: field.ledger.evaluations.of(field.key("held")), "the verdict", timeout_s=60)
     [budget] = logged.evaluation.budgets
     assert logged.evaluation.verdict is VerdictKind.HEALTHY
     assert budget.suspended is not None
     assert (budget.suspended.by, budget.suspended_looks) == (ADMIN, budget.looks)
-    assert [one.id for one in field.ledger.suspensions_of(field.key("held"))] == [made["id"]]
+    assert [one.id for one in field.ledger.suspensions.of(field.key("held"))] == [made["id"]]
 
 
 def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Field, inbox: Inbox) -> None:
@@ -159,9 +159,9 @@ def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Fie
     assert "No answer by" in told["review_opened"]["sentence"]
     assert "/dags/rollout_told/runs/" in told["rolled_back"]["link"]
     key = field.key("told")
-    [review] = field.ledger.reviews(key)
+    [review] = field.ledger.reviews.of(key)
     assert review.round == 1
-    assert {one.error for one in field.ledger.notifications(key)} == {None}
+    assert {one.error for one in field.ledger.notifications.of(key)} == {None}
     assert field.stack.wait_for_run("rollout_told", field.runs["told"]) == "success"
 
 
@@ -179,7 +179,7 @@ def test_no_route_is_open_and_only_editors_change_anything(field: Field) -> None
         403,
         403,
     ]
-    assert len(field.ledger.suspensions()) == 1
+    assert len(field.ledger.suspensions.ending_after()) == 1
 
 
 def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(field: Field) -> None:
@@ -225,7 +225,7 @@ def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Field) -> 
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.PROMOTED, ADMIN)
     assert field.weights("promoted") == {RELEASE: 1.0}
-    [decision] = field.ledger.decisions(field.key("promoted"))
+    [decision] = field.ledger.decisions.of(field.key("promoted"))
     assert (decision.option, decision.by) == ("Promote now", ADMIN)
     assert field.states("promoted")["rollback"] == "skipped"
 
@@ -239,8 +239,8 @@ def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_ga
     key = field.key("muted")
     first, second = breaches(field, "muted", 2)
     assert first.breached_at < until < second.started_at
-    [override] = field.ledger.overrides(key)
-    [mute] = field.ledger.suspensions_of(key)
+    [override] = field.ledger.overrides.of(key)
+    [mute] = field.ledger.suspensions.of(key)
     assert (override.by, override.until) == (ADMIN, until)
     assert (mute.suspension.by, mute.suspension.budget, mute.suspension.until) == (ADMIN, HELD, until)
     asked = field.stack.api.review(key.dag_id, key.run_id, "round_2.review")
@@ -248,7 +248,7 @@ def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_ga
     assert field.answer("muted", "Roll back now", None, round_=2).status_code == 200
     assert field.end("muted") == "success"
     assert field.final("muted") is FinalDecision.ROLLED_BACK
-    assert [one.option for one in field.ledger.decisions(key)] == ["Go on", "Roll back now"]
+    assert [one.option for one in field.ledger.decisions.of(key)] == ["Go on", "Roll back now"]
 
 
 def test_after_the_last_override_a_further_breach_rolls_back_without_asking(field: Field) -> None:
@@ -261,7 +261,7 @@ def test_after_the_last_override_a_further_breach_rolls_back_without_asking(fiel
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, "the rule")
     assert field.weights("exhausted") == {BASELINE: 1.0}
-    assert len(field.ledger.reviews(field.key("exhausted"))) == 1
+    assert len(field.ledger.reviews.of(field.key("exhausted"))) == 1
 
 
 def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again(field: Field) -> None:
@@ -281,7 +281,7 @@ def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again
     field.reach("paused", "round_1.review", "deferred")
     [breach] = breaches(field, "paused", 1)
     assert breach.started_at > resumed_at - timedelta(seconds=10)
-    [said] = field.ledger.evaluations(field.key("paused"))
+    [said] = field.ledger.evaluations.of(field.key("paused"))
     [budget] = said.evaluation.budgets
     assert budget.suspended_looks > 5
     assert field.answer("paused", "Roll back now", None).status_code == 200
@@ -310,7 +310,7 @@ def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Field)
     field.worsen("sick", version=BASELINE, latency_s=6)
     field.worsen("sick", incident=0.5)
     assert field.end("sick") == "success"
-    record = field.ledger.rollback_of(field.key("sick"))
+    record = field.ledger.rollbacks.of(field.key("sick"))
     assert record is not None
     assert record.outcome is Outcome.EFFECTIVE
     assert "The baseline is itself unhealthy: p95 of model-v41 is " in record.detail

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.database, pytest.mark.service]
 def debt(sqlite_ledger: Ledger) -> Debt:
     """A debt whose rollout was evaluated and decided upon."""
     debt = owe(sqlite_ledger, "support-bot")
-    (logged,) = sqlite_ledger.debt_breaches(debt.fingerprint)
+    (logged,) = sqlite_ledger.breaches.of_debt(debt.fingerprint)
     stands = BudgetEvaluation(
         budget="latency.p95_delta_pct",
         tier=Tier.B,
@@ -46,8 +46,8 @@ def debt(sqlite_ledger: Ledger) -> Debt:
         unknown_looks=0,
     )
     evaluation = make_evaluation(logged.breach).model_copy(update={"budgets": (stands,)})
-    sqlite_ledger.record_evaluation(logged.key, 1, "watch", evaluation, NOON)
-    sqlite_ledger.record_decision(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
+    sqlite_ledger.evaluations.add(logged.key, 1, "watch", evaluation, NOON)
+    sqlite_ledger.decisions.add(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
     return debt
 
 
@@ -103,7 +103,7 @@ def test_what_a_launch_gate_did_is_said_once(sqlite_ledger: Ledger, cloud: Cloud
     file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")
     tell_tickets(sqlite_ledger, cloud.tracker(), NOON)
     for minute, verdict in enumerate(("block", "block", "pass")):
-        with sqlite_ledger.write() as session:
+        with sqlite_ledger.database.write() as session:
             session.add(
                 GateRunRow(
                     dag_id="rollout_model_v43",

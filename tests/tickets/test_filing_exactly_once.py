@@ -115,7 +115,7 @@ def test_long_searches_are_read_to_their_end(sqlite_ledger: Ledger, cloud: Cloud
 def test_a_crashed_lease_holders_ticket_is_adopted(sqlite_ledger: Ledger, site: Site, service: str) -> None:
     debt = owe(sqlite_ledger, service)
     tracker = site.tracker()
-    claim = sqlite_ledger.claim_ticket(
+    claim = sqlite_ledger.tickets.claim(
         debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=tracker.settle
     )
     assert isinstance(claim, Claim)
@@ -129,7 +129,7 @@ def test_a_crashed_lease_holders_ticket_is_adopted(sqlite_ledger: Ledger, site: 
     assert (filed.key, filed.adopted) == (made.key, True)
     ticket = now_owed(sqlite_ledger, debt).ticket
     assert ticket is not None
-    assert (ticket.issue_id, ticket.told) == (made.issue_id, 1)
+    assert (ticket.issue_id, ticket.reported_occurrences) == (made.issue_id, 1)
 
 
 def test_a_ticket_that_was_adopted_hears_only_of_what_it_does_not_say(
@@ -342,8 +342,8 @@ def test_a_ticket_tells_the_breach_the_budgets_the_decisions_and_where_to_look(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     watch(sqlite_ledger, service)
-    (logged,) = sqlite_ledger.debt_breaches(debt.fingerprint)
-    sqlite_ledger.record_decision(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
+    (logged,) = sqlite_ledger.breaches.of_debt(debt.fingerprint)
+    sqlite_ledger.decisions.add(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
     file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")
     (issue,) = cloud.jira.labelled(debt.label)
     text = issue.fields["description"]

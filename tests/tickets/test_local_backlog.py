@@ -33,7 +33,7 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     assert "p95 was 31 % above model-v41" in text
     assert "Occurrences: 1\n" in text
     assert "red-green proof" in text
-    debt = ledger.debt(change.debt.fingerprint)
+    debt = ledger.debts.get(change.debt.fingerprint)
     assert debt is not None
     assert debt.state is DebtState.FILED
 
@@ -109,15 +109,15 @@ def test_racing_tasks_write_one_file_and_every_one_that_lost_says_so_or_sees_it(
 def test_of_racing_claims_one_wins_every_time(ledger: Ledger) -> None:
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
 
     def claim(number: int) -> Claim | Ticket:
         own = Ledger(ledger.url)
-        return own.claim_ticket(debt.fingerprint, f"task {number}", NOON, lease=MINUTE, settle=MINUTE)
+        return own.tickets.claim(debt.fingerprint, f"task {number}", NOON, lease=MINUTE, settle=MINUTE)
 
     for _ in range(8):
         (won,) = [answer for answer in race(8, claim) if isinstance(answer, Claim)]
-        ledger.release_ticket(won, "for the next round", unknown_since=None)
+        ledger.tickets.release(won, "for the next round", unknown_since=None)
 
 
 def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger,
     log_debts(ledger, None, NOON)
     with pytest.raises(TicketError, match=r"latency.p95_delta_pct.*cannot be written.*Check"):
         file_debts(ledger, MarkdownBacklog(tmp_path / "file"), NOON, "test")
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
     assert debt.state is DebtState.DETECTED
     assert debt.ticket is not None
     assert debt.ticket.state is TicketState.PENDING
@@ -139,9 +139,9 @@ def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
     backlog = MarkdownBacklog(tmp_path)
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
     # It dies after the file was written and before the ledger knew.
-    claim = ledger.claim_ticket(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
+    claim = ledger.tickets.claim(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
     assert isinstance(claim, Claim)
     written = backlog.create(account_of(ledger, debt))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.clock import utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision
@@ -35,8 +35,8 @@ def plan_of(run: str, window_start: datetime = START) -> WatchPlan:
 
 def decide(ledger: Ledger, plan: WatchPlan, when: datetime) -> None:
     assert plan.rollout is not None
-    ledger.open_rollout(plan.rollout, plan.spec, plan.window_start)
-    ledger.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
+    ledger.rollouts.open(plan.rollout, plan.spec, plan.window_start)
+    ledger.rollouts.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
 
 
 class Asked:
@@ -52,8 +52,8 @@ class Asked:
     def __call__(self, after: datetime) -> Collection[RolloutKey]:
         self.since.append(after)
         if self.away:
-            raise LedgerError("the ledger is away")
-        return self.ledger.ended_rollouts(after)
+            raise LedgerUnavailableError("the ledger is away")
+        return self.ledger.rollouts.ended(after)
 
     async def know(self, plan: WatchPlan) -> bool:
         """Look, let the answer come, and look again."""

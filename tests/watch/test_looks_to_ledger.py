@@ -13,6 +13,7 @@ import pytest
 from rollback_budget.engine import Sample
 from rollback_budget.engine.evaluation import Evaluation, Status, VerdictKind
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Worse
 from rollback_budget.model.metric import Metric, MetricKind
@@ -78,7 +79,7 @@ class Shift:
 
     def start(self, **options: int) -> None:
         self.writer = LookWriter(
-            lambda: self.ledger, log=LOG, gather=SOON, pause=SOON, now=lambda: self.now, **options
+            lambda: self.ledger.looks, log=LOG, gather=SOON, pause=SOON, now=lambda: self.now, **options
         )
         self.watcher = self.new_watcher()
 
@@ -102,7 +103,7 @@ class Shift:
 
 def opened(ledger: Ledger) -> Shift:
     shift = Shift(ledger)
-    ledger.open_rollout(KEY, shift.spec, START)
+    ledger.rollouts.open(KEY, shift.spec, START)
     return shift
 
 
@@ -114,15 +115,15 @@ async def test_every_look_is_in_the_ledger_once_with_what_it_found(ledger: Ledge
     assert verdict.verdict is VerdictKind.BREACH
     assert shift.flushed()
 
-    looks = ledger.looks(KEY, budget="latency.p95_delta_pct")
+    looks = ledger.looks.of(KEY, budget="latency.p95_delta_pct")
     assert [look.time for look in looks] == [at(minute) for minute in range(1, 62)]
     assert [look.status for look in looks[29:31]] == [Status.GOOD, Status.BAD]
     last = looks[-1]
     assert (last.burn, last.delta, last.release_value, last.baseline_n) == (30 * MINUTE, 31.25, 2.1, 200)
-    success = ledger.looks(KEY, budget="quality.task_success_delta_pp", since=at(9))
+    success = ledger.looks.of(KEY, budget="quality.task_success_delta_pp", since=at(9))
     assert (success[0].time, success[0].status, success[0].delta) == (at(10), Status.UNKNOWN, None)
     assert 0 < (success[-1].p_value or 0) <= 1
-    assert len(ledger.looks(KEY)) == 2 * 61
+    assert len(ledger.looks.of(KEY)) == 2 * 61
 
 
 async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing_twice(
@@ -131,24 +132,22 @@ async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing
     shift = opened(ledger)
     await shift.watch(1, 100)
     assert shift.flushed()
-    before = ledger.looks(KEY)
+    before = ledger.looks.of(KEY)
     written: list[int] = []
-    record = Ledger.record_looks
-    monkeypatch.setattr(
-        Ledger, "record_looks", lambda self, batch: written.append(len(batch)) or record(self, batch)
-    )
+    record = Looks.add
+    monkeypatch.setattr(Looks, "add", lambda self, batch: written.append(len(batch)) or record(self, batch))
     shift.start()
     # Twenty minutes passed without a watch; the replay tells their looks, one by one.
     await shift.watch(120, 121)
     assert shift.flushed()
-    looks = ledger.looks(KEY)
+    looks = ledger.looks.of(KEY)
     assert looks[: len(before)] == before
     assert [look.time for look in looks[::2]] == [at(minute) for minute in range(1, 122)]
     assert sum(written) == 21
 
     # Two triggerers that both believe the watch is theirs write the same looks, and both are right.
     race(2, lambda _: asyncio.run(another_watch(ledger)))
-    assert ledger.looks(KEY) == looks
+    assert ledger.looks.of(KEY) == looks
 
 
 async def another_watch(ledger: Ledger) -> None:
@@ -181,7 +180,7 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
         assert not shift.flushed()
         (tmp_path / "away.db").rename(file)
         assert shift.flushed()
-    assert [look.time for look in ledger.looks(KEY, verdict.budgets[0].budget)] == [
+    assert [look.time for look in ledger.looks.of(KEY, verdict.budgets[0].budget)] == [
         at(minute) for minute in (*range(1, 11), *range(22, 72))
     ]
     said = [record.getMessage() for record in caplog.records if record.name == LOG.name]
@@ -201,8 +200,8 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
         gate.wait(60)
         return 0
 
-    monkeypatch.setattr(ledger, "record_looks", hang)
-    monkeypatch.setattr(ledger, "looks_until", lambda keys: hang(keys) or {})
+    monkeypatch.setattr(ledger.looks, "add", hang)
+    monkeypatch.setattr(ledger.looks, "newest_times", lambda keys: hang(keys) or {})
     monkeypatch.setattr("rollback_budget.watch.look_writer.PATIENCE", SOON)
     async with asyncio.timeout(20):
         assert await shift.watch(1, 200) is None
@@ -213,13 +212,13 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
 async def test_five_hundred_watches_ask_the_ledger_once_what_it_has(ledger: Ledger) -> None:
     shift = opened(ledger)
     asked: list[int] = []
-    read = ledger.looks_until
+    read = ledger.looks.newest_times
 
     class Counting:
-        record_looks = staticmethod(ledger.record_looks)
+        add = staticmethod(ledger.looks.add)
 
         @staticmethod
-        def looks_until(keys: set[RolloutKey]) -> object:
+        def newest_times(keys: set[RolloutKey]) -> object:
             asked.append(len(keys))
             return read(keys)
 
@@ -239,11 +238,11 @@ async def test_pruning_takes_old_looks_and_leaves_the_evidence(ledger: Ledger) -
     verdict = await shift.watch(1, 600)
     assert verdict is not None
     assert shift.flushed()
-    ledger.record_evaluation(KEY, 1, "watch", verdict, at(61))
-    ledger.log_breaches(KEY, verdict.breaches, at(61))
-    assert ledger.prune_looks(at(40)) == 39
-    assert ledger.looks(KEY)[0].time == at(40)
-    assert ledger.prune_looks(at(700)) == 22
-    assert ledger.looks(KEY) == []
-    assert ledger.evaluations(KEY)[0].evaluation == verdict
-    assert len(ledger.breaches(KEY)[0].breach.samples) == 31
+    ledger.evaluations.add(KEY, 1, "watch", verdict, at(61))
+    ledger.breaches.log(KEY, verdict.breaches, at(61))
+    assert ledger.looks.prune(at(40)) == 39
+    assert ledger.looks.of(KEY)[0].time == at(40)
+    assert ledger.looks.prune(at(700)) == 22
+    assert ledger.looks.of(KEY) == []
+    assert ledger.evaluations.of(KEY)[0].evaluation == verdict
+    assert len(ledger.breaches.of(KEY)[0].breach.samples) == 31

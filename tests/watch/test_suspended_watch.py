@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rollback_budget.engine import Source
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import LoggedSuspension, Scope
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
+from rollback_budget.sources.base import Source
 from rollback_budget.watch import suspension_cache as suspended
 from rollback_budget.watch.suspension_cache import SuspensionCache
 from rollback_budget.watch.watch_plan import WatchPlan
@@ -44,8 +44,8 @@ class Asked:
         if self.hold is not None:
             self.hold.wait(30)
         if self.away:
-            raise LedgerError("the ledger is away")
-        return self.ledger.suspensions(after=after)
+            raise LedgerUnavailableError("the ledger is away")
+        return self.ledger.suspensions.ending_after(after=after)
 
 
 class SuspendedNight(Night):
@@ -65,7 +65,7 @@ class SuspendedNight(Night):
 
     def suspend(self, since: int, until: int, scope: Scope | None = None) -> LoggedSuspension:
         hold = Suspension(budget="latency", since=at(since), until=at(until), by="alice", reason="load test")
-        return self.asked.ledger.suspend(scope or Scope(name="model-v42"), hold)
+        return self.asked.ledger.suspensions.add(scope or Scope(name="model-v42"), hold)
 
 
 async def the_breach(
@@ -104,7 +104,7 @@ async def test_a_suspension_holds_from_the_next_look_on_and_a_restart_agrees(
 async def test_one_that_is_ended_early_holds_no_longer(ledger: Ledger) -> None:
     night = SuspendedNight(ledger)
     hold = night.suspend(0, 600)
-    acts = {40: lambda: ledger.end_suspension(hold.id, "bob", "done", at(40))}
+    acts = {40: lambda: ledger.suspensions.end(hold.id, "bob", "done", at(40))}
     assert await first_breach(night, acts) == at(71)
 
 

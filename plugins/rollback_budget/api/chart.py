@@ -33,7 +33,7 @@ _HEADERS = {
 def chart(dag_id: str, run_id: str) -> Response:
     """Return the chart of a rollout, for whoever may see its DAG."""
     key, ledger = RolloutKey(dag_id, run_id), open_ledger()
-    rollout = ledger.rollout(key)
+    rollout = ledger.rollouts.get(key)
     if rollout is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"the ledger knows no rollout {key}")
     trace = trace_in(ledger, rollout)
@@ -54,10 +54,10 @@ def chart(dag_id: str, run_id: str) -> Response:
 def trace_in(ledger: Ledger, rollout: Rollout) -> Trace:
     """Return where every budget of a rollout stood at every look that the ledger holds."""
     points: dict[str, list[Point]] = defaultdict(list)
-    for look in ledger.looks(rollout.key):
+    for look in ledger.looks.of(rollout.key):
         points[look.budget].append(Point(look.time, look.delta, look.burn, look.p_value))
     breached = {
-        logged.breach.budget: logged.breach.breached_at for logged in ledger.breaches(rollout.key)[::-1]
+        logged.breach.budget: logged.breach.breached_at for logged in ledger.breaches.of(rollout.key)[::-1]
     }
     spec = rollout.spec
     tracks = (Track(budget, tuple(points[budget.id]), breached.get(budget.id)) for budget in spec.budgets)

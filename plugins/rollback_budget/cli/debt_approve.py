@@ -63,8 +63,8 @@ def approve(
       rollback-budget debt approve 313b94 4f0c --contains "30 days" --by alice
       rollback-budget debt approve 313b94 all --rubric "Names no other customer" --by alice
     """
-    from rollback_budget.cases.approve import approve as approve_cases
-    from rollback_budget.cases.approve import expectation_of
+    from rollback_budget.debt.approval import approve as approve_cases
+    from rollback_budget.debt.approval import expectation_of
     from rollback_budget.gate.expectations import GateFolder
     from rollback_budget.ledger.url import gate_folder
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rollback_budget.cases.case import EvalCase
     from rollback_budget.cases.folder import CaseFolder
-    from rollback_budget.cases.service import Drafted
+    from rollback_budget.debt.drafting import Drafted
 
 #: Characters of a text in a table.
 _SHOWN = 60
@@ -80,7 +80,7 @@ def draft(
       rollback-budget debt draft 313b94
       rollback-budget debt draft 313b94 --from failed.jsonl
     """
-    from rollback_budget.cases.service import draft_debt
+    from rollback_budget.debt.drafting import draft_debt
 
     ledger = open_ledger(url)
     found = named_debt(ledger, fingerprint)
@@ -90,8 +90,8 @@ def draft(
 
         spec = load_budget(budget)
     if upload is not None:
-        from rollback_budget.cases.service import draft_requests
         from rollback_budget.cases.upload import read_upload
+        from rollback_budget.debt.drafting import draft_requests
 
         requests = read_upload(upload)
         settings = None if spec is None else spec.cases
@@ -134,8 +134,8 @@ def add_case(
       echo '{"input": "Where is my order?"}' > case.jsonl
       rollback-budget debt add-case 313b94 --from case.jsonl
     """
-    from rollback_budget.cases.service import draft_requests
     from rollback_budget.cases.upload import read_upload
+    from rollback_budget.debt.drafting import draft_requests
 
     ledger = open_ledger(url)
     found = named_debt(ledger, fingerprint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rollback_budget.cli.words import json_option, shown, url_option
-from rollback_budget.exceptions import LedgerError, TicketError
+from rollback_budget.exceptions import LedgerRuleError, TicketError
 
 if TYPE_CHECKING:
     from rollback_budget.tickets.jira.jira_check import CheckResult
@@ -71,8 +71,8 @@ def refile(fingerprint: str, url: str | None) -> None:
 
     ledger = open_ledger(url)
     one = named_debt(ledger, fingerprint)
-    if not ledger.refile_ticket(one.fingerprint):
-        raise LedgerError(
+    if not ledger.tickets.refile(one.fingerprint):
+        raise LedgerRuleError(
             f"debt {one.fingerprint[:16]} has no ticket that is known to be gone. The eval-debt DAG notices"
             " that one is, within a quarter of an hour"
         )

@@ -47,7 +47,7 @@ def list_(
 
     now = datetime.now(UTC)
     ledger = open_ledger(url)
-    debts = ledger.debts()
+    debts = ledger.debts.every()
     owners = owners_of(ledger, debts, now)
     chosen = [
         one

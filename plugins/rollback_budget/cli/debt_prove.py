@@ -119,8 +119,8 @@ def _judged(
     from rollback_budget.debt import pay, proof
     from rollback_budget.evals.read import read_results
 
-    breaches = ledger.debt_breaches(found.fingerprint, limit=1000)
-    showed = proof.breached_releases(found, breaches, ledger.debt_events(found.fingerprint))
+    breaches = ledger.breaches.of_debt(found.fingerprint, limit=1000)
+    showed = proof.breached_releases(found, breaches, ledger.debt_events.of(found.fingerprint))
     columns = _columns(ledger, found)
     red = read_results(files[0], format=format_, columns=columns, release=releases[0])
     green = read_results(files[1], format=format_, columns=columns, release=releases[1])
@@ -140,7 +140,7 @@ def _columns(ledger: Ledger, found: Debt) -> Columns:
     """Return how the launch gate of the service's newest rollout reads results; its numbers prove nothing."""
     from rollback_budget.model.eval_columns import AS_NAMED
 
-    rollout = ledger.newest_rollout(found.service, datetime.now(UTC))
+    rollout = ledger.rollouts.newest_of(found.service, datetime.now(UTC))
     if rollout is None or rollout.spec.launch_gate is None:
         return AS_NAMED
     return rollout.spec.launch_gate.columns.model_copy(update={"numbers": ()})

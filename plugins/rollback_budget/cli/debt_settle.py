@@ -11,6 +11,7 @@ import click
 from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, parse_until, shown, span, url_option
+from rollback_budget.debt import changes
 from rollback_budget.ledger.debt_views import Waiver
 
 by_option = click.option(
@@ -38,7 +39,7 @@ def waive(fingerprint: str, until: str, reason: str, by: str, url: str | None, a
     end = parse_until(until, now)
     ledger = open_ledger(url)
     found = named_debt(ledger, fingerprint)
-    changed = ledger.waive(found.fingerprint, Waiver(by.strip(), reason.strip(), end), now)
+    changed = changes.waive(ledger.debts, found.fingerprint, Waiver(by.strip(), reason.strip(), end), now)
     if as_json:
         click.echo(json.dumps(debt_json(changed, now), indent=2))
         return
@@ -69,7 +70,9 @@ def duplicate(
     now = datetime.now(UTC)
     ledger = open_ledger(url)
     found, of = named_debt(ledger, fingerprint), named_debt(ledger, original)
-    changed = ledger.mark_duplicate(found.fingerprint, of.fingerprint, by=by.strip(), at=now, detail=reason)
+    changed = changes.mark_duplicate(
+        ledger.debts, found.fingerprint, of.fingerprint, by=by.strip(), at=now, detail=reason
+    )
     if as_json:
         click.echo(json.dumps(debt_json(changed, now), indent=2))
         return

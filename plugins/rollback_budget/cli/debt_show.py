@@ -39,9 +39,9 @@ def show(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) 
     ledger = open_ledger(url)
     one = named_debt(ledger, fingerprint)
     owner = owners_of(ledger, [one], now)[one.service]
-    breaches = ledger.debt_breaches(one.fingerprint)
-    events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
-    gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
+    breaches = ledger.breaches.of_debt(one.fingerprint)
+    events, proofs = ledger.debt_events.of(one.fingerprint), ledger.proofs.of(one.fingerprint)
+    gates = ledger.gate_runs.about(one.fingerprint)[-_GATES:]
     files = open_folder(folder)
     held = files.cases_of(one)
     if as_json:

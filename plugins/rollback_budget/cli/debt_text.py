@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rollback_budget.cli.words import iso
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import UnknownDebtError
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.debt_views import Debt
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def named_debt(ledger: Ledger, beginning: str) -> Debt:
     """Return the one debt whose fingerprint begins with ``beginning``.
 
-    :raises LedgerError: there is none, or there are several.
+    :raises UnknownDebtError: there is none, or there are several.
     """
-    matching = [one for one in ledger.debts() if one.fingerprint.startswith(beginning)]
+    matching = [one for one in ledger.debts.every() if one.fingerprint.startswith(beginning)]
     if len(matching) == 1:
         return matching[0]
     what = "several debts' fingerprints begin" if matching else "no debt's fingerprint begins"
-    raise LedgerError(
+    raise UnknownDebtError(
         f"{what} with {beginning!r} in the ledger at {ledger.place}. See: rollback-budget debt list"
     )
 

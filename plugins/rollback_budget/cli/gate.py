@@ -79,7 +79,7 @@ def check(
     now = datetime.now(UTC)
     request = request_of(
         spec,
-        ledger.debts(),
+        ledger.debts.every(),
         now,
         cases_folder=cases or cases_folder(os.environ),
         gate_folder=folder or gate_folder(os.environ),
@@ -121,7 +121,7 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
     case_files = CaseFolder(cases or cases_folder(os.environ))
     files = GateFolder(folder or gate_folder(os.environ))
     stored = files.read()
-    debts = [debt for debt in open_ledger(url).debts() if debt.service == spec.service]
+    debts = [debt for debt in open_ledger(url).debts.every() if debt.service == spec.service]
     if not debts:
         click.echo(f"{shown(spec.service)} has no eval debt: nothing to expect")
     for debt in debts:

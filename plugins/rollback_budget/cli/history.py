@@ -44,9 +44,11 @@ def history(release: str, run: str | None, url: str | None, as_json: bool) -> No
 
     Exits 0, or 1 when there is no such rollout.
     """
+    from rollback_budget.ledger.history import history_of
+
     ledger = open_ledger(url)
     rollout, *others = choose_rollouts(ledger, release, run)
-    lines = _trail(rollout, ledger.history(rollout.key), datetime.now(UTC))
+    lines = _trail(rollout, history_of(ledger, rollout.key), datetime.now(UTC))
     if as_json:
         document = {
             "dag_id": rollout.key.dag_id,

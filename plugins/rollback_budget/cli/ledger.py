@@ -79,7 +79,7 @@ def prune(url: str | None, older_than: timedelta, as_json: bool) -> None:
             bar.length = of
             bar.update(done - bar.pos)
 
-        deleted = store.prune_looks(before, tell)
+        deleted = store.looks.prune(before, tell)
     if as_json:
         click.echo(json.dumps({"deleted": deleted, "before": before.isoformat()}))
         return

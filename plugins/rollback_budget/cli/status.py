@@ -126,14 +126,14 @@ def _remaining(line: Budget, gauge: Gauge | None) -> timedelta:
 
 
 def _standings(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
-    from rollback_budget.ledger.rollout_status import standing_of
+    from rollback_budget.ledger.rollout_status import status_of
 
     now = datetime.now(UTC)
     if release is None:
-        found = ledger.undecided_rollouts(ended_after=now - RECENT)
+        found = ledger.rollouts.undecided(ended_after=now - RECENT)
     else:
         found = choose_rollouts(ledger, release, None)
-    return [standing_of(ledger, one, now) for one in found]
+    return [status_of(ledger, one, now) for one in found]
 
 
 def _follow(ledger: Ledger, release: str | None, every: float, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from rollback_budget.cli.words import (
     span,
     url_option,
 )
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
@@ -72,7 +72,9 @@ def suspend(
     rollouts, scope = _meant_rollouts(ledger, which, run)
     for warning in _warnings(rollouts, budget, end):
         click.echo(f"warning: {shown(warning)}", err=True)
-    logged = ledger.suspend(scope, Suspension(budget=budget, since=now, until=end, by=by, reason=reason))
+    logged = ledger.suspensions.add(
+        scope, Suspension(budget=budget, since=now, until=end, by=by, reason=reason)
+    )
     if as_json:
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
@@ -93,7 +95,7 @@ def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) ->
     Exits 0, also when it is over already, or 1 when there is no such suspension.
     """
     now = datetime.now(UTC)
-    logged = open_ledger(url).end_suspension(number, by.strip(), reason.strip(), now)
+    logged = open_ledger(url).suspensions.end(number, by.strip(), reason.strip(), now)
     if as_json:
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
@@ -108,7 +110,7 @@ def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) ->
 def suspensions(every: bool, url: str | None, as_json: bool) -> None:
     """List the suspensions that hold now."""
     now = datetime.now(UTC)
-    found = open_ledger(url).suspensions(after=None if every else now)
+    found = open_ledger(url).suspensions.ending_after(after=None if every else now)
     if as_json:
         click.echo(json.dumps([suspension_json(one, now) for one in found], indent=2, ensure_ascii=False))
         return
@@ -145,7 +147,7 @@ def _meant_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[R
     if run is not None:
         (chosen, *_) = choose_rollouts(ledger, which, run)
         return _under_way([chosen], which), Scope(chosen.key.dag_id, chosen.key.run_id)
-    found = ledger.rollouts_named(which)
+    found = ledger.rollouts.named(which)
     if not found:
         click.echo(
             f"warning: no rollout of {shown(which)!r} is known; suspended ahead of time, for a release or"
@@ -165,14 +167,14 @@ def _under_way(found: list[Rollout], which: str) -> list[Rollout]:
     if not going:
         final = found[0].final
         assert final is not None
-        raise LedgerError(
+        raise LedgerRuleError(
             f"the rollout {which!r} has ended ({final.decision.value}); nothing is watched any more"
         )
     return going
 
 
 def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
-    """Say what the person should know. Raises LedgerError when nothing would be suspended."""
+    """Say what the person should know. Raises LedgerRuleError when nothing would be suspended."""
     from rollback_budget.engine.suspension import EVERY_BUDGET, names_in
     from rollback_budget.model.budget import Tier
 
@@ -180,7 +182,7 @@ def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
     covered = [line for line in budgets if budget in (line.id, line.area, EVERY_BUDGET)]
     if budgets and not covered:
         known = names_in(one.spec for one in rollouts)
-        raise LedgerError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
+        raise LedgerRuleError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
     said = []
     tier_a = sorted({line.id for line in covered if line.tier is Tier.A})
     if tier_a:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import UnknownRolloutError
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
@@ -85,22 +85,26 @@ def choose_rollouts(ledger: Ledger, name: str, run: str | None) -> list[Rollout]
     """Return the rollouts of a release, service, DAG or run, newest first, at least one.
 
     :param run: the one run that is meant; None for all.
-    :raises LedgerError: there is none; names the nearest that there are.
+    :raises UnknownRolloutError: there is none; names the nearest that there are.
     """
-    found = ledger.rollouts_named(name)
+    found = ledger.rollouts.named(name)
     chosen = [one for one in found if run in (None, one.key.run_id)]
     if chosen:
         return chosen
     if found:
         runs = ", ".join(repr(one.key.run_id) for one in found[:5])
-        raise LedgerError(f"{name!r} has no run {run!r} in the ledger at {ledger.place}; its runs: {runs}")
-    raise LedgerError(f"no rollout of {name!r} is in the ledger at {ledger.place}{meant(ledger, name)}")
+        raise UnknownRolloutError(
+            f"{name!r} has no run {run!r} in the ledger at {ledger.place}; its runs: {runs}"
+        )
+    raise UnknownRolloutError(
+        f"no rollout of {name!r} is in the ledger at {ledger.place}{meant(ledger, name)}"
+    )
 
 
 def meant(ledger: Ledger, name: str) -> str:
     """Return what probably was meant instead of an unknown ``name``, as the end of a sentence."""
     known: list[str] = []
-    for one in ledger.rollouts():
+    for one in ledger.rollouts.newest():
         known += [one.spec.release, one.spec.service, one.key.dag_id]
     return f"; {did_you_mean(name, known)}" if known else "; it holds no rollout yet"
 

@@ -31,9 +31,9 @@ def holders_of(
     while True:
         now = utc_now()
         if claim:
-            others = ledger.claim_service(key, spec, now, ended)
+            others = ledger.rollouts.claim_service(key, spec, now, ended)
         else:
-            others = ledger.rollouts_under_way(key, spec, now)
+            others = ledger.rollouts.under_way(key, spec, now)
         dead = [other for other in others if other.key not in ended and not _is_alive(other, ti, now)]
         for other in dead:
             log.warning(

@@ -65,7 +65,7 @@ class PostBacklogOperator(BaseOperator):
         from rollback_budget.debt.owners import owners_of
 
         ledger, now = open_ledger(), utc_now()
-        debts = ledger.debts()
+        debts = ledger.debts.every()
         lists = backlogs(debts, owners_of(ledger, debts, now))
         table = [line(debt, one.owner, now) for one in lists for debt in one.debts]
         self.log.info("owed:\n%s", "\n".join(table) or "nothing")
@@ -79,7 +79,7 @@ def _steps(ledger: Ledger, debts: dict[str, Debt], now: datetime) -> Iterator[No
 
     last: dict[tuple[str, datetime], DebtEvent] = {
         (event.debt_fingerprint, event.at): event
-        for event in ledger.debt_events()
+        for event in ledger.debt_events.every()
         if step_of(event) is not None and event.at > now - NEWS
     }
     for event in last.values():
@@ -97,7 +97,7 @@ def _message(
     from rollback_budget.debt.backlog import ticket
 
     # The newest rollout by then, so that a later try means the same one, and sends nothing twice.
-    rollout = ledger.newest_rollout(debt.service, event.at)
+    rollout = ledger.rollouts.newest_of(debt.service, event.at)
     if rollout is None:
         return
     commanders = ", ".join(one.name for one in rollout.spec.incident_commanders) or "nobody"
@@ -111,7 +111,9 @@ def _message(
 def _lists(ledger: Ledger, lists: list[ServiceBacklog], now: datetime) -> Iterator[Notification]:
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for one in lists:
-        rollout = ledger.newest_rollout(one.service, midnight) or ledger.newest_rollout(one.service, now)
+        rollout = ledger.rollouts.newest_of(one.service, midnight) or ledger.rollouts.newest_of(
+            one.service, now
+        )
         if rollout is not None:
             occasion = f"debt backlog {midnight:%Y-%m-%d}"
             yield Notification(Event.DEBT_BACKLOG, occasion, rollout.key, rollout.spec, one.sentence(now))

@@ -24,7 +24,7 @@ def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: s
     """Let ``release`` pass the gate for :data:`HOLDS_FOR`, and owe a debt for it.
 
     :raises BypassError: nobody's name, or no reason.
-    :raises LedgerError: the ledger cannot be written; the gate then still blocks.
+    :raises LedgerUnavailableError: the ledger cannot be written; the gate then still blocks.
     """
     by, reason = by.strip(), reason.strip()
     if not by:
@@ -32,13 +32,13 @@ def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: s
     if len(reason) < SHORTEST_REASON:
         raise BypassError(f"a launch past the gate needs a reason of at least {SHORTEST_REASON} letters")
     become = partial(bypassed, service=service, release=release, by=by, reason=reason, at=at)
-    debt = ledger.owe(bypass_fingerprint(service, release), become)
+    debt = ledger.debts.owe(bypass_fingerprint(service, release), become)
     bypass = Bypass(service, release, by, reason, at, debt.fingerprint)
-    ledger.record_bypass(bypass)
+    ledger.bypasses.add(bypass)
     return bypass
 
 
 def bypass_now(ledger: Ledger, service: str, release: str, now: datetime) -> BypassNote | None:
     """Return the bypass that holds for a release; None when there is none. Raises LedgerError."""
-    bypass = ledger.bypass_of(service, release, now - HOLDS_FOR)
+    bypass = ledger.bypasses.newest(service, release, now - HOLDS_FOR)
     return None if bypass is None else BypassNote(by=bypass.by, reason=bypass.reason, at=bypass.at)

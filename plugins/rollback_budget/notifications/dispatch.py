@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import logging
 import re
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.exceptions import LedgerError, RollbackBudgetError
+from rollback_budget.exceptions import LedgerError, LedgerRuleError, RollbackBudgetError
 from rollback_budget.model.notify import KNOWN, Notify
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def send(message: Notification, context: Context, log: Log, patience: timedelta 
         name = f"{number} {notify.notifier}"
         if ledger is not None:
             try:
-                if not ledger.claim_notification(message.key, message.occasion, name, utc_now()):
+                if not ledger.notifications.claim(message.key, message.occasion, name, utc_now()):
                     continue
             except LedgerError as error:
-                log.warning("messages are sent without a record of them: %s", error)
+                _say_trouble(log, "messages are sent without a record of them", error)
                 ledger = None
         deliveries.append(_Delivery(name, partial(_deliver, notify, message, context)))
     give_up = time.monotonic() + patience.total_seconds()
@@ -172,8 +173,18 @@ def _settle(ledger: Ledger | None, message: Notification, deliveries: list[_Deli
         return
     try:
         for delivery in deliveries:
-            ledger.settle_notification(
+            ledger.notifications.settle(
                 message.key, message.occasion, delivery.name, utc_now(), delivery.error
             )
     except LedgerError as error:
-        log.warning("the messages are sent, and may be sent again: %s", error)
+        _say_trouble(log, "the messages are sent, and may be sent again", error)
+
+
+def _say_trouble(log: Log, consequence: str, error: LedgerError) -> None:
+    """Say why there is no record: a message is never held back for it, whatever the reason."""
+    if isinstance(error, LedgerRuleError):
+        logging.getLogger(__name__).error(
+            "the ledger refuses, which no retry changes; %s: %s", consequence, error
+        )
+    else:
+        log.warning("%s: %s", consequence, error)

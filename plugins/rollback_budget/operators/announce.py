@@ -14,7 +14,7 @@ from rollback_budget.common.config import open_ledger
 from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RolloutXcom, Tasks
 from rollback_budget.engine.decision_policy import question_of, rounds_of
 from rollback_budget.engine.evaluation import VerdictKind
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event
 from rollback_budget.notifications.dispatch import PATIENCE, send
@@ -155,9 +155,12 @@ class AnnounceRoundOperator(AnnounceOperator):
         question = question_of(exchange.spec(), exchange.evaluation(self.round_))
         opened_at = deadline - question.within
         try:
-            open_ledger().open_review(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
-        except LedgerError as error:
+            open_ledger().reviews.open(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
+        except LedgerUnavailableError as error:
             self.log.warning("the ledger does not show the review: %s", error)
+        except LedgerRuleError as error:
+            # The commander is asked all the same: the rollout's review does not depend on its record.
+            self.log.error("the ledger refuses the review, which no retry changes: %s", error)
 
     def _wait(self, exchange: RolloutXcom, until: datetime, method_name: str) -> None:
         from rollback_budget.triggers.reminder import ReminderTrigger

@@ -34,13 +34,14 @@ class DraftCasesOperator(BaseOperator):
     def execute(self, context: Context) -> list[str]:
         """Return what was drafted now. Raises CaseError naming every debt that could not be."""
         from rollback_budget.cases.folder import CaseFolder
-        from rollback_budget.cases.service import draft_debt, settle_folder
+        from rollback_budget.debt.drafting import draft_debt, settle_folder
+        from rollback_budget.debt.state_machine import UNDRAFTED
 
         ti = context["ti"]
         by, ledger, folder = f"{ti.dag_id}/{ti.task_id}", open_ledger(), CaseFolder(cases_folder())
         drafted: list[str] = []
         troubles: list[str] = []
-        for debt in ledger.undrafted_debts():
+        for debt in ledger.debts.in_states(UNDRAFTED):
             try:
                 if _has_old_stub(folder.cases_of(debt), debt):
                     continue

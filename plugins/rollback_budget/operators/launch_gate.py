@@ -77,7 +77,7 @@ class LaunchGateOperator(HumanQuestionOperator):
 
         exchange = RolloutXcom(self.tasks, context)
         ledger = open_ledger()
-        rollout = ledger.rollout(exchange.key)
+        rollout = ledger.rollouts.get(exchange.key)
         if rollout is not None and (rollout.final is not None or rollout.shipped_at is not None):
             # What serves already must be watched, whatever the gate would say of it today.
             self.log.info(
@@ -107,7 +107,7 @@ class LaunchGateOperator(HumanQuestionOperator):
             self.log.warning("the answer of %s gives no reason, asking again", approval.by)
             return self.ask(context)
         ledger = open_ledger()
-        asked = ledger.last_gate_run(exchange.key)
+        asked = ledger.gate_runs.last(exchange.key)
         if asked is None:
             raise AirflowException("not shipped: the ledger does not know what was asked; it is asked again")
         result = GateResult.model_validate_json(asked.result)
@@ -170,7 +170,7 @@ class LaunchGateOperator(HumanQuestionOperator):
         _take_bypass(ledger, spec, exchange, now)
         request = request_of(
             spec,
-            ledger.debts(),
+            ledger.debts.every(),
             now,
             cases_folder=cases_folder(),
             gate_folder=gate_folder(),
@@ -244,7 +244,7 @@ def _record(ledger: Ledger, key: RolloutKey, result: GateResult) -> None:
     from rollback_budget.ledger.debt_views import GateRun
 
     verdict = result.verdict.value
-    ledger.record_gate_run(
+    ledger.gate_runs.add(
         GateRun(
             service=result.service,
             release=result.release,

@@ -8,6 +8,7 @@ from airflow.sdk import Asset, BaseOperator
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
 from rollback_budget.common.xcom import RolloutXcom, Tasks
 from rollback_budget.operators.rollback import PATIENT_RETRIES
@@ -43,8 +44,9 @@ class LogBreachOperator(BaseOperator):
         evaluation = exchange.evaluation(self.round_, self.task)
         assert evaluation is not None
         ledger = open_ledger()
-        sync_ledger(ledger, exchange, self.round_)
-        fingerprints = ledger.log_breaches(exchange.key, evaluation.breaches, utc_now())
+        with fail_when_refused():
+            sync_ledger(ledger, exchange, self.round_)
+            fingerprints = ledger.breaches.log(exchange.key, evaluation.breaches, utc_now())
         context["outlet_events"][BREACH].extra = {
             "dag_id": exchange.key.dag_id,
             "run_id": exchange.key.run_id,

@@ -82,13 +82,13 @@ class PreflightOperator(BaseOperator):
         check_target(spec, self.log, sends=self.sends)
         context["ti"].xcom_push(key=BASELINE_KEY, value=check_baseline(spec, self.log))
         self._require_alone(ledger, exchange, spec, claim=True)
-        frozen = ledger.open_rollout(exchange.key, spec, utc_now())
+        frozen = ledger.rollouts.open(exchange.key, spec, utc_now())
         if frozen.sha256 != spec.sha256:
             self.log.warning(
                 "%s was edited after this run began; the run keeps the budget it began with", self.budget
             )
         self.log.info("frozen: sha256 %s", frozen.sha256)
-        for hold in ledger.suspensions_of(exchange.key):
+        for hold in ledger.suspensions.of(exchange.key):
             self.log.warning("%s", hold.suspension)
         return frozen.canonical_json()
 

@@ -19,7 +19,7 @@ from rollback_budget.common.config import link_to_chart, link_to_run, open_ledge
 from rollback_budget.common.ledger_sync import final_if_known, record_answer
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
 from rollback_budget.engine.decision_policy import Question, question_of
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator
 from rollback_budget.operators.review_body import ReviewContext, review_body
@@ -138,8 +138,11 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
     def _record(self, exchange: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
         try:
             record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
-        except LedgerError as error:
+        except LedgerUnavailableError as error:
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
+        except LedgerRuleError as error:
+            # The answer is followed all the same; the tasks that write the ledger later fail for it.
+            self.log.error("the ledger refuses the answer, which no retry changes: %s", error)
 
 
 def _default(question: Question) -> Choice:

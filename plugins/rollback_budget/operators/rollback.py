@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from pydantic import AwareDatetime
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
 from rollback_budget.common.xcom import BASELINE_KEY, REPORT_KEY, RolloutXcom, Shipment, Tasks
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.operators.traffic_ramp import shares_left
@@ -161,7 +163,7 @@ class RollbackOperator(BaseOperator):
 
 class RecordRollbackOperator(BaseOperator):
     """
-    Writes the rollback, its author and the story before it into the ledger, however long that takes.
+    Writes the rollback, its author and what happened before it into the ledger, however long that takes.
 
     Fails when the rollback is not proven, so that the run does.
 
@@ -188,20 +190,20 @@ class RecordRollbackOperator(BaseOperator):
             raise AirflowFailException("the rollback task ended without a report; see its log")
         report = RollbackReport.model_validate(value)
         ledger = open_ledger()
-        ledger.take_final(exchange.key, FinalDecision.ROLLED_BACK, report.by, report.reason, utc_now())
-        sync_ledger(ledger, exchange, self.rounds)
-        ledger.record_rollback(
-            exchange.key,
-            RollbackRecord(
-                idempotency_key=rollback_key(exchange),
-                outcome=report.outcome,
-                requested_at=report.requested_at,
-                verified_at=report.verified_at,
-                control_plane=report.control_plane,
-                data_plane=report.data_plane,
-                detail=report.detail,
-            ),
+        record = RollbackRecord(
+            idempotency_key=rollback_key(exchange),
+            outcome=report.outcome,
+            requested_at=report.requested_at,
+            verified_at=report.verified_at,
+            control_plane=report.control_plane,
+            data_plane=report.data_plane,
+            detail=report.detail,
         )
+        with fail_when_refused():
+            rolled_back = FinalDecision.ROLLED_BACK
+            ledger.rollouts.take_final(exchange.key, rolled_back, report.by, report.reason, utc_now())
+            sync_ledger(ledger, exchange, self.rounds)
+            ledger.rollbacks.record(exchange.key, record)
         if not report.is_settled:
             raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
 
@@ -228,9 +230,15 @@ def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> N
     from rollback_budget.ledger.views import FinalDecision
 
     try:
-        final = open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
-    except LedgerError as error:
+        final = open_ledger().rollouts.take_final(
+            exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now()
+        )
+    except LedgerUnavailableError as error:
         log.warning("a rollback does not wait for the ledger: %s", error)
+        return
+    except LedgerRuleError:
+        # Traffic goes back first; the task that records the rollback fails for it.
+        logging.getLogger(__name__).exception("the ledger refuses the final decision; the rollback goes on")
         return
     if final.decision is FinalDecision.PROMOTED:
         raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")

@@ -45,7 +45,7 @@ class ShipOperator(BaseOperator):
         exchange = RolloutXcom(self.tasks, context)
         spec = exchange.spec()
         ledger = open_ledger()
-        rollout = ledger.rollout(exchange.key)
+        rollout = ledger.rollouts.get(exchange.key)
         if rollout is not None and rollout.final is not None:
             _check_rolled_back(ledger, exchange.key, rollout.final)
             raise AirflowSkipException(f"this rollout has ended and is not shipped again: {rollout.final}")
@@ -59,7 +59,7 @@ class ShipOperator(BaseOperator):
             elif spec.target is not None:
                 shares = _shares_now(spec)
             start = utc_now()
-            start, end = ledger.record_shipped(exchange.key, start, start + spec.window)
+            start, end = ledger.rollouts.record_shipped(exchange.key, start, start + spec.window)
         else:
             assert rollout.window_end is not None
             start, end = rollout.shipped_at, rollout.window_end
@@ -101,7 +101,7 @@ class PromoteOperator(BaseOperator):
         assert shipment is not None
         ledger = open_ledger()
         by, reason = author_of_promotion(exchange, self.rounds)
-        final = ledger.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
+        final = ledger.rollouts.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
         if final.decision is not FinalDecision.PROMOTED:
             raise AirflowSkipException(f"not promoted, this rollout has ended already: {final}")
         sync_ledger(ledger, exchange, self.rounds)
@@ -125,7 +125,7 @@ def _check_rolled_back(ledger: Ledger, key: RolloutKey, final: Final) -> None:
     """Fail where a rollback was decided and never proven: a cleared run must not end as if all were well."""
     from rollback_budget.ledger.views import FinalDecision
 
-    record = ledger.rollback_of(key)
+    record = ledger.rollbacks.of(key)
     if final.decision is not FinalDecision.ROLLED_BACK or record is None:
         return
     if record.outcome not in (Outcome.EFFECTIVE, Outcome.SUPERSEDED):

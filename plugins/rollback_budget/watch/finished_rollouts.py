@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rollback_budget.clock import utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.rollout_key import RolloutKey
@@ -59,7 +60,10 @@ class FinishedRollouts:
         since = self._covers[1] - OVERLAP if self._covers is not None and is_covered else begins
         try:
             self._known.update(await asyncio.to_thread(self._read, since))
-        except LedgerError:
+        except LedgerUnavailableError:
             # Asked again soon, from where the last answer left off; a watch goes on meanwhile.
+            return
+        except LedgerRuleError:
+            logging.getLogger(__name__).exception("the ledger refused to say which rollouts have ended")
             return
         self._covers = (begins, now)

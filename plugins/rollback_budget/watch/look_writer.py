@@ -12,7 +12,7 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING, Protocol
 
 from rollback_budget.clock import Log, Now, utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 
 if TYPE_CHECKING:
     from rollback_budget.engine.budget_snapshot import BudgetSnapshot
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 #: A look waits for others for so long, and no longer than until so many have come.
 GATHER = timedelta(seconds=15)
 MOST_AT_ONCE = 2_000
-#: So many are kept while the ledger is away, about 40 MB: 20 minutes of 5 000 rollouts.
+#: So many are kept while the ledger is unavailable, about 40 MB: 20 minutes of 5 000 rollouts.
 MOST_KEPT = 100_000
-#: A ledger that is away is tried again after so long.
+#: An unavailable ledger is tried again after so long.
 PAUSE = timedelta(seconds=15)
 #: A process that ends waits so long for its last looks.
 LAST_PATIENCE = timedelta(seconds=5)
@@ -49,14 +49,14 @@ class LookSink(Protocol):
         ...
 
 
-class LedgerOfLooks(Protocol):
-    """What is asked of the ledger; both methods may raise LedgerError."""
+class LookRepository(Protocol):
+    """What is asked of the ledger's looks; both methods may raise LedgerError."""
 
-    def record_looks(self, records: Sequence[LookRecord]) -> int:
+    def add(self, records: Sequence[LookRecord]) -> int:
         """Append looks, each once; return how many were of unknown rollouts."""
         ...
 
-    def looks_until(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
+    def newest_times(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
         """Return the time of the newest look of each rollout that has any."""
         ...
 
@@ -64,17 +64,17 @@ class LedgerOfLooks(Protocol):
 class LookWriter:
     """Writes the looks of all watches of this process; a watch never waits for it.
 
-    While the ledger is away looks are kept, and beyond ``most_kept`` the oldest are dropped: a replay of the
-    source can tell them again. Verdicts do not come this way: tasks deliver them.
+    While the ledger is unavailable looks are kept, and beyond ``most_kept`` the oldest are dropped: a replay
+    of the source can write them again. Verdicts do not come this way: tasks deliver them.
 
-    :param open_ledger: opens the ledger; called in the writing thread.
+    :param open_looks: opens the ledger's looks; called in the writing thread.
     :param gather: how long a look waits for others.
-    :param pause: how long a ledger that is away is left alone.
+    :param pause: how long an unavailable ledger is left alone.
     """
 
     def __init__(
         self,
-        open_ledger: Callable[[], LedgerOfLooks],
+        open_looks: Callable[[], LookRepository],
         *,
         log: Log,
         gather: timedelta = GATHER,
@@ -82,7 +82,7 @@ class LookWriter:
         most_kept: int = MOST_KEPT,
         now: Now = utc_now,
     ) -> None:
-        self._open_ledger = open_ledger
+        self._open_looks = open_looks
         self._log = log
         self._gather_s = gather.total_seconds()
         self._pause_s = pause.total_seconds()
@@ -93,7 +93,7 @@ class LookWriter:
         self._writing = False
         self._hurry = False
         self._dropped = 0
-        self._is_away = False
+        self._is_unavailable = False
         self._has_left_out = False
         self._thread: Thread | None = None
         self._asking: asyncio.Task[dict[RolloutKey, datetime] | None] | None = None
@@ -148,19 +148,24 @@ class LookWriter:
         await asyncio.sleep(_ASK_TOGETHER_S)
         self._asking = None
         try:
-            return await asyncio.to_thread(lambda: self._open_ledger().looks_until(keys))
-        except LedgerError:
+            return await asyncio.to_thread(lambda: self._open_looks().newest_times(keys))
+        except LedgerUnavailableError:
+            return None
+        except LedgerRuleError:
+            # A watch does not fail for its curve: it goes on as without an answer.
+            logging.getLogger(__name__).exception("the ledger refused to say which looks it has")
             return None
 
     def _write_for_ever(self) -> None:
         while True:
             batch = self._next_batch()
             try:
-                left_out = self._open_ledger().record_looks(batch) if batch else 0
-            except LedgerError as error:
+                left_out = self._open_looks().add(batch) if batch else 0
+            except LedgerUnavailableError as error:
                 self._put_back(batch, error)
             except Exception:
-                # Looks can be told again by a replay; a writer that is dead cannot write any.
+                # What the ledger refuses it would refuse again. A replay can write these looks again; a
+                # thread that has ended cannot write any.
                 logging.getLogger(__name__).exception("%s looks could not be written", len(batch))
                 self._close(())
             else:
@@ -188,10 +193,10 @@ class LookWriter:
                 self._hurry = False
                 self._change.notify_all()
 
-    def _put_back(self, batch: Sequence[LookRecord], error: LedgerError) -> None:
-        if not self._is_away:
+    def _put_back(self, batch: Sequence[LookRecord], error: LedgerUnavailableError) -> None:
+        if not self._is_unavailable:
             self._log.warning("looks wait for the ledger, up to %s of them: %s", self._most_kept, error)
-        self._is_away = True
+        self._is_unavailable = True
         self._close(batch)
         with self._change:
             self._change.wait_for(lambda: self._hurry, timeout=self._pause_s)
@@ -199,8 +204,8 @@ class LookWriter:
     def _note_written(self, left_out: int) -> None:
         with self._change:
             dropped, self._dropped = self._dropped, 0
-        if self._is_away or dropped:
-            self._is_away = False
+        if self._is_unavailable or dropped:
+            self._is_unavailable = False
             self._log.info(
                 "the ledger takes looks again; %s of the oldest were dropped, which a replay can tell",
                 dropped,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from rollback_budget.clock import Log, utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 
 if TYPE_CHECKING:
     from rollback_budget.engine.suspension import Suspension
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 #: A look waits for the ledger no longer than this, and then goes by what was known last.
 PATIENCE = timedelta(seconds=2)
-#: A ledger that is away is not asked more often.
+#: An unavailable ledger is not asked more often.
 PAUSE = timedelta(seconds=10)
 #: Rollouts that began this much later find their suspensions in the same answer.
 SPARE = timedelta(days=1)
@@ -86,7 +87,12 @@ class SuspensionCache:
             start = min(self._from, start) if begins < self._from else self._from
         try:
             known = await asyncio.to_thread(self._read, start)
-        except LedgerError as error:
+        except LedgerUnavailableError as error:
+            self._fail(str(error), log)
+            return
+        except LedgerRuleError as error:
+            # A watch never stops for its suspensions, but this does not go away by itself.
+            logging.getLogger(__name__).exception("the ledger refused to say which suspensions hold")
             self._fail(str(error), log)
             return
         if self._failed_at is not None:

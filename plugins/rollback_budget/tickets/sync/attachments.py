@@ -43,15 +43,15 @@ def watched(ledger: Ledger, logged: LoggedBreach, now: datetime) -> WatchedBudge
 
     Looks are written a little later than breaches, so None also while those up to the breach are missing.
     """
-    until = ledger.looks_until([logged.key]).get(logged.key)
+    until = ledger.looks.newest_times([logged.key]).get(logged.key)
     if until is None or (until < logged.breach.breached_at and now < logged.logged_at + WRITTEN_AFTER):
         return None
-    rollout = ledger.rollout(logged.key)
+    rollout = ledger.rollouts.get(logged.key)
     budgets = () if rollout is None else rollout.spec.budgets
     budget = next((one for one in budgets if one.id == logged.breach.budget), None)
     if rollout is None or budget is None:
         return None
-    looks = tuple(ledger.looks(logged.key, budget.id))
+    looks = tuple(ledger.looks.of(logged.key, budget.id))
     return WatchedBudget(logged, rollout.spec, budget, looks) if looks else None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.exceptions import TicketError
-from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.debt_views import ClosedBy, Debt
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.base import (
     CommentingTracker,
@@ -53,7 +53,7 @@ def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAc
     :return: what was done.
     :raises TicketError: at the end, when something could not be done or must wait: try again later. What was
         done stays done.
-    :raises LedgerError: the ledger is out of reach.
+    :raises LedgerUnavailableError: a further call does the rest.
     """
     if isinstance(tracker, RewritingTracker):
         return _rewrite(ledger, tracker, now)
@@ -65,7 +65,7 @@ def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAc
 def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[SyncAction]:
     told: list[SyncAction] = []
     troubles = SyncErrors("told")
-    for debt in ledger.ticketed_debts(tracker.name):
+    for debt in ledger.debts.with_ticket_in(tracker.name):
         with troubles.about(debt):
             ref = _ref_of(debt)
             if tracker.rewrite(ref, account_of(ledger, debt)):
@@ -73,9 +73,11 @@ def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[S
             was_closed = debt.ticket is not None and debt.ticket.status == TicketStatus.DONE
             if was_closed is debt.is_owed:
                 status = TicketStatus.NEW if debt.is_owed else TicketStatus.DONE
-                ledger.ticket_seen(debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None)
+                ledger.tickets.record_seen(
+                    debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None
+                )
                 told.append(SyncAction(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed"))
-            ledger.ticket_told(debt.fingerprint, debt.occurrences)
+            ledger.tickets.record_occurrences(debt.fingerprint, debt.occurrences)
     troubles.raise_all()
     return told
 
@@ -90,7 +92,7 @@ class _Talk:
         self._told: list[SyncAction] = []
 
     def tell(self) -> list[SyncAction]:
-        debts = self._ledger.ticketed_debts(self._tracker.name)
+        debts = self._ledger.debts.with_ticket_in(self._tracker.name)
         if not debts:
             return []
         known = [debt.ticket.issue_id for debt in debts if debt.ticket and debt.ticket.issue_id]
@@ -133,16 +135,19 @@ class _Talk:
 
     def _plan(self, debt: Debt, sighting: TicketSnapshot) -> SyncPlan:
         assert debt.ticket is not None
-        records = self._ledger.deeds(debt.fingerprint, debt.cycle)
+        records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return SyncPlan(
             ledger=self._ledger,
             tracker=self._tracker,
             account=account_of(self._ledger, debt),
             sighting=sighting,
-            told=debt.ticket.told,
+            told=debt.ticket.reported_occurrences,
             now=self._clock(),
             done=frozenset(one.occasion for one in records if one.done_at is not None),
             known=frozenset(one.occasion for one in records),
+            closings=sum(
+                one.closed_by is ClosedBy.ROLLBACK_BUDGET and one.done_at is not None for one in records
+            ),
         )
 
     def _carry_out(self, debt: Debt, plan: SyncPlan) -> None:
@@ -156,17 +161,19 @@ class _Talk:
                     raise
                 first = first or error
         if notes.occasion_of_recurrence(debt) in self._done(debt):
-            self._ledger.ticket_told(debt.fingerprint, debt.occurrences)
+            self._ledger.tickets.record_occurrences(debt.fingerprint, debt.occurrences)
         if first is not None:
             raise first
 
     def _done(self, debt: Debt) -> set[str]:
-        records = self._ledger.deeds(debt.fingerprint, debt.cycle)
+        records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return {one.occasion for one in records if one.done_at is not None}
 
     def _once(self, debt: Debt, key: str, deed: PlannedOperation) -> None:
         """Do a deed unless it is done, under way or was refused lately."""
-        claim = self._ledger.claim_deed(debt.fingerprint, debt.cycle, deed.occasion, self._clock())
+        claim = self._ledger.ticket_operations.claim(
+            debt.fingerprint, debt.cycle, deed.occasion, self._clock(), closed_by=deed.closed_by
+        )
         if claim is None:
             return
         try:
@@ -174,12 +181,12 @@ class _Talk:
                 deed.do()
         except TicketError as error:
             if error.refused:
-                self._ledger.deed_refused(claim, str(error))
+                self._ledger.ticket_operations.refused(claim, str(error))
             elif not error.ambiguous and not claim.again:
-                self._ledger.release_deed(claim)
+                self._ledger.ticket_operations.release(claim)
             # Else it may have been done, now or earlier: the claim stays until a look can be trusted.
             raise
-        self._ledger.deed_done(claim, self._clock())
+        self._ledger.ticket_operations.done(claim, self._clock())
         self._told.append(SyncAction(debt.fingerprint, key, deed.says))
 
     def _see(self, debt: Debt, ref: TicketRef) -> TicketSnapshot:
@@ -194,7 +201,7 @@ class _Talk:
         same = (ticket.status, ticket.key, ticket.issue_id) == (sighting.status, seen.key, seen.issue_id)
         if same and ticket.seen_at is not None and now - ticket.seen_at < SEEN_FOR:
             return
-        self._ledger.ticket_seen(
+        self._ledger.tickets.record_seen(
             debt.fingerprint, sighting.status, now, key=seen.key, url=seen.url, issue_id=seen.issue_id
         )
         if seen.key != ticket.key:
@@ -206,7 +213,7 @@ class _Talk:
     def _link_duplicates(self, open_now: Mapping[str, TicketSnapshot], troubles: SyncErrors) -> None:
         """Find tickets that slipped through: ours by label and passport, but not the one the ledger holds."""
         # Read again: a ticket may have got its id, or another key, in this round.
-        by_label = {debt.label: debt for debt in self._ledger.ticketed_debts(self._tracker.name)}
+        by_label = {debt.label: debt for debt in self._ledger.debts.with_ticket_in(self._tracker.name)}
         held = {_ref_of(debt).issue_id for debt in by_label.values()}
         strangers = [one for issue_id, one in open_now.items() if issue_id not in held]
         for label in dict.fromkeys(label for one in strangers for label in one.labels if label in by_label):

@@ -6,21 +6,17 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from rollback_budget.ledger.debt_models import CaseRow, DebtRow, TicketRow
-from rollback_budget.ledger.debt_repository import Payments
-from rollback_budget.ledger.debt_views import CaseEntry, CaseState, Debt, DebtState
-from rollback_budget.ledger.debts import view
-
-#: A debt without cases: drafting is next.
-UNDRAFTED = (DebtState.DETECTED, DebtState.FILED, DebtState.REOPENED)
+from rollback_budget.ledger.database import Repository
+from rollback_budget.ledger.debt_models import CaseRow
+from rollback_budget.ledger.debt_views import CaseEntry, CaseState
 
 
-class CaseIndex(Payments):
-    """The cases of the ledger's debts. Every method raises LedgerError."""
+class Cases(Repository):
+    """The eval cases of the debts in the ledger."""
 
-    def index_cases(self, entries: Sequence[CaseEntry]) -> None:
+    def index(self, entries: Sequence[CaseEntry]) -> None:
         """Store how cases stand in their files; when a case was first drafted stays."""
-        with self.write() as session:
+        with self._database.write() as session:
             for entry in sorted(entries, key=lambda entry: (entry.debt_fingerprint, entry.case_id)):
                 row = session.get(CaseRow, (entry.debt_fingerprint, entry.case_id))
                 if row is None:
@@ -33,10 +29,10 @@ class CaseIndex(Payments):
                 row.state = entry.state.value
                 row.approved_at, row.approved_by = entry.approved_at, entry.approved_by
 
-    def case_entries(self, fingerprint: str) -> list[CaseEntry]:
+    def of(self, fingerprint: str) -> list[CaseEntry]:
         """Return the cases that were ever drafted for a debt, those that people removed among them."""
         query = select(CaseRow).where(CaseRow.debt_fingerprint == fingerprint).order_by(CaseRow.case_id)
-        with self.read() as session:
+        with self._database.read() as session:
             return [
                 CaseEntry(
                     debt_fingerprint=row.debt_fingerprint,
@@ -48,14 +44,3 @@ class CaseIndex(Payments):
                 )
                 for row in session.scalars(query)
             ]
-
-    def undrafted_debts(self) -> list[Debt]:
-        """Return the debts that are owed and have no cases yet, oldest first."""
-        query = (
-            select(DebtRow, TicketRow)
-            .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
-            .where(DebtRow.state.in_([state.value for state in UNDRAFTED]))
-            .order_by(DebtRow.detected_at, DebtRow.fingerprint)
-        )
-        with self.read() as session:
-            return [view(row, ticket) for row, ticket in session.execute(query)]

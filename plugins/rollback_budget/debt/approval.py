@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind
 from rollback_budget.cases.case_id import normalised
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.service import settle_cases
+from rollback_budget.debt.drafting import settle_cases
 from rollback_budget.exceptions import CaseError
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.ledger import Ledger
@@ -44,7 +44,7 @@ def approve(
     :param beginnings: of the cases' ids; ``all`` means every case of the debt that has no expectation yet.
     :raises CaseError: there is no such case, it is a stub, or the expectation is what the breach answered.
     """
-    debts = {one.fingerprint: one for one in ledger.debts()}
+    debts = {one.fingerprint: one for one in ledger.debts.every()}
     changed = {"expectation": expectation}
     with folder.editing():
         chosen = _chosen(folder, debt, beginnings)

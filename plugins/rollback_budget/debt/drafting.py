@@ -1,4 +1,4 @@
-"""Keeping cases: the files and the ledger are changed together, and what people wrote is never lost."""
+"""Drafting a debt's cases: the case files and the ledger are changed together; what people wrote is kept."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from rollback_budget.cases.approved import approved_cases
 from rollback_budget.cases.case import EvalCase
 from rollback_budget.cases.draft import Origin, draft, merge, stub
 from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cases.jsonl import read_file
 from rollback_budget.cases.query import FailureQuery, question_of
+from rollback_budget.debt.changes import advance_state
 from rollback_budget.exceptions import CaseError, SourceError
 from rollback_budget.ledger.debt_views import CaseEntry, CaseState, Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
@@ -61,12 +63,12 @@ def draft_debt(
     :raises CaseError: the case file cannot be read or written, or its source is not well described.
     :raises SourceError: the source did not answer.
     """
-    breaches = ledger.debt_breaches(debt.fingerprint, limit=1)
+    breaches = ledger.breaches.of_debt(debt.fingerprint, limit=1)
     if not breaches:
         origin, settings = Origin(debt.fingerprint, debt.slice or debt.service), Cases()
         return _keep(ledger, folder, debt, [], origin, settings, by, at, "No breach made this debt.")
     logged = breaches[0]
-    rollout = ledger.rollout(logged.key)
+    rollout = ledger.rollouts.get(logged.key)
     if rollout is not None and spec is not None:
         rollout = replace(rollout, spec=spec)
     settings = Cases() if rollout is None else rollout.spec.cases
@@ -91,10 +93,10 @@ def draft_requests(
     :param settings: by default those of the newest breached rollout.
     :param every: make a case of each, also of those that were removed, instead of choosing.
     """
-    breaches = ledger.debt_breaches(debt.fingerprint, limit=1)
+    breaches = ledger.breaches.of_debt(debt.fingerprint, limit=1)
     origin = Origin(debt.fingerprint, debt.slice or debt.service)
     if breaches:
-        rollout = ledger.rollout(breaches[0].key)
+        rollout = ledger.rollouts.get(breaches[0].key)
         origin = Origin(breaches[0].fingerprint, breaches[0].release)
         if settings is None and rollout is not None:
             settings = rollout.spec.cases
@@ -108,25 +110,25 @@ def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at:
     A stub alone is no draft: the debt stays where it is.
     """
     cases = folder.cases_of(debt)
-    ledger.index_cases([_entry(case, at) for case in cases])
+    ledger.cases.index([_entry(case, at) for case in cases])
     if not debt.is_owed:
         return debt
     real = [case for case in cases if case.missing is None]
     if not real:
         return debt
     said = f"{len(real)} case(s)"
-    debt = ledger.advance_state(debt.fingerprint, DebtState.DRAFTED, by=by, at=at, detail=said)
+    debt = advance_state(ledger.debts, debt.fingerprint, DebtState.DRAFTED, by=by, at=at, detail=said)
     if all(case.is_approved for case in real):
-        debt = ledger.advance_state(debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=said)
+        debt = advance_state(ledger.debts, debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=said)
     return debt
 
 
 def settle_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) -> list[Debt]:
     """Tell the ledger what people changed in the case files; return the debts that it concerns.
 
-    A file that cannot be read is left for the gate, and for whoever asks for its debt, to complain about.
+    A file that cannot be read is reported by the gate, and by each command that names its debt.
     """
-    debts = {debt.fingerprint: debt for debt in ledger.debts() if debt.is_owed}
+    debts = {debt.fingerprint: debt for debt in ledger.debts.every() if debt.is_owed}
     changed: list[Debt] = []
     for file in folder.files():
         with suppress(CaseError):
@@ -134,7 +136,7 @@ def settle_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) 
             debt = debts.get(cases[0].debt) if cases else None
             if debt is None or any(case.debt != debt.fingerprint for case in cases):
                 continue
-            known = {entry.case_id: entry.state for entry in ledger.case_entries(debt.fingerprint)}
+            known = {entry.case_id: entry.state for entry in ledger.cases.of(debt.fingerprint)}
             if any(known.get(case.id) is not _entry(case, at).state for case in cases):
                 changed.append(settle_cases(ledger, folder, debt, by=by, at=at))
     return changed
@@ -191,41 +193,14 @@ def _store(
 ) -> Drafted:
     with folder.editing():
         there = folder.cases_of(debt)
-        # A file that is not there is another checkout, not one that somebody emptied.
-        drafted = {entry.case_id for entry in ledger.case_entries(debt.fingerprint)} if there else set()
+        # A file that is not there is another checkout, not one that was emptied.
+        drafted = {entry.case_id for entry in ledger.cases.of(debt.fingerprint)} if there else set()
         removed = drafted - {case.id for case in there}
         kept = merge(there, fresh, approved=approved_cases(folder), removed=() if brought else removed)
         file = folder.write(debt, kept)
         moved = settle_cases(ledger, folder, debt, by=by, at=at)
     before = {case.id for case in there}
     return Drafted(moved, file, tuple(case.id for case in kept if case.id not in before), len(kept), why)
-
-
-def approved_cases(folder: CaseFolder) -> dict[str, EvalCase]:
-    """Return the cases of all debts that have an expectation, by their id.
-
-    Left out are those that two debts expect to be answered in two ways, and files that cannot be read: the
-    export, the gate and their own debts say so.
-    """
-    found: dict[str, EvalCase] = {}
-    disputed: set[str] = set()
-    for file in folder.files():
-        with suppress(CaseError):
-            for case in read_file(file):
-                if case.expectation is None:
-                    continue
-                other = found.setdefault(case.id, case)
-                if not is_same(case, other):
-                    disputed.add(case.id)
-    return {id_: case for id_, case in found.items() if id_ not in disputed}
-
-
-def is_same(one: EvalCase, other: EvalCase) -> bool:
-    """Whether two lines of one case ask the same and expect the same."""
-    if one.expectation is None or other.expectation is None:
-        return one.input == other.input and one.expectation is other.expectation
-    mine, theirs = one.expectation, other.expectation
-    return (one.input, mine.kind, mine.value) == (other.input, theirs.kind, theirs.value)
 
 
 def _entry(case: EvalCase, at: datetime) -> CaseEntry:
