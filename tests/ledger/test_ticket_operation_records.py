@@ -24,14 +24,14 @@ def claim(ledger: Ledger, debt: str, after: timedelta = timedelta(0)) -> Operati
     return ledger.ticket_operations.claim(debt, 1, "recurred 2", NOON + after)
 
 
-def test_of_racing_claims_of_a_deed_one_wins_every_time(ledger: Ledger, debt: str) -> None:
+def test_of_racing_claims_of_an_operation_one_wins_every_time(ledger: Ledger, debt: str) -> None:
     for number in range(5):
         occasion = f"recurred {number}"
         claims = race(16, lambda _, o=occasion: Ledger(ledger.url).ticket_operations.claim(debt, 1, o, NOON))
         assert sum(one is not None for one in claims) == 1
 
 
-def test_a_deed_that_is_done_is_never_claimed_again(ledger: Ledger, debt: str) -> None:
+def test_an_operation_that_is_done_is_never_claimed_again(ledger: Ledger, debt: str) -> None:
     first = claim(ledger, debt)
     assert first is not None
     ledger.ticket_operations.done(first, NOON)
@@ -41,9 +41,7 @@ def test_a_deed_that_is_done_is_never_claimed_again(ledger: Ledger, debt: str) -
     assert ledger.ticket_operations.claim(debt, 2, "recurred 2", NOON) is not None
 
 
-def test_a_lost_deed_is_claimed_again_by_somebody_who_knows_that_it_may_be_done(
-    ledger: Ledger, debt: str
-) -> None:
+def test_a_lost_operation_is_claimed_again_as_one_that_may_be_done(ledger: Ledger, debt: str) -> None:
     first = claim(ledger, debt)
     assert first is not None
     assert not first.again
