@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from rollback_budget.engine.decision_policy import NextStep, next_step, question_of, rounds_of
+from rollback_budget.engine.decision_policy import NextStep, next_step, review_terms, rounds_of
 from rollback_budget.engine.evaluation import Blind, Evaluation, VerdictKind
 from rollback_budget.model.budget import Tier
 from rollback_budget.model.decision import Action, Decision, OnTimeout, TierDecision
@@ -72,7 +72,7 @@ def test_the_shortest_deadline_and_the_safest_silence_hold_for_several_breaches(
         tier_c_breach=TierDecision(action=asks, within=timedelta(minutes=5), on_timeout=OnTimeout.CONTINUE),
     )
     spec = rollout(decision=decision)
-    both = question_of(spec, verdict(Tier.B, Tier.C))
+    both = review_terms(spec, verdict(Tier.B, Tier.C))
     assert (both.within, both.on_timeout) == (timedelta(minutes=5), OnTimeout.ROLLBACK)
-    lenient = question_of(spec, verdict(Tier.C))
+    lenient = review_terms(spec, verdict(Tier.C))
     assert (lenient.within, lenient.on_timeout) == (timedelta(minutes=5), OnTimeout.CONTINUE)

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pytest
 
+from rollback_budget.engine.burn import MAX_SAMPLES
 from rollback_budget.engine.evaluation import Evaluation, Status
 from rollback_budget.engine.fold import Fold, Window, evaluate
 from rollback_budget.engine.frame import frame_of
 from rollback_budget.engine.sample import Sample
-from rollback_budget.engine.threshold_method import MOST_SAMPLES
 from rollback_budget.model.budget import Comparison, Method, Tier, Worse
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
@@ -36,7 +36,7 @@ def look_by_look(spec: RolloutSpec, samples: Sequence[Sample], minutes: int) -> 
     return fold, fold.evaluation()
 
 
-def weighed(minutes: float) -> RolloutSpec:
+def evidence(minutes: float) -> RolloutSpec:
     success = budget(
         "success",
         Comparison.DELTA_PP,
@@ -52,7 +52,7 @@ def weighed(minutes: float) -> RolloutSpec:
 
 @pytest.mark.parametrize("method", [Method.THRESHOLD, Method.AUTO])
 def test_a_breach_carries_the_same_samples_however_many_looks_were_folded_at_a_time(method: Method) -> None:
-    spec = weighed(180)
+    spec = evidence(180)
     spec = spec.model_copy(update={"budgets": (spec.budgets[0].model_copy(update={"method": method}),)})
     # Three looks of ten are missing, and three hours are more than a breach carries.
     release = [None if minute % 10 < 3 else 0.9 if minute < 200 else 0.5 for minute in range(600)]
@@ -61,7 +61,7 @@ def test_a_breach_carries_the_same_samples_however_many_looks_were_folded_at_a_t
     _, watched = look_by_look(spec, samples, 600)
     assert watched == replayed
     (breach,) = replayed.breaches
-    assert len(breach.samples) == MOST_SAMPLES
+    assert len(breach.samples) == MAX_SAMPLES
     assert {look.status for look in breach.samples} <= {Status.BAD, Status.GOOD}
     assert breach.samples[-1].time <= breach.breached_at
     assert [look.time for look in breach.samples] == sorted(look.time for look in breach.samples)
@@ -69,7 +69,7 @@ def test_a_breach_carries_the_same_samples_however_many_looks_were_folded_at_a_t
 
 def test_samples_of_a_breach_are_of_its_trailing_duration_alone() -> None:
     release = [0.9 if minute < 60 else 0.3 for minute in range(200)]
-    _, evaluation = look_by_look(weighed(20), both(release, baseline=0.9, metric="success", n=200.0), 200)
+    _, evaluation = look_by_look(evidence(20), both(release, baseline=0.9, metric="success", n=200.0), 200)
     (breach,) = evaluation.breaches
     assert all(breach.breached_at - look.time < 20 * MINUTE for look in breach.samples)
 

@@ -13,10 +13,10 @@ import pytest
 from rollback_budget.engine import Sample
 from rollback_budget.engine.detection import expected_detection, expected_exceedance_detection
 from rollback_budget.engine.fold import Fold, Window
-from rollback_budget.engine.forecast_table import survey_lines, warning_lines
+from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
 from rollback_budget.engine.frame import Arms, Frame, quantile_in
-from rollback_budget.engine.preflight_forecast import BudgetForecast, PreflightForecast, survey_of
-from rollback_budget.engine.time_us import micros
+from rollback_budget.engine.preflight_forecast import BudgetForecast, PreflightForecast, forecast_watch
+from rollback_budget.engine.time_us import datetime_to_us
 from rollback_budget.model.budget import Budget, Comparison, Method, Worse
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
@@ -45,13 +45,13 @@ KINDS = {
 }
 
 
-def surveyed(samples: Sequence[Sample], *budgets: Budget, **more: Any) -> PreflightForecast:
+def forecast_of(samples: Sequence[Sample], *budgets: Budget, **more: Any) -> PreflightForecast:
     spec = rollout(*budgets, **{"metrics": KINDS, **more})
-    return survey_of(spec, samples, start=START, end=at(60))
+    return forecast_watch(spec, samples, start=START, end=at(60))
 
 
 def only(samples: Sequence[Sample], line: Budget, **more: Any) -> BudgetForecast:
-    (found,) = surveyed(samples, line, **more).budgets
+    (found,) = forecast_of(samples, line, **more).budgets
     return found
 
 
@@ -119,7 +119,7 @@ def test_the_forecast_of_a_quantile_meets_the_median_of_simulated_rollouts(
         n = [float(per_minute)] * 150
         values = ([quantile_in(one, 0.95) for one in each] for each in (release, baseline))
         arms = Arms(next(values), n, next(values), n, list(release), list(baseline))
-        times = [micros(at(minute)) for minute in range(1, 151)]
+        times = [datetime_to_us(at(minute)) for minute in range(1, 151)]
         verdict = Fold(SPEC, Window(START, at(150))).fold(Frame(times, times[-1], {"p95": arms}))
         assert verdict is not None
         found.append((verdict.breaches[0].breached_at - START) / MINUTE if verdict.breaches else inf)
@@ -162,11 +162,11 @@ def test_what_would_make_a_watch_worth_less_is_warned_of(
 
 
 def test_a_counter_that_is_not_there_or_comes_late_is_told_from_no_traffic() -> None:
-    both = surveyed(old([0.9] * 60), SUCCESS, INCIDENTS).budgets
+    both = forecast_of(old([0.9] * 60), SUCCESS, INCIDENTS).budgets
     assert both[0].warnings == ()
     assert "a counter that is not initialised at 0 loses its first event" in both[1].warnings[0]
     late = old([None] * 30 + [0.0] * 30, "incidents")
-    born = surveyed([*old([0.9] * 60), *late], SUCCESS, INCIDENTS).budgets[1]
+    born = forecast_of([*old([0.9] * 60), *late], SUCCESS, INCIDENTS).budgets[1]
     assert any("a counter born at 1 hides its first event" in warning for warning in born.warnings)
     assert born.forecasts[0].words == "at the first bad look"
 
@@ -184,14 +184,14 @@ def test_a_prometheus_range_of_less_than_two_scrapes_and_a_release_with_all_traf
 
 
 def test_the_table_has_a_line_for_each_budget_and_the_survey_round_trips_as_json() -> None:
-    survey = surveyed(
+    forecast = forecast_of(
         [*old([0.9] * 60), *arm(RELEASE, [0.92] * 60, metric="task_success", n=20)], SUCCESS, INCIDENTS
     )
-    heading, columns, _rule, success, incidents = survey_lines(survey)
+    heading, columns, _rule, success, incidents = forecast_lines(forecast)
     assert heading.startswith("the last 1 h to 2026-10-01 13:00 UTC")
     assert columns.split("  ")[0] == "budget"
     assert success.split()[:9] == [SUCCESS.id, "90.0", "%", "92.0", "%", "60", "/", "20", "sequential"]
     assert incidents.startswith(INCIDENTS.id)
     assert "nothing yet" in incidents
-    assert len(warning_lines(survey)) == 1
-    assert PreflightForecast.model_validate_json(survey.model_dump_json()) == survey
+    assert len(warning_lines(forecast)) == 1
+    assert PreflightForecast.model_validate_json(forecast.model_dump_json()) == forecast

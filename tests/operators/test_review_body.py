@@ -9,7 +9,7 @@ import pytest
 
 from rollback_budget.common.config import link_to_run
 from rollback_budget.common.xcom import ReviewAnswer
-from rollback_budget.engine.decision_policy import Question
+from rollback_budget.engine.decision_policy import ReviewTerms
 from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation, Look, Status
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Tier, Worse
@@ -55,7 +55,7 @@ def body(**changes: Any) -> str:
         "spec": rollout(budget(), INCIDENTS),
         "evaluation": breached(),
         "deadline": datetime(2026, 3, 1, 3, 27, 40, tzinfo=UTC),
-        "question": Question(timedelta(minutes=15), OnTimeout.ROLLBACK),
+        "question": ReviewTerms(timedelta(minutes=15), OnTimeout.ROLLBACK),
         "round_": 1,
         "rounds": 3,
         "key": KEY,
@@ -69,7 +69,7 @@ def test_the_breach_comes_first_then_what_silence_does_and_when() -> None:
     assert lines[1].startswith("**No answer by 03:27 UTC rolls back.** Tier A is watched meanwhile")
     assert "`▁" in lines[2]
     assert "█` 12:00 UTC" in lines[2]
-    lenient = body(question=Question(timedelta(seconds=30), OnTimeout.CONTINUE))
+    lenient = body(question=ReviewTerms(timedelta(seconds=30), OnTimeout.CONTINUE))
     assert "**No answer by 03:27:40 UTC goes on.**" in lenient
 
 

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.engine.suspension import Suspension, names_in
+from rollback_budget.engine.suspension import Suspension, suspendable_names
 from rollback_budget.ledger.views import LoggedSuspension, Scope
 
 router = APIRouter(prefix="/api/dags/{dag_id}/suspensions")
@@ -80,7 +80,7 @@ def suspend(dag_id: str, body: NewSuspension, user: GetUserDep) -> SuspensionVie
     specs = [
         one.spec for one in ledger.rollouts_named(dag_id) if one.key.dag_id == dag_id and one.final is None
     ]
-    known = names_in(specs)
+    known = suspendable_names(specs)
     if specs and body.budget not in known:
         raise _refused(f"no budget or area is called {body.budget!r}; known: {', '.join(known)}")
     by = str(user.get_name())

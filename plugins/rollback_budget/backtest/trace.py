@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from rollback_budget.backtest.trial import Record, Trial, to_the_end
 from rollback_budget.engine import Fold, Frame
-from rollback_budget.engine.time_us import moment
+from rollback_budget.engine.time_us import us_to_datetime
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.method_plan import alpha_of
 
@@ -57,7 +57,7 @@ def trace_of(record: Record, trial: Trial) -> Trace:
         fold.fold(Frame(frame.times, time, frame.arms))
         for standing, track in zip(fold.evaluation().budgets, points, strict=True):
             delta = standing.look.delta if standing.look is not None else None
-            track.append(Point(moment(time), delta, standing.burn, standing.p_value))
+            track.append(Point(us_to_datetime(time), delta, standing.burn, standing.p_value))
     breached = {trigger.budget: trigger.at for trigger in trial.triggers}
     return Trace(
         title=f"{record.recording.name}: {spec.release} against {spec.baseline}",

@@ -88,11 +88,11 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
 
 
 def _detection(spec: RolloutSpec, traffic: float | None, bad_rate: float) -> list[str]:
-    from rollback_budget.engine.detection import say_detection
+    from rollback_budget.engine.detection import describe_detection
 
     if traffic is None:
         return []
-    said = (say_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
+    said = (describe_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
     return [sentence for sentence in said if sentence]
 
 

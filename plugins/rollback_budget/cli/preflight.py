@@ -33,19 +33,19 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
     """
     from rollback_budget.budget_file import load_budget
     from rollback_budget.cli.text import shown
-    from rollback_budget.engine.forecast_table import survey_lines, warning_lines
-    from rollback_budget.engine.preflight_forecast import survey_of
+    from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+    from rollback_budget.engine.preflight_forecast import forecast_watch
     from rollback_budget.sources.recorded import read_series
 
     spec = load_budget(budget)
     samples = read_series(series)
     end = max(sample.time for sample in samples)
     begun = min(sample.time for sample in samples) - spec.watch.step
-    survey = survey_of(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
+    forecast = forecast_watch(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
     if as_json:
-        click.echo(survey.model_dump_json(indent=2))
+        click.echo(forecast.model_dump_json(indent=2))
         return
-    for line in survey_lines(survey):
+    for line in forecast_lines(forecast):
         click.echo(shown(line))
-    for line in warning_lines(survey):
+    for line in warning_lines(forecast):
         click.echo(f"warning: {shown(line)}")

@@ -173,13 +173,13 @@ def _under_way(found: list[Rollout], which: str) -> list[Rollout]:
 
 def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
     """Say what the person should know. Raises LedgerError when nothing would be suspended."""
-    from rollback_budget.engine.suspension import EVERY_BUDGET, names_in
+    from rollback_budget.engine.suspension import EVERY_BUDGET, suspendable_names
     from rollback_budget.model.budget import Tier
 
     budgets = [line for one in rollouts for line in one.spec.budgets]
     covered = [line for line in budgets if budget in (line.id, line.area, EVERY_BUDGET)]
     if budgets and not covered:
-        known = names_in(one.spec for one in rollouts)
+        known = suspendable_names(one.spec for one in rollouts)
         raise LedgerError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
     said = []
     tier_a = sorted({line.id for line in covered if line.tier is Tier.A})

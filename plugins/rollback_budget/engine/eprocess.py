@@ -103,10 +103,10 @@ class EProcess:
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = type(self).__new__(type(self))
+        clone = type(self).__new__(type(self))
         for name in self.__slots__:
-            setattr(twin, name, getattr(self, name))
-        return twin
+            setattr(clone, name, getattr(self, name))
+        return clone
 
 
 def softplus(value: float) -> float:

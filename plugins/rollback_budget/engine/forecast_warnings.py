@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import inf
 
-from rollback_budget.engine.comparison import BAD
-from rollback_budget.engine.evaluation import BudgetEvaluation
-from rollback_budget.engine.exceedances import USUAL_LEVEL, add_histograms, can_resolve
+from rollback_budget.engine.evaluation import BAD, BudgetEvaluation
+from rollback_budget.engine.exceedances import DEFAULT_QUANTILE, add_histograms, can_resolve
 from rollback_budget.engine.frame import Arms, Histogram, quantile_in, quantile_of
-from rollback_budget.engine.increase import comparing
+from rollback_budget.engine.increase import comparator_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.budget import Budget, Comparison, Method
 from rollback_budget.model.duration import parse_duration, say_duration
@@ -60,7 +59,7 @@ class BudgetSamples:
     """What came for one budget.
 
     :param release: may be empty: the release has no traffic before it is shipped.
-    :param standing: how the engine would decide.
+    :param snapshot: how the engine would decide.
     :param samples: of the budget's series, by version.
     :param first_known: the earliest look of the baseline at which any series is known; None without one.
     """
@@ -69,7 +68,7 @@ class BudgetSamples:
     budget: Budget
     release: Column
     baseline: Column
-    standing: BudgetEvaluation
+    snapshot: BudgetEvaluation
     samples: Mapping[str, Sequence[Sample]]
     first_known: int | None
 
@@ -147,7 +146,7 @@ def _histogram(found: BudgetSamples) -> Iterator[str]:
     budget, histogram = found.budget, found.tested.histogram
     if not histogram:
         return
-    level = quantile_of(budget.metric) or USUAL_LEVEL
+    level = quantile_of(budget.metric) or DEFAULT_QUANTILE
     value, largest = quantile_in(histogram, level), max((b for b in histogram if b < inf), default=0.0)
     if value != value:
         yield f"{budget.metric} lies beyond the largest bound of its histogram ({largest:g}): add larger ones"
@@ -156,16 +155,16 @@ def _histogram(found: BudgetSamples) -> Iterator[str]:
         above = min(bound for bound in histogram if bound > value)
         yield (
             f"the histogram is too coarse: {budget.metric} lies between its bounds {below:g} and {above:g},"
-            f" further apart than {abs(budget.threshold):g} %; {found.standing.method} is left: add bounds"
+            f" further apart than {abs(budget.threshold):g} %; {found.snapshot.method} is left: add bounds"
         )
 
 
 def _no_counts(found: BudgetSamples) -> Iterator[str]:
     plan = plan_of(found.spec, found.budget)
-    column, method = found.tested, found.standing.method
+    column, method = found.tested, found.snapshot.method
     if not column.known or column.histogram or method is plan.method:
         return
-    lacking = found.standing.method_reason.partition(", but ")[2].partition(":")[0] or "no counts came"
+    lacking = found.snapshot.method_reason.partition(", but ")[2].partition(":")[0] or "no counts came"
     yield f"{lacking}: {method} is left instead of {plan.method}"
 
 
@@ -173,11 +172,11 @@ def _noise(found: BudgetSamples) -> Iterator[str]:
     """A version against itself, a look later: what is bad there is bad without any change."""
     budget, values = found.budget, found.tested.values
     plain = budget.comparison.needs_baseline and budget.comparison is not Comparison.INCREASE
-    if not plain or found.standing.method is not Method.THRESHOLD or len(found.tested.known) < 3:
+    if not plain or found.snapshot.method is not Method.THRESHOLD or len(found.tested.known) < 3:
         return
     counts = found.tested.counts
     later = Arms(list(values[1:]), list(counts[1:]), list(values[:-1]), list(counts[:-1]))
-    view = comparing(budget, found.spec).view(later, 0, len(values) - 1)
+    view = comparator_of(budget, found.spec).view(later, 0, len(values) - 1)
     bad = view.statuses.count(BAD) / len(view.statuses)
     if bad > MOST_NOISE:
         yield f"{100 * bad:.0f} % of looks would be bad with no change at all: from one to the next, itself"
@@ -190,7 +189,7 @@ def _already_beyond(found: BudgetSamples) -> Iterator[str]:
     column = found.baseline
     values, counts = list(column.values), list(column.counts)
     arms = Arms(values, counts, values, counts)
-    statuses = comparing(budget, found.spec).view(arms, 0, len(column.values)).statuses
+    statuses = comparator_of(budget, found.spec).view(arms, 0, len(column.values)).statuses
     bad = statuses.count(BAD)
     if 2 * bad > len(column.known):
         yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {len(column.known)} looks"

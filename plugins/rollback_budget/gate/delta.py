@@ -6,8 +6,9 @@ from datetime import timedelta
 from math import ceil
 from typing import Literal, NamedTuple
 
-from rollback_budget.engine.comparison import Limit, delta_of
+from rollback_budget.engine.delta import delta_of
 from rollback_budget.engine.evaluation import Status
+from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
 
@@ -84,7 +85,7 @@ def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline
     ours = release.value
     assert ours is not None
     delta = delta_of(budget, ours, theirs)
-    status = Limit(budget).status(budget, delta, ours, theirs)
+    status = Threshold(budget).status(budget, delta, ours, theirs)
     if status is Status.UNKNOWN:
         return _unknown(f"{name}: {ours:.4g} against {theirs:.4g} of {versions[1]} gives no delta")
     against = f" against {theirs:.4g} of {versions[1]}" if comparison.needs_baseline else ""

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import question_of, rounds_of
+from rollback_budget.engine.decision_policy import review_terms, rounds_of
 from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.exceptions import LedgerError
 from rollback_budget.model.decision import OnTimeout
@@ -85,7 +85,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         if deadline is None or not exchange.spec().notify:
             return
         evaluation = exchange.evaluation(self.round_)
-        half_time = deadline - question_of(exchange.spec(), evaluation).within / 2
+        half_time = deadline - review_terms(exchange.spec(), evaluation).within / 2
         self._wait(exchange, half_time, "tell_half_time")
 
     def tell_half_time(self, context: Context, event: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         return Notification(event, occasion, exchange.key, exchange.spec(), sentence, deadline)
 
     def _silence(self, exchange: RolloutXcom, deadline: datetime) -> str:
-        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
         leads_to = "rolls back" if question.on_timeout is OnTimeout.ROLLBACK else "goes on"
         return f"No answer by {deadline:%H:%M:%S} UTC {leads_to}."
 
@@ -152,7 +152,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         return any(one.round_ == self.round_ for one in exchange.answers(self.round_ + 1))
 
     def _record_review(self, exchange: RolloutXcom, deadline: datetime) -> None:
-        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
         opened_at = deadline - question.within
         try:
             open_ledger().open_review(exchange.key, self.round_, deadline, question.on_timeout, opened_at)

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.ledger_sync import final_if_known
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import NextStep, next_step, question_of
+from rollback_budget.engine.decision_policy import NextStep, next_step, review_terms
 from rollback_budget.exceptions import SpecError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class DecideOperator(BaseBranchOperator):
             NextStep.ASK: ["review", "guard"],
         }[step]
         if step is NextStep.ASK:
-            deadline = utc_now() + question_of(spec, evaluation).within
+            deadline = utc_now() + review_terms(spec, evaluation).within
             context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")

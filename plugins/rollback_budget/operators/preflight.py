@@ -116,8 +116,8 @@ class PreflightOperator(BaseOperator):
 
     def _survey(self, spec: RolloutSpec) -> PreflightForecast:
         """Ask every metric for both versions over the last hour, and say what this watch can expect."""
-        from rollback_budget.engine.forecast_table import survey_lines, warning_lines
-        from rollback_budget.engine.preflight_forecast import survey_of
+        from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+        from rollback_budget.engine.preflight_forecast import forecast_watch
         from rollback_budget.hooks.metric_source import open_source
 
         end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
@@ -135,14 +135,14 @@ class PreflightOperator(BaseOperator):
             return await source.fetch(request)
 
         try:
-            survey = survey_of(spec, asyncio.run(ask()), start=request.start, end=end)
+            forecast = forecast_watch(spec, asyncio.run(ask()), start=request.start, end=end)
         except SourceError as error:
             if error.transient:
                 raise
             raise AirflowFailException(f"not shipped: {error}") from error
         except SeriesError as error:
             raise AirflowFailException(f"not shipped: {error}") from error
-        self.log.info("%s", "\n".join(survey_lines(survey)))
-        for line in warning_lines(survey):
+        self.log.info("%s", "\n".join(forecast_lines(forecast)))
+        for line in warning_lines(forecast):
             self.log.warning("%s", line)
-        return survey
+        return forecast

@@ -18,7 +18,7 @@ from rollback_budget.common.commander_response import (
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
 from rollback_budget.common.ledger_sync import final_if_known, record_answer
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
-from rollback_budget.engine.decision_policy import Question, question_of
+from rollback_budget.engine.decision_policy import ReviewTerms, review_terms
 from rollback_budget.exceptions import LedgerError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator
@@ -66,7 +66,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             raise AirflowSkipException(f"nothing to decide: {final}")
         spec = exchange.spec()
         evaluation = exchange.evaluation(self.round_)
-        question = question_of(spec, evaluation)
+        question = review_terms(spec, evaluation)
         deadline = self.deadline_of(exchange)
         situation = ReviewContext(
             spec=spec,
@@ -94,7 +94,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def silence(self, exchange: RolloutXcom) -> str:
         """Return what the budget file says that silence means."""
-        return _default(question_of(exchange.spec(), exchange.evaluation(self.round_))).value
+        return _default(review_terms(exchange.spec(), exchange.evaluation(self.round_))).value
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
@@ -142,7 +142,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
 
 
-def _default(question: Question) -> Choice:
+def _default(question: ReviewTerms) -> Choice:
     return Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.common.xcom import ReviewAnswer
-from rollback_budget.engine.decision_policy import Question
+from rollback_budget.engine.decision_policy import ReviewTerms
 from rollback_budget.engine.evaluation import Breach, BudgetEvaluation, Evaluation, Status
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Tier, Worse
@@ -40,7 +40,7 @@ class ReviewContext:
     spec: RolloutSpec
     evaluation: Evaluation | None
     deadline: datetime
-    question: Question
+    question: ReviewTerms
     round_: int
     rounds: int
     key: RolloutKey

@@ -11,7 +11,7 @@ from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.fold import Fold
 from rollback_budget.engine.frame import Frame
-from rollback_budget.engine.time_us import micros, moment
+from rollback_budget.engine.time_us import datetime_to_us, us_to_datetime
 from rollback_budget.watch.look_writer import LookSink
 from rollback_budget.watch.watch_plan import WatchPlan
 
@@ -39,7 +39,7 @@ class LookRecorder:
             self._until = await self._sink.looks_until(self._plan)
         if self._sink is None or self._until is None or not frame.times:
             return fold.fold(frame)
-        known = min(micros(self._until), frame.end)
+        known = min(datetime_to_us(self._until), frame.end)
         verdict = fold.fold(replace(frame, end=known)) if frame.times[0] <= known else None
         rest = [time for time in frame.times if time > known]
         for end in (*rest[_PART - 1 : -1 : _PART], frame.end):
@@ -50,6 +50,6 @@ class LookRecorder:
                 await asyncio.sleep(0)
         return verdict
 
-    def _record(self, time: int, standings: Sequence[BudgetSnapshot]) -> None:
-        if self._sink is not None and standings:
-            self._sink.record(self._plan, moment(time), standings)
+    def _record(self, time: int, snapshots: Sequence[BudgetSnapshot]) -> None:
+        if self._sink is not None and snapshots:
+            self._sink.record(self._plan, us_to_datetime(time), snapshots)

@@ -44,7 +44,7 @@ class LookSink(Protocol):
         """Return up to where the looks of a watch need not be recorded again; None to record none at all."""
         ...
 
-    def record(self, plan: WatchPlan, at: datetime, standings: Sequence[BudgetSnapshot]) -> None:
+    def record(self, plan: WatchPlan, at: datetime, snapshots: Sequence[BudgetSnapshot]) -> None:
         """Take one look; returns at once and never raises."""
         ...
 
@@ -114,13 +114,13 @@ class LookWriter:
             return max(plan.window_start, self._now() - SURELY_MISSING)
         return known.get(plan.rollout, plan.window_start)
 
-    def record(self, plan: WatchPlan, at: datetime, standings: Sequence[BudgetSnapshot]) -> None:
+    def record(self, plan: WatchPlan, at: datetime, snapshots: Sequence[BudgetSnapshot]) -> None:
         """Take one look; returns at once and never raises."""
         if plan.rollout is None:
             return
         from rollback_budget.ledger.looks import LookRecord, pack
 
-        record = LookRecord(plan.rollout, at, pack(plan.spec, standings))
+        record = LookRecord(plan.rollout, at, pack(plan.spec, snapshots))
         with self._change:
             self._kept.append(record)
             if len(self._kept) > self._most_kept:

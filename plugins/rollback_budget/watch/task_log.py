@@ -11,9 +11,9 @@ from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.comparison import Observation
 from rollback_budget.engine.evaluation import Status
 from rollback_budget.engine.fold import Fold
-from rollback_budget.engine.messages import say_found
+from rollback_budget.engine.messages import describe_comparison
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.engine.time_us import moment
+from rollback_budget.engine.time_us import us_to_datetime
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.spec import RolloutSpec
@@ -69,39 +69,39 @@ class TaskLog:
         if statuses == self._statuses and not is_due:
             return
         self._statuses = statuses
-        standings = fold.standings()
-        for standing in standings:
-            kind = _kind(standing)
-            before = self._kinds.setdefault(standing.budget, kind)
+        snapshots = fold.snapshots()
+        for snapshot in snapshots:
+            kind = _kind(snapshot)
+            before = self._kinds.setdefault(snapshot.budget, kind)
             if before != kind:
-                self._kinds[standing.budget] = kind
-                self._say_change(before, standing)
+                self._kinds[snapshot.budget] = kind
+                self._say_change(before, snapshot)
         if is_due:
-            self._say_status(standings, now, read_until)
+            self._say_status(snapshots, now, read_until)
 
-    def _say_change(self, before: Status | None, standing: BudgetSnapshot) -> None:
-        budget = next(one for one in self._spec.budgets if one.id == standing.budget)
+    def _say_change(self, before: Status | None, snapshot: BudgetSnapshot) -> None:
+        budget = next(one for one in self._spec.budgets if one.id == snapshot.budget)
         since = self._changed_at.get(budget.id)
-        at = self._changed_at[budget.id] = moment(standing.look.time)
+        at = self._changed_at[budget.id] = us_to_datetime(snapshot.look.time)
         if not self._may_say(budget.id):
             return
-        if standing.suspension is not None:
-            self._log.warning("%s is out of force from %s on: %s", budget.id, _clock(at), standing.suspension)
+        if snapshot.suspension is not None:
+            self._log.warning("%s is out of force from %s on: %s", budget.id, _clock(at), snapshot.suspension)
             return
         if before is None:
             self._log.info("%s is in force again from %s on", budget.id, _clock(at))
             return
         lasted = "" if since is None else f" after {say_duration(_whole_seconds(at - since))} {before.value}"
-        found = _say_look(self._spec, budget, standing.look)
-        say = self._log.warning if standing.look.status is Status.BAD else self._log.info
+        found = _say_look(self._spec, budget, snapshot.look)
+        say = self._log.warning if snapshot.look.status is Status.BAD else self._log.info
         say(
             "%s is %s at %s%s: %s; %s",
             budget.id,
-            standing.look.status.value,
+            snapshot.look.status.value,
             _clock(at),
             lasted,
             found,
-            _say_burn(budget, standing),
+            _say_burn(budget, snapshot),
         )
 
     def _may_say(self, what: str) -> bool:
@@ -112,9 +112,9 @@ class TaskLog:
             self._log.info("more changes than %s: the next status line says how many", MOST_CHANGES)
         return said < MOST_CHANGES
 
-    def _say_status(self, standings: Sequence[BudgetSnapshot], now: datetime, read_until: datetime) -> None:
+    def _say_status(self, snapshots: Sequence[BudgetSnapshot], now: datetime, read_until: datetime) -> None:
         left = max(self._plan.window_end - now, timedelta(0))
-        stands = {standing.budget: standing for standing in standings}
+        stands = {snapshot.budget: snapshot for snapshot in snapshots}
         parts = [self._say_budget(budget, stands.get(budget.id)) for budget in self._spec.budgets]
         unsaid = sum(self._changes.values()) - MOST_CHANGES
         if unsaid > 0:
@@ -124,29 +124,29 @@ class TaskLog:
             parts.append(f"nothing read since {_clock(read_until)}: {self._trouble}")
         self._log.info("%s, %s left | %s", _clock(now), say_duration(_whole_minutes(left)), " | ".join(parts))
         self._due_at = grid_floor(now, EVERY) + EVERY
-        self._counted = {one.budget: (one.looks, one.unknown_looks) for one in standings}
+        self._counted = {one.budget: (one.looks, one.unknown_looks) for one in snapshots}
         self._changes.clear()
 
-    def _say_budget(self, budget: Budget, standing: BudgetSnapshot | None) -> str:
-        if standing is None:
+    def _say_budget(self, budget: Budget, snapshot: BudgetSnapshot | None) -> str:
+        if snapshot is None:
             return f"{budget.id} no look yet"
         counted, counted_unknown = self._counted.get(budget.id, (0, 0))
-        looks, unknown = standing.looks - counted, standing.unknown_looks - counted_unknown
-        status = "suspended" if standing.suspension is not None else standing.look.status.value
-        said = [f"{budget.id} {status} {_say_burn(budget, standing)}"]
-        if standing.p_value is not None and standing.p_value < 1.0:
-            said.append(f"p = {standing.p_value:.2g}")
+        looks, unknown = snapshot.looks - counted, snapshot.unknown_looks - counted_unknown
+        status = "suspended" if snapshot.suspension is not None else snapshot.look.status.value
+        said = [f"{budget.id} {status} {_say_burn(budget, snapshot)}"]
+        if snapshot.p_value is not None and snapshot.p_value < 1.0:
+            said.append(f"p = {snapshot.p_value:.2g}")
         said.append(f"{looks} look{'' if looks == 1 else 's'}" + (f", {unknown} unknown" if unknown else ""))
         return ", ".join(said)
 
 
-def _kind(standing: BudgetSnapshot) -> Status | None:
-    return None if standing.suspension is not None else standing.look.status
+def _kind(snapshot: BudgetSnapshot) -> Status | None:
+    return None if snapshot.suspension is not None else snapshot.look.status
 
 
 def _say_look(spec: RolloutSpec, budget: Budget, look: Observation) -> str:
     return (
-        say_found(spec, budget, look.comparand())
+        describe_comparison(spec, budget, look.comparand())
         if look.status is not Status.UNKNOWN
         else _why_unknown(spec, budget, look)
     )
@@ -167,10 +167,10 @@ def _why_unknown(spec: RolloutSpec, budget: Budget, look: Observation) -> str:
     return f"{budget.metric} cannot be compared"
 
 
-def _say_burn(budget: Budget, standing: BudgetSnapshot) -> str:
+def _say_burn(budget: Budget, snapshot: BudgetSnapshot) -> str:
     if not budget.max_duration:
         return "none tolerated"
-    burn = timedelta(microseconds=standing.burn)
+    burn = timedelta(microseconds=snapshot.burn)
     used = min(burn / budget.max_duration, 1.0)
     filled = max(round(_BAR * used), 1 if burn else 0)
     bar = "▰" * filled + "▱" * (_BAR - filled)
