@@ -77,7 +77,7 @@ class Record:
 def noting(records: list[Record]) -> Iterator[None]:
     """Note when looks are due, begin and end."""
     due: WeakKeyDictionary[Watcher, float] = WeakKeyDictionary()
-    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.trouble
+    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.on_source_error
 
     async def noted_look(self: Watcher) -> Any:
         begun, before = time.monotonic(), self._read_until
@@ -97,14 +97,14 @@ def noting(records: list[Record]) -> Iterator[None]:
         due[self] = time.monotonic() + seconds
         return seconds
 
-    def noted_trouble(self: TaskLog, trouble: str | None) -> None:
+    def noted_error(self: TaskLog, trouble: str | None) -> None:
         records[-1].unknown += trouble is not None
         note(self, trouble)
 
     with (
         patch.object(Watcher, "look", noted_look),
         patch.object(Watcher, "seconds_to_next_look", noted_wait),
-        patch.object(TaskLog, "trouble", noted_trouble),
+        patch.object(TaskLog, "on_source_error", noted_error),
     ):
         yield
 

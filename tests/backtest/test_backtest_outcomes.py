@@ -11,8 +11,7 @@ from rollback_budget.backtest.folder import Recording, recordings_of
 from rollback_budget.backtest.run import run_backtest
 from rollback_budget.backtest.score import score
 from rollback_budget.backtest.sweep import candidates_of
-from rollback_budget.backtest.trace import trace_of
-from rollback_budget.backtest.trial import TrialOutcome, read_record, try_rule
+from rollback_budget.backtest.trial import TrialOutcome, read_record, trace_of, try_rule
 from rollback_budget.budget_file import load_budget
 from rollback_budget.charts import draw_trace
 from rollback_budget.engine import evaluate
@@ -111,7 +110,7 @@ def test_a_chart_follows_every_budget_look_by_look(tmp_path: Path) -> None:
     recording = recordings_of(past_rollouts(tmp_path))[2]
     seen = read_record(spec, recording)
     trace = trace_of(seen, try_rule(seen))
-    latency = trace.tracks[0]
+    latency = trace.budgets[0]
     assert len(latency.points) == 120
     assert latency.points[69].burn == timedelta(minutes=30)
     assert latency.breached_at == latency.points[69].time

@@ -58,8 +58,8 @@ class Asked:
     async def know(self, plan: WatchPlan) -> bool:
         """Look, let the answer come, and look again."""
         self.ended(plan)
-        if self.ended._asking is not None:
-            await self.ended._asking
+        if self.ended._query is not None:
+            await self.ended._query
         return self.ended(plan)
 
 

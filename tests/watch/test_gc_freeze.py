@@ -43,12 +43,12 @@ def test_a_watch_that_has_ended_is_freed_without_the_garbage_collector() -> None
 
 @pytest.mark.usefixtures("collector_off")
 def test_what_is_alive_is_set_aside_with_every_so_many_watches_and_not_before() -> None:
-    heap = GcFreeze(every=3)
+    freeze = GcFreeze(every=3)
     kept = [[number] for number in range(1000)]
     before = gc.get_freeze_count()
-    heap.grown()
-    heap.grown()
+    freeze.count_watch()
+    freeze.count_watch()
     assert gc.get_freeze_count() == before
-    heap.grown()
+    freeze.count_watch()
     assert gc.get_freeze_count() >= before + len(kept)
     assert not any(one is kept for one in gc.get_objects())

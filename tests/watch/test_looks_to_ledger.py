@@ -78,7 +78,7 @@ class Shift:
 
     def start(self, **options: int) -> None:
         self.writer = LookWriter(
-            lambda: self.ledger, log=LOG, gather=SOON, pause=SOON, now=lambda: self.now, **options
+            lambda: self.ledger, log=LOG, batch_wait=SOON, retry_after=SOON, now=lambda: self.now, **options
         )
         self.watcher = self.new_watcher()
 
@@ -169,7 +169,7 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     ledger = Ledger(f"sqlite:///{file}")
     ledger.migrate()
     shift = opened(ledger)
-    shift.start(most_kept=50)
+    shift.start(max_queued=50)
     await shift.watch(1, 10)
     assert shift.flushed()
     file.rename(tmp_path / "away.db")
@@ -186,7 +186,7 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     ]
     said = [record.getMessage() for record in caplog.records if record.name == LOG.name]
     assert len([line for line in said if "11 of the oldest were dropped" in line]) == 1
-    assert len([line for line in said if "looks wait for the ledger" in line]) == 1
+    assert len([line for line in said if "the ledger is unavailable" in line]) == 1
 
 
 async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
@@ -203,7 +203,7 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
 
     monkeypatch.setattr(ledger, "record_looks", hang)
     monkeypatch.setattr(ledger, "looks_until", lambda keys: hang(keys) or {})
-    monkeypatch.setattr("rollback_budget.watch.look_writer.PATIENCE", SOON)
+    monkeypatch.setattr("rollback_budget.watch.look_writer.QUERY_TIMEOUT", SOON)
     async with asyncio.timeout(20):
         assert await shift.watch(1, 200) is None
     assert not shift.writer.flush(SOON)

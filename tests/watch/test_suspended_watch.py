@@ -141,7 +141,7 @@ async def test_a_thousand_watches_share_one_question_a_poll(ledger: Ledger) -> N
 async def test_a_ledger_that_hangs_does_not_hold_the_looks(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspended, "PATIENCE", timedelta(milliseconds=50))
+    monkeypatch.setattr(suspended, "READ_TIMEOUT", timedelta(milliseconds=50))
     night = SuspendedNight(ledger)
     night.now = at(1)
     night.asked.hold = threading.Event()

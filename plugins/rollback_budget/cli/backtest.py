@@ -137,8 +137,7 @@ def _draw(
     rollout: str | None,
     chart: Path,
 ) -> None:
-    from rollback_budget.backtest.trace import trace_of
-    from rollback_budget.backtest.trial import TrialOutcome, read_record
+    from rollback_budget.backtest.trial import TrialOutcome, read_record, trace_of
     from rollback_budget.charts import draw_trace, draw_trade_off
 
     if swept and rollout is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rollback_budget.backtest.trace import Point, Trace, Track
+from rollback_budget.engine.trace import BudgetTrace, Trace, TracePoint
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import LoggedBreach, LoggedLook
 from rollback_budget.model.budget import Budget
@@ -73,9 +73,9 @@ def chart_png(seen: WatchedBudget) -> bytes:
     """Return the chart of the breached budget. Needs the extra ``charts``."""
     from rollback_budget.charts import draw_trace
 
-    track = Track(
+    track = BudgetTrace(
         seen.budget,
-        tuple(Point(look.time, look.delta, look.burn, look.p_value) for look in seen.looks),
+        tuple(TracePoint(look.time, look.delta, look.burn, look.p_value) for look in seen.looks),
         seen.logged.breach.breached_at,
     )
     title = f"{seen.logged.service}: {seen.logged.release} against {seen.logged.baseline}"
