@@ -72,7 +72,7 @@ CASES: list[tuple[Budget, float, float, float | None, str]] = [
         1.0,
         0.0,
         50.0,
-        "safety: 1 more incidents than model-v41 (1 against 0, n = 50 and 50), budget: 0 more",
+        "safety: 1 more incident than model-v41 (1 against 0, n = 50 and 50), budget: 0 more",
     ),
 ]
 

@@ -134,14 +134,14 @@ def test_the_forecast_of_a_quantile_meets_the_median_of_simulated_rollouts(
     ("line", "samples", "said"),
     [
         (SUCCESS, [], "no baseline traffic: nothing came of model-v41"),
-        (SUCCESS, old([nan] * 60), "all 60 samples of model-v41 are NaN"),
+        (SUCCESS, old([nan] * 60), "every sample of model-v41 is NaN (60)"),
         (SUCCESS, old([0.9] * 20), "known at 20 of 60 looks only"),
         (SUCCESS, old([90.0] * 60), "values up to 90 came, and a proportion lies between 0 and 1"),
         (SUCCESS, old([0.9] * 60, n=None), "the samples carry none: sign is left instead of sequential"),
         (
             SUCCESS.model_copy(update={"min_samples": 100}),
             old([0.9] * 60),
-            "60 of 60 looks have fewer events than `min_samples: 100`",
+            "60 of 60 looks with fewer events than `min_samples: 100`",
         ),
         (
             budget("cost", method=Method.THRESHOLD),
@@ -167,7 +167,7 @@ def test_a_counter_that_is_not_there_or_comes_late_is_told_from_no_traffic() -> 
     assert "a counter that is not initialised at 0 loses its first event" in both[1].warnings[0]
     late = old([None] * 30 + [0.0] * 30, "incidents")
     born = forecast_of([*old([0.9] * 60), *late], SUCCESS, INCIDENTS).budgets[1]
-    assert any("a counter born at 1 hides its first event" in warning for warning in born.warnings)
+    assert any("a counter that starts at 1 hides its first event" in warning for warning in born.warnings)
     assert born.forecasts[0].words == "at the first bad look"
 
 

@@ -166,7 +166,7 @@ def test_one_row_without_a_number_fails_the_delta(
     data = place([*rows, (version, None, True, lost)])
     [outcome] = outcomes(data, [rule])
     assert not outcome.success
-    assert f"1 of 6 rows of {version} have no number" in outcome.detail
+    assert f"1 of 6 rows of {version} without a number" in outcome.detail
 
 
 def test_a_crashed_case_fails_the_rate(place: Callable[[Rows], Data]) -> None:

@@ -16,7 +16,7 @@ from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.model.source import RecordedSource
 from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
-from rollback_budget.watch.finished_rollouts import EVERY, FinishedRollouts
+from rollback_budget.watch.finished_rollouts import READ_INTERVAL, FinishedRollouts
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.engine.builders import START, at, rollout
 
@@ -79,7 +79,7 @@ async def test_a_thousand_watches_share_one_question(ledger: Ledger) -> None:
     for number in range(1000):
         await asked.know(plan_of(str(number), START - timedelta(seconds=number)))
     assert len(asked.since) == 1
-    asked.now = START + EVERY
+    asked.now = START + READ_INTERVAL
     await asked.know(plan_of("1"))
     # An older window than the first question knew of was watched meanwhile.
     assert asked.since[1:] == [START - timedelta(seconds=999)]

@@ -20,6 +20,7 @@ from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import LoggedBreach, Rollout
 from rollback_budget.model.case_source import Cases
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import plural
 
 #: Reads the failing requests of a rollout; raises SourceError or CaseError. None: it has no source of cases.
 Read = Callable[[Rollout, FailureQuery], list[FailedRequest]]
@@ -114,7 +115,7 @@ def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at:
     real = [case for case in cases if case.missing is None]
     if not real:
         return debt
-    said = f"{len(real)} case(s)"
+    said = plural(len(real), "case")
     debt = ledger.advance_state(debt.fingerprint, DebtState.DRAFTED, by=by, at=at, detail=said)
     if all(case.is_approved for case in real):
         debt = ledger.advance_state(debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=said)
@@ -158,7 +159,7 @@ def _read(
     if not any(request.has_content for request in requests):
         return (
             [],
-            f"{len(requests)} request(s) failed from {window}, and the source keeps no content of them.",
+            f"{plural(len(requests), 'request')} failed from {window}, and the source keeps no content.",
         )
     return requests, None
 

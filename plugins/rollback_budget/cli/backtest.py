@@ -228,8 +228,8 @@ def _score_json(score: Score) -> dict[str, Any]:
 def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]) -> None:
     from rich.console import Console
 
-    from rollback_budget.cli.text import shown
     from rollback_budget.model.duration import say_duration
+    from rollback_budget.text import printable
 
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)
@@ -237,10 +237,10 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
     for trial in trials:
         first = trial.deciding
         table.add_row(
-            shown(trial.recording.name),
+            printable(trial.recording.name),
             trial.recording.label or "",
             "" if first is None else f"{first.minute:g}",
-            "" if first is None else shown(first.budget),
+            "" if first is None else printable(first.budget),
             trial.outcome.value + (" (blind before)" if _blind_first(trial) else ""),
             "" if trial.delay is None else say_duration(trial.delay),
         )
@@ -249,7 +249,7 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
     for name, score in _scores(spec, trials):
         labelled = score.good + score.bad
         table.add_row(
-            shown(name),
+            printable(name),
             f"{score.false_trips} of {labelled}",
             f"{score.found} of {score.bad}",
             str(score.missed) if name == "the rule" else "",
@@ -265,7 +265,7 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
         table = _table("budget", "threshold", "for", "false trips", "found", "median delay", "")
         for candidate, score in swept:
             table.add_row(
-                shown(candidate.budget),
+                printable(candidate.budget),
                 f"{candidate.threshold:+g}",
                 say_duration(candidate.max_duration),
                 f"{score.false_trips} of {score.good + score.bad}",

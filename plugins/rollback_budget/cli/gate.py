@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.words import json_option, moment, shown, url_option
+from rollback_budget.cli.common import json_option, url_option, utc_second
+from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -123,19 +124,20 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
     stored = files.read()
     debts = [debt for debt in open_ledger(url).debts() if debt.service == spec.service]
     if not debts:
-        click.echo(f"{shown(spec.service)} has no eval debt: nothing to expect")
+        click.echo(printable(f"{spec.service} has no eval debt: nothing to expect"))
     for debt in debts:
         if debt.state is DebtState.DUPLICATE:
             continue
         made = recompile(stored.get(debt.fingerprint), debt, case_files, spec.launch_gate, spec.budgets)
         if not made.expectations:
-            click.echo(f"{debt.fingerprint[:16]}  {shown(debt.budget)}: no approved case yet, so no file")
+            click.echo(printable(f"{debt.fingerprint[:16]}  {debt.budget}: no approved case yet, so no file"))
             continue
         file = files.write(made, case_files.file_of(debt).stem)
         number = len(made.cases.inputs) if made.cases else 0
         count = len(made.expectations)
         click.echo(
-            f"{debt.fingerprint[:16]}  {shown(debt.budget)}: {number} cases, {count} expectations  {file}"
+            f"{debt.fingerprint[:16]}  {printable(debt.budget)}: {plural(number, 'case')},"
+            f" {plural(count, 'expectation')}  {file}"
         )
 
 
@@ -157,7 +159,9 @@ def bypass(release: str, service: str, by: str, reason: str, url: str | None) ->
 
     now = datetime.now(UTC)
     made = record_bypass(open_ledger(url), service, release, by, reason, now)
-    click.echo(f"{shown(release)} of {shown(service)} passes the gate until {moment(now + HOLDS_FOR)}")
+    click.echo(
+        f"{printable(release)} of {printable(service)} passes the gate until {utc_second(now + HOLDS_FOR)}"
+    )
     click.echo(f"the debt of it: {made.debt_fingerprint[:16]}")
 
 

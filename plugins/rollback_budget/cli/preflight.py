@@ -32,10 +32,10 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
     Exits 0, with warnings too; 1 when the budget or the series cannot be read.
     """
     from rollback_budget.budget_file import load_budget
-    from rollback_budget.cli.text import shown
     from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
     from rollback_budget.engine.preflight_forecast import forecast_watch
     from rollback_budget.sources.recorded import read_series
+    from rollback_budget.text import printable
 
     spec = load_budget(budget)
     samples = read_series(series)
@@ -46,6 +46,6 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
         click.echo(forecast.model_dump_json(indent=2))
         return
     for line in forecast_lines(forecast):
-        click.echo(shown(line))
+        click.echo(printable(line))
     for line in warning_lines(forecast):
-        click.echo(f"warning: {shown(line)}")
+        click.echo(f"warning: {printable(line)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rollback_budget.model.spec import RolloutSpec
 
 
-def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
@@ -45,7 +45,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option(
     "--start",
     metavar="TIME",
-    callback=_moment,
+    callback=_parse_time,
     help="When the window begins; by default one step before the earliest sample, so that it counts.",
 )
 @click.pass_context
@@ -102,7 +102,7 @@ def replay(
 
 def _warnings(spec: RolloutSpec, samples: Sequence[Sample], path: Path) -> list[str]:
     """Name what the budget asks for and the series does not have at all."""
-    from rollback_budget.cli.text import shown
+    from rollback_budget.text import printable
 
     found = {
         "version": dict.fromkeys(sample.version for sample in samples),
@@ -113,8 +113,8 @@ def _warnings(spec: RolloutSpec, samples: Sequence[Sample], path: Path) -> list[
         "metric": tuple(dict.fromkeys(budget.series for budget in spec.budgets)),
     }
     return [
-        f"{path}: no sample of {what} {shown(name)}, so its looks are unknown; "
-        f"found: {', '.join(map(shown, found[what]))}"
+        f"{path}: no sample of {what} {printable(name)}, so its looks are unknown; "
+        f"found: {', '.join(map(printable, found[what]))}"
         for what, names in wanted.items()
         for name in names
         if name not in found[what]
@@ -125,13 +125,13 @@ def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rollback_budget.cli.text import shown
     from rollback_budget.model.duration import say_duration
+    from rollback_budget.text import printable
 
     until = evaluation.evaluated_until
     so_far = "" if evaluation.final else " so far; the series ends before the window"
     click.echo(f"{evaluation.verdict.value.upper()} at {until:%Y-%m-%d %H:%M:%S} UTC{so_far}")
-    click.echo(f"{shown(evaluation.sentence)}\n")
+    click.echo(f"{printable(evaluation.sentence)}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("budget", "tier", "last look", "burn", "looks", "unknown", "breaches"):
         is_count = heading in ("looks", "unknown", "breaches")
@@ -141,7 +141,7 @@ def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
         burn = f"{say_duration(standing.burn)} of {say_duration(budget.max_duration)}"
         counts = (standing.looks, standing.unknown_looks, breaches)
         tier = budget.tier.value.upper()
-        table.add_row(shown(budget.id), tier, _last_look(standing), burn, *map(str, counts))
+        table.add_row(printable(budget.id), tier, _last_look(standing), burn, *map(str, counts))
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)
     console.print(table)

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import (
-    choose_rollouts,
+from rollback_budget.cli.common import (
     did_you_mean,
+    find_rollouts,
     iso,
     json_option,
-    meant,
-    moment,
     parse_until,
-    shown,
-    span,
+    short_duration,
+    suggestion,
     url_option,
+    utc_second,
 )
+from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.exceptions import LedgerError
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
@@ -69,15 +69,15 @@ def suspend(
     if not reason or not by:
         raise click.BadParameter("say why, and who: neither may be empty", param_hint="--reason/--by")
     ledger = open_ledger(url)
-    rollouts, scope = _meant_rollouts(ledger, which, run)
+    rollouts, scope = _find_rollouts(ledger, which, run)
     for warning in _warnings(rollouts, budget, end):
-        click.echo(f"warning: {shown(warning)}", err=True)
+        click.echo(f"warning: {printable(warning)}", err=True)
     logged = ledger.suspend(scope, Suspension(budget=budget, since=now, until=end, by=by, reason=reason))
     if as_json:
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
-    click.echo(f"suspension {logged.id}: {shown(str(logged.suspension))}")
-    click.echo(f"holds for {shown(str(scope))}, from the next look on, for {span(end - now)}")
+    click.echo(printable(f"suspension {logged.id}: {logged.suspension}"))
+    click.echo(printable(f"holds for {scope}, from the next look on, for {short_duration(end - now)}"))
     click.echo(f"end it early: rollback-budget resume {logged.id}")
 
 
@@ -98,7 +98,9 @@ def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) ->
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
     ended = f", ended by {logged.ended_by}" if logged.ended_by else ""
-    click.echo(f"suspension {logged.id} is over since {moment(logged.suspension.until)}{shown(ended)}")
+    click.echo(
+        f"suspension {logged.id} is over since {utc_second(logged.suspension.until)}{printable(ended)}"
+    )
 
 
 @click.command()
@@ -115,8 +117,8 @@ def suspensions(every: bool, url: str | None, as_json: bool) -> None:
     if not found:
         click.echo("no suspensions")
     for one in found:
-        left = f"{span(one.suspension.until - now)} left" if one.is_active(now) else "over"
-        click.echo(f"{one.id:4}  {left:14}  {shown(str(one.scope))}: {shown(str(one.suspension))}")
+        left = f"{short_duration(one.suspension.until - now)} left" if one.is_active(now) else "over"
+        click.echo(printable(f"{one.id:4}  {left:14}  {one.scope}: {one.suspension}"))
 
 
 def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
@@ -138,18 +140,18 @@ def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
     }
 
 
-def _meant_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:
+def _find_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:
     """Return the rollouts that are under way, and what to suspend for."""
     from rollback_budget.ledger.views import Scope
 
     if run is not None:
-        (chosen, *_) = choose_rollouts(ledger, which, run)
+        (chosen, *_) = find_rollouts(ledger, which, run)
         return _under_way([chosen], which), Scope(chosen.key.dag_id, chosen.key.run_id)
     found = ledger.rollouts_named(which)
     if not found:
         click.echo(
-            f"warning: no rollout of {shown(which)!r} is known; suspended ahead of time, for a release or"
-            f" service of that name{shown(meant(ledger, which))}",
+            f"warning: no rollout of {printable(which)!r} is known; suspended ahead of time, for a release or"
+            f" service of that name{printable(suggestion(ledger, which))}",
             err=True,
         )
         return [], Scope(name=which)
@@ -181,11 +183,11 @@ def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
     if budgets and not covered:
         known = suspendable_names(one.spec for one in rollouts)
         raise LedgerError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
-    said = []
+    text = []
     tier_a = sorted({line.id for line in covered if line.tier is Tier.A})
     if tier_a:
-        said.append(f"tier A is suspended: {', '.join(tier_a)} will not roll back at once")
+        text.append(f"tier A is suspended: {', '.join(tier_a)} will not roll back at once")
     ends = [one.window_end for one in rollouts if one.window_end is not None]
     if ends and end >= max(ends):
-        said.append(f"it outlasts the window, which ends at {moment(max(ends))}")
-    return said
+        text.append(f"it outlasts the window, which ends at {utc_second(max(ends))}")
+    return text

@@ -21,6 +21,7 @@ from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpTarget
+from rollback_budget.text import plural
 
 #: Fewer known looks than this share are worth a warning.
 MOST_KNOWN = 0.5
@@ -97,7 +98,7 @@ def _absent(found: BudgetSamples) -> Iterator[str]:
     came = found.samples.get(spec.baseline, ())
     if came and not baseline.histogram:
         yield (
-            f"all {len(came)} samples of {spec.baseline} are NaN: a rate of nothing, or a division by 0;"
+            f"every sample of {spec.baseline} is NaN ({len(came)}): a rate of nothing, or a division by 0;"
             " looks are unknown until there is a number"
         )
     elif found.first_known is not None and spec.metric(budget.metric).kind is MetricKind.COUNT:
@@ -114,11 +115,12 @@ def _absent(found: BudgetSamples) -> Iterator[str]:
 def _sparse(found: BudgetSamples) -> Iterator[str]:
     column, looks = found.tested, len(found.tested.values)
     if column.known and len(column.known) < MOST_KNOWN * looks:
-        yield f"known at {len(column.known)} of {looks} looks only: the others are unknown and burn nothing"
+        yield f"known at {len(column.known)} of {plural(looks, 'look')} only: an unknown look burns nothing"
     least = found.budget.min_samples
     few = sum(column.counts[look] < least for look in column.known)
     if few > MOST_KNOWN * len(column.known):
-        yield f"{few} of {len(column.known)} looks have fewer events than `min_samples: {least}`: unknown"
+        known = plural(len(column.known), "look")
+        yield f"{few} of {known} with fewer events than `min_samples: {least}`: unknown"
 
 
 def _late_birth(found: BudgetSamples) -> Iterator[str]:
@@ -128,8 +130,8 @@ def _late_birth(found: BudgetSamples) -> Iterator[str]:
     if known[0] > first and found.baseline.values[known[0]] >= 0.0:
         begun = say_duration(known[0] * found.spec.watch.step)
         yield (
-            f"its series began {begun} into the hour, later than others: a counter born at 1 hides its first"
-            " event; initialise it at 0"
+            f"its series began {begun} into the hour, later than others: a counter that starts at 1 hides its"
+            " first event; initialise it at 0"
         )
 
 
@@ -192,7 +194,8 @@ def _already_beyond(found: BudgetSamples) -> Iterator[str]:
     statuses = comparator_of(budget, found.spec).view(arms, 0, len(column.values)).statuses
     bad = statuses.count(BAD)
     if 2 * bad > len(column.known):
-        yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {len(column.known)} looks"
+        known = plural(len(column.known), "look")
+        yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {known}"
 
 
 def _alone(found: BudgetSamples) -> Iterator[str]:

@@ -11,6 +11,7 @@ from rollback_budget.model.budget import Budget, Comparison, Worse
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import counted, singular
 
 #: A smaller p-value is shown as "below" this.
 LEAST_P_VALUE = 0.0001
@@ -44,10 +45,13 @@ def breach_sentence(
 def describe_comparison(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
     """Return how the release compared: ``p95 was 31 % above model-v41 (2.10 s against 1.60 s)``."""
     metric = spec.metric(budget.metric)
-    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
+    of_slice = "" if budget.slice is None else f" of {budget.slice}"
+    name = f"{budget.metric}{of_slice}"
     arms = _arms(budget, metric, both)
     if budget.comparison is Comparison.INCREASE:
-        return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
+        more = _more(both.delta)
+        noun = singular(budget.metric) if more.startswith("1 ") else budget.metric
+        return f"{more} {noun}{of_slice} than {spec.baseline}{arms}"
     if not budget.comparison.needs_baseline:
         return f"{name} was {say_value(both.release_value, metric)}{arms}"
     if not both.delta:
@@ -96,7 +100,7 @@ def say_value(value: float | None, metric: Metric) -> str:
     if metric.kind is MetricKind.PROPORTION:
         return f"{_digits(100.0 * value)} %"
     text = _grouped(value, 0) if value.is_integer() and metric.kind is MetricKind.COUNT else _digits(value)
-    return f"{text} {metric.unit}" if metric.unit else text
+    return counted(text, metric.unit) if metric.unit else text
 
 
 def _digits(value: float) -> str:

@@ -29,6 +29,7 @@ from rollback_budget.gate.suite import NOTHING, Kind, Suite, assemble
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.model.budget import Severity
 from rollback_budget.model.launch_gate import LaunchGate
+from rollback_budget.text import plural
 
 _Files = list[tuple[Debt, DebtExpectations]]
 
@@ -102,9 +103,7 @@ def _standing(request: GateRequest) -> Iterator[Finding]:
     for debt in request.debts:
         if debt.is_overdue(request.at) and debt.severity is not Severity.MINOR:
             days = (request.at - debt.due_at).days
-            message = (
-                f"this {debt.severity.value} debt was due {days} days ago; pay it with a proof, or waive it"
-            )
+            message = f"this {debt.severity.value} debt was due {plural(days, 'day')} ago; pay it with a proof, or waive it"
             yield about(debt, GateRule.OVERDUE, Effect.BLOCK, message)
         elif debt.is_owed and debt.waiver is not None and debt.is_waived(request.at):
             waiver = debt.waiver
@@ -136,8 +135,8 @@ def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
             findings.append(_not_covered(debt))
     if request.to_be_covered and not files:
         message = (
-            f"{request.service} has {len(request.to_be_covered)} eval debts and not one expectation to hold"
-            f" {request.release} to: approve their cases, or waive them"
+            f"{request.service} has {plural(len(request.to_be_covered), 'eval debt')} and not one expectation"
+            f" for {request.release}: approve the cases of the debt, or waive it"
         )
         findings.append(Finding(rule=GateRule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))
     return files, findings
@@ -201,8 +200,8 @@ def _nothing_enforced(request: GateRequest) -> str:
 def _all_well(request: GateRequest, suite: Suite) -> str:
     deltas = sum(check.kind is Kind.DELTA for check in suite.checks)
     return (
-        f"{request.release} keeps to what {len(request.enforced)} eval debts ask of it:"
-        f" {len(suite.cases)} cases and {deltas} deltas"
+        f"{request.release} meets the expectations of {plural(len(request.enforced), 'eval debt')}:"
+        f" {plural(len(suite.cases), 'case')} and {plural(deltas, 'delta')}"
     )
 
 

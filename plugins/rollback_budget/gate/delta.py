@@ -11,6 +11,7 @@ from rollback_budget.engine.evaluation import Status
 from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
+from rollback_budget.text import plural
 
 
 class Summary(NamedTuple):
@@ -65,12 +66,13 @@ def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline
     arms = list(zip(versions, (release, baseline), strict=True))[: 2 if comparison.needs_baseline else 1]
     for version, arm in arms:
         if arm.rows < rule.min_rows:
-            return _unknown(f"{name}: {version} has {arm.rows} rows, {rule.min_rows} are needed")
+            return _unknown(
+                f"{name}: {version} has {plural(arm.rows, 'row')}, at least {rule.min_rows} needed"
+            )
         if arm.known < arm.rows:
             missing = arm.rows - arm.known
-            return _unknown(
-                f"{name}: {missing} of {arm.rows} rows of {version} have no number (crashed or NaN)"
-            )
+            rows = plural(arm.rows, "row")
+            return _unknown(f"{name}: {missing} of {rows} of {version} without a number (crashed or NaN)")
     budget = Budget(
         id=name,
         area="launch_gate",

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rollback_budget.text import plural
+
 # Before the import: the library reads both when it is loaded, and writes two hundred lines otherwise.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
@@ -146,7 +148,7 @@ def _outcome(check: Check, result: Any, data: Any) -> ExpectationOutcome:
     if not detail and "observed_value" in seen:
         detail = f"observed {seen['observed_value']}"
     elif not detail and seen.get("unexpected_count"):
-        detail = f"{seen['unexpected_count']} rows do not meet it"
+        detail = f"not met by {plural(seen['unexpected_count'], 'row')}"
     return ExpectationOutcome(check.id, bool(result.success), cases, detail)
 
 

@@ -11,6 +11,7 @@ from rollback_budget.engine.late_data import LateData
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.source import lateness_of
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import plural
 
 #: Late samples are logged at most once per interval.
 LOG_INTERVAL = timedelta(minutes=10)
@@ -48,9 +49,9 @@ class LateSamples:
         if self._unlogged and (self._logged_at is None or self._now() - self._logged_at >= LOG_INTERVAL):
             assert self._late is not None
             self._log.warning(
-                "%s samples came late or changed once their looks were decided, the newest for %s: decisions "
+                "%s came late or changed once their looks were decided, the newest for %s: decisions "
                 "stay, and replay on the final data may differ; a longer watch.settle waits for them",
-                self._unlogged,
+                plural(self._unlogged, "sample"),
                 self._late.newest,
             )
             self._logged_at, self._unlogged = self._now(), 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rollback_budget.clock import Log, Now, utc_now
 from rollback_budget.exceptions import LedgerError
+from rollback_budget.text import plural
 
 if TYPE_CHECKING:
     from rollback_budget.engine.budget_snapshot import BudgetSnapshot
@@ -100,7 +101,7 @@ class LookWriter:
         self._queried_keys: set[RolloutKey] = set()
 
     async def looks_until(self, plan: WatchPlan) -> datetime | None:
-        """Return up to where the ledger has this rollout's looks; watches that begin together share a query."""
+        """Return up to where the ledger has this rollout's looks; watches share one query."""
         if plan.rollout is None:
             return None
         query, loop = self._query, asyncio.get_running_loop()
@@ -161,7 +162,7 @@ class LookWriter:
                 self._requeue(batch, error)
             except Exception:
                 # A replay can bring looks back; a writer that is dead cannot write any.
-                logging.getLogger(__name__).exception("%s looks could not be written", len(batch))
+                logging.getLogger(__name__).exception("%s could not be written", plural(len(batch), "look"))
                 self._close(())
             else:
                 self._note_written(left_out)
@@ -209,4 +210,6 @@ class LookWriter:
             )
         if left_out and not self._has_warned_of_unknown:
             self._has_warned_of_unknown = True
-            self._log.warning("%s looks are of rollouts that are not in the ledger: left out", left_out)
+            self._log.warning(
+                "left out, because their rollouts are not in the ledger: %s", plural(left_out, "look")
+            )

@@ -17,6 +17,7 @@ from rollback_budget.engine.time_us import us_to_datetime
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import plural
 from rollback_budget.watch.watch_plan import WatchPlan
 
 #: A status line is logged at this interval.
@@ -119,7 +120,7 @@ class TaskLog:
         unlogged = sum(self._changes.values()) - MAX_CHANGE_LINES
         if unlogged > 0:
             counts = ", ".join(f"{what} {times}" for what, times in self._changes.most_common())
-            parts.append(f"{unlogged} more changes, of all: {counts}")
+            parts.append(f"{plural(unlogged, 'more change')}, of all: {counts}")
         if self._source_error is not None:
             parts.append(f"nothing read since {_clock(read_until)}: {self._source_error}")
         self._log.info("%s, %s left | %s", _clock(now), say_duration(_whole_minutes(left)), " | ".join(parts))
@@ -136,7 +137,7 @@ class TaskLog:
         parts = [f"{budget.id} {status} {_describe_burn(budget, snapshot)}"]
         if snapshot.p_value is not None and snapshot.p_value < 1.0:
             parts.append(f"p = {snapshot.p_value:.2g}")
-        parts.append(f"{looks} look{'' if looks == 1 else 's'}" + (f", {unknown} unknown" if unknown else ""))
+        parts.append(f"{plural(looks, 'look')}" + (f", {unknown} unknown" if unknown else ""))
         return ", ".join(parts)
 
 

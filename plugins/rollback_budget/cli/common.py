@@ -1,4 +1,4 @@
-"""What commands about rollouts say alike: names, times, and which rollout is meant."""
+"""What the commands share: options, times for people and scripts, and finding a rollout by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ url_option = click.option("--url", metavar="URL", help="SQLAlchemy URL of the le
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def shown(text: str) -> str:
-    """Escape what a terminal would act on: names and reasons are data."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def moment(time: datetime) -> str:
+def utc_second(time: datetime) -> str:
     """Return a time for people."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -37,7 +32,7 @@ def iso(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
-def span(duration: timedelta) -> str:
+def short_duration(duration: timedelta) -> str:
     """Return a duration in at most two units, whole seconds at the least: ``3 h 20 min``."""
     seconds = max(int(duration.total_seconds()), 0)
     units = (
@@ -77,14 +72,14 @@ def parse_until(text: str, now: datetime) -> datetime:
             raise click.BadParameter(f"{text!r} has no time zone; write it as UTC ({text}Z)")
         until = until.astimezone(UTC)
     if until <= now:
-        raise click.BadParameter(f"{text!r} is not in the future; it is {moment(now)} now")
+        raise click.BadParameter(f"{text!r} is not in the future; it is {utc_second(now)} now")
     return until
 
 
-def choose_rollouts(ledger: Ledger, name: str, run: str | None) -> list[Rollout]:
+def find_rollouts(ledger: Ledger, name: str, run: str | None) -> list[Rollout]:
     """Return the rollouts of a release, service, DAG or run, newest first, at least one.
 
-    :param run: the one run that is meant; None for all.
+    :param run: only this run; None for all.
     :raises LedgerError: there is none; names the nearest that there are.
     """
     found = ledger.rollouts_named(name)
@@ -94,11 +89,11 @@ def choose_rollouts(ledger: Ledger, name: str, run: str | None) -> list[Rollout]
     if found:
         runs = ", ".join(repr(one.key.run_id) for one in found[:5])
         raise LedgerError(f"{name!r} has no run {run!r} in the ledger at {ledger.place}; its runs: {runs}")
-    raise LedgerError(f"no rollout of {name!r} is in the ledger at {ledger.place}{meant(ledger, name)}")
+    raise LedgerError(f"no rollout of {name!r} is in the ledger at {ledger.place}{suggestion(ledger, name)}")
 
 
-def meant(ledger: Ledger, name: str) -> str:
-    """Return what probably was meant instead of an unknown ``name``, as the end of a sentence."""
+def suggestion(ledger: Ledger, name: str) -> str:
+    """Return the names nearest to an unknown ``name``, as the end of a sentence."""
     known: list[str] = []
     for one in ledger.rollouts():
         known += [one.spec.release, one.spec.service, one.key.dag_id]

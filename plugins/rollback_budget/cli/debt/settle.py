@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import click
 
-from rollback_budget.cli.debt_text import debt_json, minute, named_debt
+from rollback_budget.cli.common import json_option, parse_until, short_duration, url_option
+from rollback_budget.cli.debt.common import debt_json, find_debt, minute
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, parse_until, shown, span, url_option
 from rollback_budget.ledger.debt_views import Waiver
+from rollback_budget.text import printable
 
 by_option = click.option(
     "--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name."
@@ -37,14 +38,14 @@ def waive(fingerprint: str, until: str, reason: str, by: str, url: str | None, a
     now = datetime.now(UTC)
     end = parse_until(until, now)
     ledger = open_ledger(url)
-    found = named_debt(ledger, fingerprint)
+    found = find_debt(ledger, fingerprint)
     changed = ledger.waive(found.fingerprint, Waiver(by.strip(), reason.strip(), end), now)
     if as_json:
         click.echo(json.dumps(debt_json(changed, now), indent=2))
         return
     click.echo(
-        f"{shown(changed.budget)} ({shown(changed.service)}) is waived until {minute(end)},"
-        f" for {span(end - now)}"
+        f"{printable(changed.budget)} ({printable(changed.service)}) is waived until {minute(end)},"
+        f" for {short_duration(end - now)}"
     )
 
 
@@ -68,9 +69,11 @@ def duplicate(
     """
     now = datetime.now(UTC)
     ledger = open_ledger(url)
-    found, of = named_debt(ledger, fingerprint), named_debt(ledger, original)
+    found, of = find_debt(ledger, fingerprint), find_debt(ledger, original)
     changed = ledger.mark_duplicate(found.fingerprint, of.fingerprint, by=by.strip(), at=now, detail=reason)
     if as_json:
         click.echo(json.dumps(debt_json(changed, now), indent=2))
         return
-    click.echo(f"{shown(changed.budget)} ({shown(changed.service)}) is paid with {shown(of.budget)}")
+    click.echo(
+        f"{printable(changed.budget)} ({printable(changed.service)}) is paid with {printable(of.budget)}"
+    )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.debt_settle import by_option
-from rollback_budget.cli.debt_text import named_debt
+from rollback_budget.cli.common import iso, json_option, url_option
+from rollback_budget.cli.debt.common import find_debt
+from rollback_budget.cli.debt.settle import by_option
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import iso, json_option, shown, url_option
+from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,7 +84,7 @@ def draft(
     from rollback_budget.cases.service import draft_debt
 
     ledger = open_ledger(url)
-    found = named_debt(ledger, fingerprint)
+    found = find_debt(ledger, fingerprint)
     spec = None
     if budget is not None:
         from rollback_budget.budget_file import load_budget
@@ -96,7 +97,7 @@ def draft(
         requests = read_upload(upload)
         settings = None if spec is None else spec.cases
         now = datetime.now(UTC)
-        _tell(
+        _report(
             draft_requests(
                 ledger, open_folder(folder), found, requests, by=by, at=now, settings=settings, every=False
             ),
@@ -107,7 +108,7 @@ def draft(
     from rollback_budget.hooks.case_source import read_failing
 
     now = datetime.now(UTC)
-    _tell(draft_debt(ledger, open_folder(folder), found, read_failing, by=by, at=now, spec=spec), as_json)
+    _report(draft_debt(ledger, open_folder(folder), found, read_failing, by=by, at=now, spec=spec), as_json)
 
 
 @click.command(name="add-case")
@@ -138,10 +139,10 @@ def add_case(
     from rollback_budget.cases.upload import read_upload
 
     ledger = open_ledger(url)
-    found = named_debt(ledger, fingerprint)
+    found = find_debt(ledger, fingerprint)
     requests = read_upload(upload)
     now = datetime.now(UTC)
-    _tell(draft_requests(ledger, open_folder(folder), found, requests, by=by, at=now, every=True), as_json)
+    _report(draft_requests(ledger, open_folder(folder), found, requests, by=by, at=now, every=True), as_json)
 
 
 @click.command()
@@ -151,27 +152,27 @@ def add_case(
 @json_option
 def cases(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) -> None:
     """Show the eval cases of a debt; the first characters of its FINGERPRINT are enough."""
-    found = named_debt(open_ledger(url), fingerprint)
+    found = find_debt(open_ledger(url), fingerprint)
     files = open_folder(folder)
-    held = files.cases_of(found)
+    stored = files.cases_of(found)
     if as_json:
-        click.echo(json.dumps([case.document() for case in held], indent=2))
+        click.echo(json.dumps([case.document() for case in stored], indent=2))
         return
-    if not held:
+    if not stored:
         click.echo(
             f"no cases in {files.path}; draft some: rollback-budget debt draft {found.fingerprint[:16]}"
         )
         return
     from rich.console import Console
 
-    Console(highlight=False).print(_table(held))
-    for case in held:
+    Console(highlight=False).print(_table(stored))
+    for case in stored:
         if case.missing is not None:
-            click.echo(shown(case.missing))
-    click.echo(shown(str(files.file_of(found))))
+            click.echo(printable(case.missing))
+    click.echo(printable(str(files.file_of(found))))
 
 
-def _table(held: tuple[EvalCase, ...]) -> RenderableType:
+def _table(stored: tuple[EvalCase, ...]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -179,7 +180,7 @@ def _table(held: tuple[EvalCase, ...]) -> RenderableType:
     for heading in ("case", "state", "slice", "input", "breached output", "expected"):
         # An id that is cut in two cannot be copied.
         table.add_column(heading, overflow="fold", no_wrap=heading in ("case", "state"))
-    for case in held:
+    for case in stored:
         state = "stub" if case.missing else "approved" if case.is_approved else "draft"
         expected = ""
         if case.expectation is not None:
@@ -193,7 +194,7 @@ def _table(held: tuple[EvalCase, ...]) -> RenderableType:
             _short(case.breached_output),
             expected,
         )
-        table.add_row(*(Text(shown(cell)) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
@@ -205,7 +206,7 @@ def _short(value: object) -> str:
     return one_line if len(one_line) <= _SHOWN else f"{one_line[: _SHOWN - 1]}…"
 
 
-def _tell(done: Drafted, as_json: bool) -> None:
+def _report(done: Drafted, as_json: bool) -> None:
     if as_json:
         said: dict[str, Any] = {
             "debt": done.debt.fingerprint,
@@ -218,7 +219,7 @@ def _tell(done: Drafted, as_json: bool) -> None:
         }
         click.echo(json.dumps(said, indent=2))
         return
-    click.echo(f"{len(done.added)} new case(s), {done.there} in {shown(str(done.file))}")
+    click.echo(f"{plural(len(done.added), 'new case')}, {done.there} in {printable(str(done.file))}")
     if done.why is not None:
-        click.echo(shown(done.why))
-    click.echo(f"{shown(done.debt.budget)} ({shown(done.debt.service)}) is {done.debt.state.value}")
+        click.echo(printable(done.why))
+    click.echo(f"{printable(done.debt.budget)} ({printable(done.debt.service)}) is {done.debt.state.value}")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.debt_cases import folder_option, open_folder
-from rollback_budget.cli.debt_text import debt_json, minute, named_debt
+from rollback_budget.cli.common import iso, json_option, url_option
+from rollback_budget.cli.debt.cases import folder_option, open_folder
+from rollback_budget.cli.debt.common import debt_json, find_debt, minute
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import iso, json_option, shown, url_option
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rollback_budget.cases.case import EvalCase
@@ -37,29 +38,29 @@ def show(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) 
 
     now = datetime.now(UTC)
     ledger = open_ledger(url)
-    one = named_debt(ledger, fingerprint)
-    owner = owners_of(ledger, [one], now)[one.service]
-    breaches = ledger.debt_breaches(one.fingerprint)
-    events, proofs = ledger.debt_events(one.fingerprint), ledger.proofs(one.fingerprint)
-    gates = ledger.gate_runs_about(one.fingerprint)[-_GATES:]
+    found = find_debt(ledger, fingerprint)
+    owner = owners_of(ledger, [found], now)[found.service]
+    breaches = ledger.debt_breaches(found.fingerprint)
+    events, proofs = ledger.debt_events(found.fingerprint), ledger.proofs(found.fingerprint)
+    gates = ledger.gate_runs_about(found.fingerprint)[-_GATES:]
     files = open_folder(folder)
-    held = files.cases_of(one)
+    cases = files.cases_of(found)
     if as_json:
-        story = {
-            **debt_json(one, now),
+        document = {
+            **debt_json(found, now),
             "owner": owner,
-            "cases": [_case_json(case) for case in held],
+            "cases": [_case_json(case) for case in cases],
             "proofs": [_proof_json(proof) for proof in proofs],
             "gate_runs": [_gate_json(gate) for gate in gates],
             "breaches": [_breach_json(logged) for logged in breaches],
             "events": [_event_json(event) for event in events],
         }
-        click.echo(json.dumps(story, indent=2))
+        click.echo(json.dumps(document, indent=2))
         return
-    _print_debt(one, owner, now)
-    for case in held:
+    _print_debt(found, owner, now)
+    for case in cases:
         _line("case", f"{case.id}  {_case_state(case)}")
-    if not held:
+    if not cases:
         _line("case", f"none in {files.path}")
     for proof in proofs:
         _line("proof", _proof_text(proof))
@@ -72,32 +73,34 @@ def show(fingerprint: str, folder: Path | None, url: str | None, as_json: bool) 
         _line("", logged.breach.sentence)
     for event in events:
         by = f" by {event.by}" if event.by else ""
-        said = f": {event.detail}" if event.detail else ""
-        _line(minute(event.at), f"{event.kind.value}{by}{said}")
+        text = f": {event.detail}" if event.detail else ""
+        _line(minute(event.at), f"{event.kind.value}{by}{text}")
 
 
-def _print_debt(one: Debt, owner: str, now: datetime) -> None:
+def _print_debt(found: Debt, owner: str, now: datetime) -> None:
     from rollback_budget.debt.backlog import ticket_with_error
 
-    overdue = ", overdue" if one.is_overdue(now) else ""
-    _line("debt", one.fingerprint)
-    _line("service", f"{one.service}, owner {owner}")
-    _line("budget", one.budget)
-    _line("state", one.state_at(now).value)
-    if one.waiver is not None:
-        held = "waived" if one.is_waived(now) else "was waived"
-        _line("waiver", f"{held} until {minute(one.waiver.until)} by {one.waiver.by}: {one.waiver.reason}")
-    if one.duplicate_of is not None:
-        _line("duplicate of", one.duplicate_of)
-    _line("severity", f"{one.severity.value}, due {minute(one.due_at)}{overdue}")
-    if one.paid_at is not None:
-        _line("paid", minute(one.paid_at))
-    _line("occurrences", f"{one.occurrences}, the first at {minute(one.detected_at)}")
-    _line("ticket", ticket_with_error(one))
+    overdue = ", overdue" if found.is_overdue(now) else ""
+    _line("debt", found.fingerprint)
+    _line("service", f"{found.service}, owner {owner}")
+    _line("budget", found.budget)
+    _line("state", found.state_at(now).value)
+    if found.waiver is not None:
+        held = "waived" if found.is_waived(now) else "was waived"
+        _line(
+            "waiver", f"{held} until {minute(found.waiver.until)} by {found.waiver.by}: {found.waiver.reason}"
+        )
+    if found.duplicate_of is not None:
+        _line("duplicate of", found.duplicate_of)
+    _line("severity", f"{found.severity.value}, due {minute(found.due_at)}{overdue}")
+    if found.paid_at is not None:
+        _line("paid", minute(found.paid_at))
+    _line("occurrences", f"{found.occurrences}, the first at {minute(found.detected_at)}")
+    _line("ticket", ticket_with_error(found))
 
 
-def _line(name: str, said: str) -> None:
-    click.echo(f"{name:21} {shown(said)}")
+def _line(name: str, text: str) -> None:
+    click.echo(f"{name:21} {printable(text)}")
 
 
 def _case_state(case: EvalCase) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.debt_cases import folder_option, open_folder
-from rollback_budget.cli.debt_settle import by_option
-from rollback_budget.cli.debt_text import debt_json, named_debt
+from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.debt.cases import folder_option, open_folder
+from rollback_budget.cli.debt.common import debt_json, find_debt
+from rollback_budget.cli.debt.settle import by_option
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -94,7 +95,7 @@ def prove(
     from rollback_budget.debt.proof import ProofRule
 
     ledger = open_ledger(url)
-    found = named_debt(ledger, fingerprint)
+    found = find_debt(ledger, fingerprint)
     proof = _judged(
         ledger,
         found,
@@ -158,13 +159,17 @@ def _settle(ledger: Ledger, proof: Proof, by: str, as_json: bool) -> None:
     else:
         Console(highlight=False).print(proof_table(proof))
         for reason in proof.every_reason():
-            click.echo(f"refused: {shown(reason)}")
+            click.echo(printable(f"refused: {reason}"))
         if proof.left_out:
-            click.echo(f"not counted, without an approved expectation: {shown(', '.join(proof.left_out))}")
+            click.echo(
+                f"not counted, without an approved expectation: {printable(', '.join(proof.left_out))}"
+            )
         if proof.is_accepted:
-            click.echo(f"{shown(after.budget)} ({shown(after.service)}) is {after.state.value}")
+            click.echo(printable(f"{after.budget} ({after.service}) is {after.state.value}"))
         else:
-            click.echo(f"{shown(after.budget)} ({shown(after.service)}) stays {after.state_at(now).value}")
+            click.echo(
+                f"{printable(after.budget)} ({printable(after.service)}) stays {after.state_at(now).value}"
+            )
     if not proof.is_accepted:
         raise SystemExit(1)
 
@@ -175,12 +180,18 @@ def proof_table(proof: Proof) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    headings = ("case", shown(proof.breached_release), shown(proof.candidate_release), "input", "proves")
+    headings = (
+        "case",
+        printable(proof.breached_release),
+        printable(proof.candidate_release),
+        "input",
+        "proves",
+    )
     for heading in headings:
         table.add_column(Text(heading), overflow="fold")
     for case in proof.cases:
         table.add_row(
-            Text(shown(case.case_id)),
+            Text(printable(case.case_id)),
             Text(
                 f"{'red' if case.is_red else 'not red'}: {case.breached.say(failures=True)}",
                 "red" if case.is_red else "",

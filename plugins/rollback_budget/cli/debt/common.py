@@ -1,11 +1,11 @@
-"""What the debt commands say alike: which debt is meant, a debt in one line, and as JSON."""
+"""What the debt commands share: finding a debt by its fingerprint, and a debt as JSON."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rollback_budget.cli.words import iso
+from rollback_budget.cli.common import iso
 from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
 
 
-def named_debt(ledger: Ledger, beginning: str) -> Debt:
+def find_debt(ledger: Ledger, beginning: str) -> Debt:
     """Return the one debt whose fingerprint begins with ``beginning``.
 
     :raises LedgerError: there is none, or there are several.

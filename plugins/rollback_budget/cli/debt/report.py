@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.debt_text import minute
+from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.debt.common import minute
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,7 +76,7 @@ def _owners(made: DebtReport) -> Table:
     table = _table("owner", "owed", "overdue", "waived", "oldest due")
     for line in made.owners:
         counts = (str(line.owed), str(line.overdue), str(line.waived))
-        table.add_row(shown(line.owner), *counts, minute(line.oldest_due))
+        table.add_row(printable(line.owner), *counts, minute(line.oldest_due))
     return table
 
 

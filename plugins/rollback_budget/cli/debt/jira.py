@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.words import json_option, shown, url_option
+from rollback_budget.cli.common import json_option, url_option
 from rollback_budget.exceptions import LedgerError, TicketError
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rollback_budget.tickets.jira.jira_check import CheckResult
@@ -66,11 +67,11 @@ def refile(fingerprint: str, url: str | None) -> None:
 
     The next run of the eval-debt DAG files it. A debt whose ticket is still there is left alone.
     """
-    from rollback_budget.cli.debt_text import named_debt
+    from rollback_budget.cli.debt.common import find_debt
     from rollback_budget.cli.ledger import open_ledger
 
     ledger = open_ledger(url)
-    one = named_debt(ledger, fingerprint)
+    one = find_debt(ledger, fingerprint)
     if not ledger.refile_ticket(one.fingerprint):
         raise LedgerError(
             f"debt {one.fingerprint[:16]} has no ticket that is known to be gone. The eval-debt DAG notices"
@@ -105,4 +106,4 @@ def _connection(conn_id: str | None) -> tuple[str | None, str | None, str | None
 def _print(findings: list[CheckResult]) -> None:
     width = max(len(one.check) for one in findings)
     for one in findings:
-        click.echo(f"{_MARKS[one.fine]:8}{one.check:{width}}  {shown(one.detail)}")
+        click.echo(f"{_MARKS[one.fine]:8}{one.check:{width}}  {printable(one.detail)}")

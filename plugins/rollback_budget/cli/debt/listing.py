@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import click
 
-from rollback_budget.cli.debt_text import debt_json
+from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.debt.common import debt_json
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
 from rollback_budget.ledger.debt_views import DebtState
+from rollback_budget.text import printable
 
 _STATES = click.Choice([state.value for state in DebtState])
 
@@ -64,4 +65,4 @@ def list_(
     if not chosen:
         click.echo("no such debts" if debts else "no debts")
     for one in chosen:
-        click.echo(shown(line(one, owners[one.service], now)))
+        click.echo(printable(line(one, owners[one.service], now)))

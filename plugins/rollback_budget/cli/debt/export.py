@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from rollback_budget.cli.debt_cases import folder_option, open_folder
-from rollback_budget.cli.debt_text import named_debt
+from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.debt.cases import folder_option, open_folder
+from rollback_budget.cli.debt.common import find_debt
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
+from rollback_budget.text import plural, printable
 
 _FORMATS = ("inspect", "promptfoo", "deepeval", "mlflow")
 
@@ -50,7 +51,7 @@ def export(
     cases = files.read()
     if fingerprints:
         ledger = open_ledger(url)
-        wanted = {named_debt(ledger, beginning).fingerprint for beginning in fingerprints}
+        wanted = {find_debt(ledger, beginning).fingerprint for beginning in fingerprints}
         cases = {debt: each for debt, each in cases.items() if debt in wanted}
     approved = approved_only(cases, skip_drafts=skip_drafts)
     left_out = len({case.id for each in cases.values() for case in each}) - len(approved)
@@ -61,6 +62,6 @@ def export(
         click.echo(json.dumps(said, indent=2))
         return
     for file in written:
-        click.echo(shown(str(file)))
+        click.echo(printable(str(file)))
     rest = f", {left_out} left out that nobody approved" if left_out else ""
-    click.echo(f"{len(approved)} case(s){rest}")
+    click.echo(f"{plural(len(approved), 'case')}{rest}")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.debt_cases import folder_option, open_folder
-from rollback_budget.cli.debt_settle import by_option
-from rollback_budget.cli.debt_text import debt_json, named_debt
+from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.debt.cases import folder_option, open_folder
+from rollback_budget.cli.debt.common import debt_json, find_debt
+from rollback_budget.cli.debt.settle import by_option
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import json_option, shown, url_option
 from rollback_budget.exceptions import CaseError
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -71,17 +72,17 @@ def approve(
     kind, value = _expected(exact, contains, json_schema, rubric)
     now = datetime.now(UTC)
     ledger = open_ledger(url)
-    found = named_debt(ledger, fingerprint)
+    found = find_debt(ledger, fingerprint)
     expectation = expectation_of(kind, value, by=by, at=now)
     changed = approve_cases(ledger, open_folder(folder), found, case_ids, expectation)
-    after = named_debt(ledger, found.fingerprint)
+    after = find_debt(ledger, found.fingerprint)
     if as_json:
         approved = [case.document() for case in changed]
         click.echo(json.dumps({"approved": approved, "debt": debt_json(after, now)}, indent=2))
         return
     for case in changed:
-        click.echo(f"{case.id} is approved by {shown(expectation.approved_by)}: {kind.value}")
-    click.echo(f"{shown(after.budget)} ({shown(after.service)}) is {after.state.value}")
+        click.echo(printable(f"{case.id} is approved by {expectation.approved_by}: {kind.value}"))
+    click.echo(printable(f"{after.budget} ({after.service}) is {after.state.value}"))
     if after.fingerprint in GateFolder(gate_folder(os.environ)).read():
         click.echo("the launch gate blocks until it knows of this: rollback-budget gate compile BUDGET")
 
