@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollback_budget.cases.sampling import choose
-from rollback_budget.cases.truncate import capped
+from rollback_budget.cases.sampling import select_diverse
+from rollback_budget.cases.truncate import truncate
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure
@@ -19,7 +19,7 @@ items = st.lists(st.tuples(st.sampled_from([None, "de", "en", "fr"]), st.text(ma
 
 
 def chosen(among: list[Item], limit: int) -> list[Item]:
-    return choose(among, limit, slice_of=lambda item: item[0], text_of=lambda item: item[1])
+    return select_diverse(among, limit, slice_of=lambda item: item[0], text_of=lambda item: item[1])
 
 
 @given(items, st.integers(1, 30))
@@ -66,17 +66,17 @@ def test_rare_kinds_of_requests_are_found_among_many_alike(order: list[int]) -> 
     )
 )
 def test_a_capped_value_is_short_and_says_what_is_missing(value: object) -> None:
-    kept, left_out = capped(value, 200)  # type: ignore[arg-type]
+    kept, left_out = truncate(value, 200)  # type: ignore[arg-type]
     assert (kept == value) == (left_out == 0)
     if left_out:
         assert "characters left out]" in repr(kept)
-        again, more = capped(kept, 10_000)
+        again, more = truncate(kept, 10_000)
         assert (again, more) == (kept, 0)
 
 
 def test_short_texts_stay_whole_beside_a_long_one() -> None:
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x" * 5000}]
-    kept, left_out = capped(chat, 1000)
+    kept, left_out = truncate(chat, 1000)
     assert kept[0] == chat[0]  # type: ignore[index]
     text = kept[1]["content"]  # type: ignore[index, call-overload]
     assert text.endswith(f"[... {left_out} characters left out]")
@@ -86,5 +86,5 @@ def test_short_texts_stay_whole_beside_a_long_one() -> None:
 def test_a_mark_of_a_redaction_is_never_cut_in_half() -> None:
     text = "a" * 190 + "[redacted:email]" + "b" * 50
     for longest in range(188, 210):
-        kept, _ = capped(text, longest)
+        kept, _ = truncate(text, longest)
         assert "[redacted:email]" in kept or "[red" not in kept  # type: ignore[operator]

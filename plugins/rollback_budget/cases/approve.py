@@ -10,14 +10,14 @@ from pydantic import JsonValue
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind
 from rollback_budget.cases.case_id import normalised
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.service import settle_cases
+from rollback_budget.cases.service import sync_cases
 from rollback_budget.exceptions import CaseError
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.ledger import Ledger
 
 
 def expectation_of(kind: ExpectationKind, value: JsonValue, *, by: str, at: datetime) -> Expectation:
-    """Return an expectation. Raises CaseError for one by which nothing, or anything, would pass."""
+    """Return an expectation. Raises CaseError for one that no answer, or every answer, would meet."""
     if not by.strip():
         raise CaseError("an expectation needs who approves it: --by NAME")
     texts = value if isinstance(value, list) else [value]
@@ -34,22 +34,22 @@ def approve(
     ledger: Ledger,
     folder: CaseFolder,
     debt: Debt,
-    beginnings: Sequence[str],
+    id_prefixes: Sequence[str],
     expectation: Expectation,
 ) -> list[EvalCase]:
     """Set the expectation of cases, here and in every debt that has them; return them.
 
     All cases of a debt approved move it to ``approved``.
 
-    :param beginnings: of the cases' ids; ``all`` means every case of the debt that has no expectation yet.
+    :param id_prefixes: of the cases' ids; ``all`` means every case of the debt that has no expectation yet.
     :raises CaseError: there is no such case, it is a stub, or the expectation is what the breach answered.
     """
     debts = {one.fingerprint: one for one in ledger.debts()}
     changed = {"expectation": expectation}
     with folder.editing():
-        chosen = _chosen(folder, debt, beginnings)
+        chosen = _select(folder, debt, id_prefixes)
         for case in chosen:
-            _refuse(case, expectation)
+            _check_expectation(case, expectation)
         ids = {case.id for case in chosen}
         for fingerprint, cases in folder.read().items():
             if ids.isdisjoint(case.id for case in cases) or fingerprint not in debts:
@@ -58,41 +58,39 @@ def approve(
                 debts[fingerprint],
                 [case.model_copy(update=changed) if case.id in ids else case for case in cases],
             )
-            settle_cases(
+            sync_cases(
                 ledger, folder, debts[fingerprint], by=expectation.approved_by, at=expectation.approved_at
             )
         return [case for case in folder.cases_of(debt) if case.id in ids]
 
 
-def _chosen(folder: CaseFolder, debt: Debt, beginnings: Sequence[str]) -> list[EvalCase]:
+def _select(folder: CaseFolder, debt: Debt, id_prefixes: Sequence[str]) -> list[EvalCase]:
     cases = folder.cases_of(debt)
     if not cases:
         raise CaseError(
             f"{folder.file_of(debt)}: the debt has no cases; draft some: rollback-budget debt draft"
             f" {debt.fingerprint[:16]}"
         )
-    if list(beginnings) == ["all"]:
+    if list(id_prefixes) == ["all"]:
         found = [case for case in cases if case.expectation is None and case.missing is None]
         if not found:
             raise CaseError(f"{folder.file_of(debt)}: no case waits for an expectation")
         return found
-    return [_named(folder, debt, cases, beginning) for beginning in dict.fromkeys(beginnings)]
+    return [_find_by_prefix(folder, debt, cases, prefix) for prefix in dict.fromkeys(id_prefixes)]
 
 
-def _named(folder: CaseFolder, debt: Debt, cases: Sequence[EvalCase], beginning: str) -> EvalCase:
-    found = [
-        case for case in cases if case.id.removeprefix("case-").startswith(beginning.removeprefix("case-"))
-    ]
+def _find_by_prefix(folder: CaseFolder, debt: Debt, cases: Sequence[EvalCase], prefix: str) -> EvalCase:
+    found = [case for case in cases if case.id.removeprefix("case-").startswith(prefix.removeprefix("case-"))]
     if len(found) == 1:
         return found[0]
     what = "several cases' ids begin" if found else "no case's id begins"
     raise CaseError(
-        f"{folder.file_of(debt)}: {what} with {beginning!r}. See: rollback-budget debt cases"
+        f"{folder.file_of(debt)}: {what} with {prefix!r}. See: rollback-budget debt cases"
         f" {debt.fingerprint[:16]}"
     )
 
 
-def _refuse(case: EvalCase, expectation: Expectation) -> None:
+def _check_expectation(case: EvalCase, expectation: Expectation) -> None:
     if case.missing is not None:
         raise CaseError(f"{case.id} is a stub, there is nothing to judge yet. {case.missing}")
     is_evidence = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: A stretch of text, end exclusive.
 Span = tuple[int, int]
-Finder = Callable[[str], Iterator[Span]]
+Detector = Callable[[str], Iterator[Span]]
 
 _LOCAL = r"[\w.!#$&'*+/=?^`{|}~-]"
 _EMAIL = re.compile(rf"(?:{_LOCAL}{{1,64}}|\"[^\"\n]{{1,64}}\")(?:@|%40)[\w-]{{1,63}}(?:\.[\w-]{{1,63}})*")
@@ -58,7 +58,7 @@ def emails(text: str) -> Iterator[Span]:
     if "@" not in text and "%40" not in text:
         return
     for match in _EMAIL.finditer(text):
-        yield _grown(text, match.span(), _is_of_address)
+        yield _widened(text, match.span(), _is_of_address)
 
 
 def phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
@@ -95,12 +95,12 @@ def secrets(text: str) -> Iterator[Span]:
     yield from (match.span() for match in _PEM.finditer(text))
     for pattern in (*_known_secrets(), _TOKENS):
         for match in pattern.finditer(text):
-            yield _grown(text, _trimmed(text, match.span()), _is_of_token)
+            yield _widened(text, _trimmed(text, match.span()), _is_of_token)
     for pattern in (_ASSIGNED, _BEARER):
         for match in pattern.finditer(text):
             name = next(name for name, value in match.groupdict().items() if value is not None)
             if not _is_harmless(match[name]):
-                yield _grown(text, match.span(name), _is_of_token) if name == "bare" else match.span(name)
+                yield _widened(text, match.span(name), _is_of_token) if name == "bare" else match.span(name)
     for match in _RANDOM.finditer(text):
         if _looks_random(match.group()):
             yield match.span()
@@ -148,7 +148,7 @@ def _library(name: str) -> ModuleType:
         ) from error
 
 
-def _grown(text: str, span: Span, belongs: Callable[[str, int], bool]) -> Span:
+def _widened(text: str, span: Span, belongs: Callable[[str, int], bool]) -> Span:
     """Widen a span to the whole word that it lies in, so that no part of it is left."""
     start, end = span
     while start > 0 and belongs(text, start - 1):
@@ -186,7 +186,7 @@ def _luhn(digits: str) -> bool:
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0 and len(set(digits)) > 1
 
 
-def of_patterns(patterns: Sequence[re.Pattern[str]]) -> Finder:
+def of_patterns(patterns: Sequence[re.Pattern[str]]) -> Detector:
     """Return what finds matches of ``patterns``."""
 
     def find(text: str) -> Iterator[Span]:

@@ -15,7 +15,7 @@ _GRAM = 4
 _SKETCH = 64
 
 
-def choose(
+def select_diverse(
     items: Sequence[_T], limit: int, *, slice_of: Callable[[_T], Hashable], text_of: Callable[[_T], str]
 ) -> list[_T]:
     """Return at most ``limit`` of ``items``, in their order.

@@ -1,4 +1,4 @@
-"""Keeping cases: the files and the ledger are changed together, and what people wrote is never lost."""
+"""The cases of a debt: files and ledger are changed together, and edits by people are never lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rollback_budget.cases.draft import Origin, draft, merge, stub
 from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cases.jsonl import read_file
-from rollback_budget.cases.query import FailureQuery, question_of
+from rollback_budget.cases.query import FailureQuery, failure_query_of
 from rollback_budget.exceptions import CaseError, SourceError
 from rollback_budget.ledger.debt_views import CaseEntry, CaseState, Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
@@ -23,11 +23,11 @@ from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.text import plural
 
 #: Reads the failing requests of a rollout; raises SourceError or CaseError. None: it has no source of cases.
-Read = Callable[[Rollout, FailureQuery], list[FailedRequest]]
+ReadFailures = Callable[[Rollout, FailureQuery], list[FailedRequest]]
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class DraftResult:
     """What drafting one debt did.
 
     :param added: ids of the new cases; ``there`` counts all that the file now holds.
@@ -45,35 +45,37 @@ def draft_debt(
     ledger: Ledger,
     folder: CaseFolder,
     debt: Debt,
-    read: Read,
+    read: ReadFailures,
     *,
     by: str,
     at: datetime,
-    patient: bool = True,
+    retry: bool = True,
     spec: RolloutSpec | None = None,
-) -> Drafted:
+) -> DraftResult:
     """Draft cases from the requests of a debt's newest breach, and move the debt to ``drafted``.
 
     A source that cannot be reached raises, so that the task is tried again; one that refuses, or answers
     without content, and a budget without one, leave a stub that says what to bring.
 
     :param spec: read as this one says, instead of the one that the breached rollout was frozen with.
-    :param patient: False for a last try: a source that cannot be reached then leaves a stub, too.
+    :param retry: False for the last attempt: a source that cannot be reached then leaves a stub, too.
     :raises CaseError: the case file cannot be read or written, or its source is not well described.
     :raises SourceError: the source did not answer.
     """
     breaches = ledger.debt_breaches(debt.fingerprint, limit=1)
     if not breaches:
         origin, settings = Origin(debt.fingerprint, debt.slice or debt.service), Cases()
-        return _keep(ledger, folder, debt, [], origin, settings, by, at, "No breach made this debt.")
+        return _draft_and_store(
+            ledger, folder, debt, [], origin, settings, by, at, "No breach made this debt."
+        )
     logged = breaches[0]
     rollout = ledger.rollout(logged.key)
     if rollout is not None and spec is not None:
         rollout = replace(rollout, spec=spec)
     settings = Cases() if rollout is None else rollout.spec.cases
-    requests, why = _read(rollout, logged, read, patient=patient)
+    requests, why = _read_requests(rollout, logged, read, retry=retry)
     origin = Origin(logged.fingerprint, logged.release)
-    return _keep(ledger, folder, debt, requests, origin, settings, by, at, why)
+    return _draft_and_store(ledger, folder, debt, requests, origin, settings, by, at, why)
 
 
 def draft_requests(
@@ -85,12 +87,12 @@ def draft_requests(
     by: str,
     at: datetime,
     settings: Cases | None = None,
-    every: bool = False,
-) -> Drafted:
-    """Draft cases from requests that a person brings; raises CaseError.
+    keep_all: bool = False,
+) -> DraftResult:
+    """Draft cases from requests that a person uploads; raises CaseError.
 
     :param settings: by default those of the newest breached rollout.
-    :param every: make a case of each, also of those that were removed, instead of choosing.
+    :param keep_all: make a case of each request, also of removed ones, instead of a selection.
     """
     breaches = ledger.debt_breaches(debt.fingerprint, limit=1)
     origin = Origin(debt.fingerprint, debt.slice or debt.service)
@@ -99,12 +101,12 @@ def draft_requests(
         origin = Origin(breaches[0].fingerprint, breaches[0].release)
         if settings is None and rollout is not None:
             settings = rollout.spec.cases
-    fresh = draft(debt, origin, requests, settings or Cases(), limit=len(requests) if every else None)
-    return _store(ledger, folder, debt, fresh, by, at, None, brought=every)
+    drafted = draft(debt, origin, requests, settings or Cases(), limit=len(requests) if keep_all else None)
+    return _store(ledger, folder, debt, drafted, by, at, None, uploaded=keep_all)
 
 
-def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at: datetime) -> Debt:
-    """Tell the ledger how a debt's cases stand, and move it forward; return the debt afterwards.
+def sync_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at: datetime) -> Debt:
+    """Write the state of a debt's cases to the ledger, and advance the debt; return the updated debt.
 
     A stub alone is no draft: the debt stays where it is.
     """
@@ -115,17 +117,17 @@ def settle_cases(ledger: Ledger, folder: CaseFolder, debt: Debt, *, by: str, at:
     real = [case for case in cases if case.missing is None]
     if not real:
         return debt
-    said = plural(len(real), "case")
-    debt = ledger.advance_state(debt.fingerprint, DebtState.DRAFTED, by=by, at=at, detail=said)
+    detail = plural(len(real), "case")
+    debt = ledger.advance_state(debt.fingerprint, DebtState.DRAFTED, by=by, at=at, detail=detail)
     if all(case.is_approved for case in real):
-        debt = ledger.advance_state(debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=said)
+        debt = ledger.advance_state(debt.fingerprint, DebtState.APPROVED, by=by, at=at, detail=detail)
     return debt
 
 
-def settle_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) -> list[Debt]:
-    """Tell the ledger what people changed in the case files; return the debts that it concerns.
+def sync_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) -> list[Debt]:
+    """Write to the ledger what people changed in the case files; return the debts that changed.
 
-    A file that cannot be read is left for the gate, and for whoever asks for its debt, to complain about.
+    A file that cannot be read is skipped here: the gate, and the commands about its debt, report it.
     """
     debts = {debt.fingerprint: debt for debt in ledger.debts() if debt.is_owed}
     changed: list[Debt] = []
@@ -137,21 +139,21 @@ def settle_folder(ledger: Ledger, folder: CaseFolder, *, by: str, at: datetime) 
                 continue
             known = {entry.case_id: entry.state for entry in ledger.case_entries(debt.fingerprint)}
             if any(known.get(case.id) is not _entry(case, at).state for case in cases):
-                changed.append(settle_cases(ledger, folder, debt, by=by, at=at))
+                changed.append(sync_cases(ledger, folder, debt, by=by, at=at))
     return changed
 
 
-def _read(
-    rollout: Rollout | None, logged: LoggedBreach, read: Read, *, patient: bool
+def _read_requests(
+    rollout: Rollout | None, logged: LoggedBreach, read: ReadFailures, *, retry: bool
 ) -> tuple[list[FailedRequest], str | None]:
     if rollout is None or rollout.spec.cases.source is None:
         return [], "The budget file names no source of failing requests (`cases.source`)."
-    question = question_of(logged, rollout)
+    question = failure_query_of(logged, rollout)
     window = f"{question.start:%Y-%m-%d %H:%M:%S} to {question.end:%Y-%m-%d %H:%M:%S} UTC"
     try:
         requests = read(rollout, question)
     except SourceError as error:
-        if patient and error.transient:
+        if retry and error.transient:
             raise
         return [], f"The source of failing requests did not answer ({error})."
     if not requests:
@@ -164,7 +166,7 @@ def _read(
     return requests, None
 
 
-def _keep(
+def _draft_and_store(
     ledger: Ledger,
     folder: CaseFolder,
     debt: Debt,
@@ -174,39 +176,41 @@ def _keep(
     by: str,
     at: datetime,
     why: str | None,
-) -> Drafted:
-    fresh = draft(debt, origin, requests, settings) if why is None else [stub(debt, origin, why)]
-    return _store(ledger, folder, debt, fresh, by, at, why, brought=False)
+) -> DraftResult:
+    drafted = draft(debt, origin, requests, settings) if why is None else [stub(debt, origin, why)]
+    return _store(ledger, folder, debt, drafted, by, at, why, uploaded=False)
 
 
 def _store(
     ledger: Ledger,
     folder: CaseFolder,
     debt: Debt,
-    fresh: Sequence[EvalCase],
+    new: Sequence[EvalCase],
     by: str,
     at: datetime,
     why: str | None,
     *,
-    brought: bool,
-) -> Drafted:
+    uploaded: bool,
+) -> DraftResult:
     with folder.editing():
-        there = folder.cases_of(debt)
-        # A file that is not there is another checkout, not one that somebody emptied.
-        drafted = {entry.case_id for entry in ledger.case_entries(debt.fingerprint)} if there else set()
-        removed = drafted - {case.id for case in there}
-        kept = merge(there, fresh, approved=approved_cases(folder), removed=() if brought else removed)
-        file = folder.write(debt, kept)
-        moved = settle_cases(ledger, folder, debt, by=by, at=at)
-    before = {case.id for case in there}
-    return Drafted(moved, file, tuple(case.id for case in kept if case.id not in before), len(kept), why)
+        existing = folder.cases_of(debt)
+        # A missing file means another checkout, not that a person removed every case.
+        known = {entry.case_id for entry in ledger.case_entries(debt.fingerprint)} if existing else set()
+        removed = known - {case.id for case in existing}
+        merged = merge(existing, new, approved=approved_cases(folder), removed=() if uploaded else removed)
+        file = folder.write(debt, merged)
+        updated_debt = sync_cases(ledger, folder, debt, by=by, at=at)
+    before = {case.id for case in existing}
+    return DraftResult(
+        updated_debt, file, tuple(case.id for case in merged if case.id not in before), len(merged), why
+    )
 
 
 def approved_cases(folder: CaseFolder) -> dict[str, EvalCase]:
     """Return the cases of all debts that have an expectation, by their id.
 
     Left out are those that two debts expect to be answered in two ways, and files that cannot be read: the
-    export, the gate and their own debts say so.
+    export, the gate and the commands of their debts report them.
     """
     found: dict[str, EvalCase] = {}
     disputed: set[str] = set()
@@ -216,12 +220,12 @@ def approved_cases(folder: CaseFolder) -> dict[str, EvalCase]:
                 if case.expectation is None:
                     continue
                 other = found.setdefault(case.id, case)
-                if not is_same(case, other):
+                if not asks_the_same(case, other):
                     disputed.add(case.id)
     return {id_: case for id_, case in found.items() if id_ not in disputed}
 
 
-def is_same(one: EvalCase, other: EvalCase) -> bool:
+def asks_the_same(one: EvalCase, other: EvalCase) -> bool:
     """Whether two lines of one case ask the same and expect the same."""
     if one.expectation is None or other.expectation is None:
         return one.input == other.input and one.expectation is other.expectation

@@ -84,9 +84,8 @@ def prune(url: str | None, older_than: timedelta, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"deleted": deleted, "before": before.isoformat()}))
         return
-    click.echo(
-        f"deleted {plural(deleted, 'look')} before {before:%Y-%m-%d %H:%M} UTC from the ledger at {store.place}"
-    )
+    looks = plural(deleted, "look")
+    click.echo(f"deleted {looks} before {before:%Y-%m-%d %H:%M} UTC from the ledger at {store.place}")
 
 
 def open_ledger(url: str | None) -> Ledger:

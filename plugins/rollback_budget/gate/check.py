@@ -102,8 +102,8 @@ def _standing(request: GateRequest) -> Iterator[Finding]:
     """Yield what the ledger alone says: debts that are overdue, and those that are waived."""
     for debt in request.debts:
         if debt.is_overdue(request.at) and debt.severity is not Severity.MINOR:
-            days = (request.at - debt.due_at).days
-            message = f"this {debt.severity.value} debt was due {plural(days, 'day')} ago; pay it with a proof, or waive it"
+            days = plural((request.at - debt.due_at).days, "day")
+            message = f"this {debt.severity.value} debt was due {days} ago; pay it with a proof, or waive it"
             yield about(debt, GateRule.OVERDUE, Effect.BLOCK, message)
         elif debt.is_owed and debt.waiver is not None and debt.is_waived(request.at):
             waiver = debt.waiver

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rollback_budget.cases.case import EvalCase
     from rollback_budget.cases.folder import CaseFolder
-    from rollback_budget.cases.service import Drafted
+    from rollback_budget.cases.service import DraftResult
 
 #: Characters of a text in a table.
 _SHOWN = 60
@@ -99,7 +99,7 @@ def draft(
         now = datetime.now(UTC)
         _report(
             draft_requests(
-                ledger, open_folder(folder), found, requests, by=by, at=now, settings=settings, every=False
+                ledger, open_folder(folder), found, requests, by=by, at=now, settings=settings, keep_all=False
             ),
             as_json,
         )
@@ -142,7 +142,9 @@ def add_case(
     found = find_debt(ledger, fingerprint)
     requests = read_upload(upload)
     now = datetime.now(UTC)
-    _report(draft_requests(ledger, open_folder(folder), found, requests, by=by, at=now, every=True), as_json)
+    _report(
+        draft_requests(ledger, open_folder(folder), found, requests, by=by, at=now, keep_all=True), as_json
+    )
 
 
 @click.command()
@@ -206,7 +208,7 @@ def _short(value: object) -> str:
     return one_line if len(one_line) <= _SHOWN else f"{one_line[: _SHOWN - 1]}…"
 
 
-def _report(done: Drafted, as_json: bool) -> None:
+def _report(done: DraftResult, as_json: bool) -> None:
     if as_json:
         said: dict[str, Any] = {
             "debt": done.debt.fingerprint,
