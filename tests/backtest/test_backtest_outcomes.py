@@ -25,8 +25,8 @@ pytestmark = pytest.mark.pure
 
 def test_every_rollout_gets_the_outcome_that_its_label_and_onset_say(tmp_path: Path) -> None:
     spec = load_budget(write_budget(tmp_path))
-    tried = run_backtest(spec, recordings_of(past_rollouts(tmp_path)))
-    trials = {one.trial.recording.name: one.trial for one in tried}
+    results = run_backtest(spec, recordings_of(past_rollouts(tmp_path)))
+    trials = {one.trial.recording.name: one.trial for one in results}
     assert {name: trial.outcome for name, trial in trials.items()} == {
         "a-kept.csv": TrialOutcome.KEPT,
         "b-false.csv": TrialOutcome.FALSE_TRIP,
@@ -89,10 +89,10 @@ def test_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
 def test_a_sweep_finds_more_with_a_shorter_duration_and_trips_more(tmp_path: Path) -> None:
     spec = load_budget(write_budget(tmp_path))
     recordings = recordings_of(past_rollouts(tmp_path))
-    tried = run_backtest(spec, recordings, sweep=True)
+    results = run_backtest(spec, recordings, sweep=True)
     scores = {
         (candidate.budget, candidate.threshold, candidate.max_duration): score(
-            (one.trial.recording, one.swept[place]) for one in tried
+            (one.trial.recording, one.swept[place]) for one in results
         )
         for place, candidate in enumerate(candidates_of(spec))
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.gate.compile import compile_debt, of_delta
+from rollback_budget.gate.compile import compile_debt, delta_expectation
 from rollback_budget.gate.delta import DeltaRule
 from rollback_budget.gate.expectations import DebtExpectations, Expected
 from rollback_budget.gate.result import BypassNote, Effect, GateRule, GateVerdict
@@ -48,7 +48,7 @@ def test_a_candidate_that_passes_every_case_ships(launch: Launch) -> None:
 def test_a_first_release_without_any_debt_passes_and_says_why(tmp_path: Path) -> None:
     result = Launch(tmp_path, rows=None).judge()
     assert result.verdict is GateVerdict.PASS
-    assert result.reason == "support has no eval debt: nothing that went wrong before has to be looked for"
+    assert result.reason == "support has no eval debt: there is nothing to check"
 
 
 def test_debt_and_no_results_block(launch: Launch) -> None:
@@ -118,7 +118,7 @@ def test_an_expectation_about_a_missing_column_blocks(launch: Launch) -> None:
     }
     launch.debts = (a_debt("other"),)
     launch.with_cases("x")
-    expect_delta = of_delta(DeltaRule(**kwargs), "info")
+    expect_delta = delta_expectation(DeltaRule(**kwargs), "info")
     file = launch.expectations.read()[launch.debts[0].fingerprint]
     launch.expectations.write(
         file.model_copy(update={"expectations": (*file.expectations, expect_delta)}), "other"

@@ -169,9 +169,9 @@ def near(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Judge in this process: what its own process costs is paid by the tests that are about it."""
 
     def judge(_task: LaunchGateOperator, request: GateRequest) -> GateResult:
-        from rollback_budget.gate.check import judge_launch
+        from rollback_budget.gate.check import check_launch
 
-        return judge_launch(request, lambda _conn_id: pytest.fail("no table here"))
+        return check_launch(request, lambda _conn_id: pytest.fail("no table here"))
 
     monkeypatch.setattr(LaunchGateOperator, "_judge_apart", judge)
     return bench

@@ -1,4 +1,4 @@
-"""Trials: one recorded rollout under one rule, and what came of it."""
+"""Trials: one recorded rollout under one rule, its outcome, and its trace for a chart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Trial:
 
     :param triggers: of the budgets that breached, in the order of the file.
     :param deciding: the trigger that would have stopped the rollout, None when none would.
-    :param blind_at: when a watch would have had to say that it sees nothing, None when never.
+    :param blind_at: when a watch would have been blind, None when never.
     """
 
     recording: Recording
@@ -71,7 +71,7 @@ class Trial:
 
 
 def outcome_of(recording: Recording, trigger: Trigger | None) -> TrialOutcome:
-    """Return what ``trigger``, or none, means; tripping before a bad rollout went bad is a false trip."""
+    """Return the outcome of ``trigger``, or of none; a trip before a bad rollout went bad is a false trip."""
     if recording.label is None:
         return TrialOutcome.QUIET if trigger is None else TrialOutcome.TRIPPED
     if recording.label is Label.GOOD:
@@ -122,7 +122,7 @@ def read_record(spec: RolloutSpec, recording: Recording) -> Record:
 
 
 def try_rule(record: Record) -> Trial:
-    """Fold a recorded rollout to its end: the first breach of every budget, whichever came first."""
+    """Fold a recorded rollout to its end: the first breach of every budget, in any order."""
     spec = record.spec
     watched = to_the_end(spec)
     fold = Fold(watched, record.window)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rollback_budget.backtest.run import Tried
+    from rollback_budget.backtest.run import BacktestResult
     from rollback_budget.backtest.score import Score
     from rollback_budget.backtest.sweep import Candidate
     from rollback_budget.backtest.trial import Trial
@@ -83,11 +83,11 @@ def backtest(
     if rollout is not None and rollout not in {recording.name for recording in recordings}:
         raise click.BadParameter(f"there is no {rollout!r} in {folder}", param_hint="--of")
     with _progress(len(recordings)) as progress:
-        tried = run_backtest(
+        results = run_backtest(
             spec, recordings, sweep=sweep, jobs=jobs, on_done=lambda: progress.advance(progress.task_ids[0])
         )
-    trials = [one.trial for one in tried]
-    swept = _swept(spec, tried) if sweep else []
+    trials = [one.trial for one in results]
+    swept = _swept(spec, results) if sweep else []
     if chart is not None:
         _draw(spec, trials, swept, rollout, chart)
     if as_json:
@@ -120,12 +120,12 @@ def _scores(spec: RolloutSpec, trials: Sequence[Trial]) -> list[tuple[str, Score
     return [("the rule", rule), *by_budget]
 
 
-def _swept(spec: RolloutSpec, tried: Sequence[Tried]) -> list[tuple[Candidate, Score]]:
+def _swept(spec: RolloutSpec, results: Sequence[BacktestResult]) -> list[tuple[Candidate, Score]]:
     from rollback_budget.backtest.score import score
     from rollback_budget.backtest.sweep import candidates_of
 
     return [
-        (candidate, score((one.trial.recording, one.swept[place]) for one in tried))
+        (candidate, score((one.trial.recording, one.swept[place]) for one in results))
         for place, candidate in enumerate(candidates_of(spec))
     ]
 

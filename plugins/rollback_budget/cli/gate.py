@@ -71,7 +71,7 @@ def check(
     from rollback_budget.budget_file import load_budget
     from rollback_budget.cli.ledger import open_ledger
     from rollback_budget.gate.bypass import bypass_now
-    from rollback_budget.gate.check import judge_launch, judge_without_results
+    from rollback_budget.gate.check import check_launch, check_without_results
     from rollback_budget.gate.request import request_of
     from rollback_budget.ledger.url import cases_folder, gate_folder
 
@@ -86,11 +86,11 @@ def check(
         gate_folder=folder or gate_folder(os.environ),
         bypass=bypass_now(ledger, spec.service, spec.release, now),
     )
-    result = judge_without_results(request)
+    result = check_without_results(request)
     if result is None:
         if not as_json:
             click.echo("loading Great Expectations, which takes some seconds", err=True)
-        result = judge_launch(request, _open_engine)
+        result = check_launch(request, _open_engine)
     _print(result, as_json)
     return {"pass": 0, "ask": ASKS, "block": BLOCKS}[result.verdict.value]
 

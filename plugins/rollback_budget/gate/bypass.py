@@ -1,4 +1,4 @@
-"""Launching past the gate: allowed to whoever gives a name and a reason, and itself a debt."""
+"""Bypassing the gate: a person may launch with a name and a reason; the bypass itself is a debt."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class BypassError(RollbackBudgetError):
 def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: str, at: datetime) -> Bypass:
     """Let ``release`` pass the gate for :data:`HOLDS_FOR`, and owe a debt for it.
 
-    :raises BypassError: nobody's name, or no reason.
+    :raises BypassError: no name, or no reason.
     :raises LedgerError: the ledger cannot be written; the gate then still blocks.
     """
     by, reason = by.strip(), reason.strip()
     if not by:
-        raise BypassError("a launch past the gate needs a name: who takes it on themselves?")
+        raise BypassError("a launch past the gate needs the name of the person who is responsible")
     if len(reason) < SHORTEST_REASON:
         raise BypassError(f"a launch past the gate needs a reason of at least {SHORTEST_REASON} letters")
     become = partial(bypassed, service=service, release=release, by=by, reason=reason, at=at)

@@ -1,4 +1,4 @@
-"""One measure of a candidate against its baseline's: pure arithmetic, whatever computed the summaries."""
+"""One measure of a candidate compared with its baseline: pure arithmetic on summaries."""
 
 from __future__ import annotations
 
@@ -49,15 +49,17 @@ class DeltaRule(Frozen):
 
 
 class DeltaOutcome(NamedTuple):
-    """Whether a candidate is within its budget; ``delta`` is None where nothing can be said."""
+    """Whether a candidate is within its budget; ``delta`` is None where it is not known."""
 
     within: bool
     delta: float | None
     sentence: str
 
 
-def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline: Summary) -> DeltaOutcome:
-    """Say whether the candidate is within its budget; what cannot be said is not within it.
+def delta_outcome(
+    rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline: Summary
+) -> DeltaOutcome:
+    """Return whether the candidate is within its budget; an unknown delta is not within it.
 
     :param versions: the names of the candidate and the baseline.
     """

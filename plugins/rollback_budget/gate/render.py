@@ -12,7 +12,7 @@ HEAD = ("", "case", "breach", "ticket", "what")
 
 
 def rows_of(result: GateResult) -> list[tuple[str, str, str, str, str]]:
-    """Return the table's rows, the gravest first."""
+    """Return the table's rows, the most severe first."""
     ordered = sorted(result.findings, key=lambda finding: _ORDER.index(finding.effect))
     return [_row(finding) for finding in ordered]
 
@@ -23,7 +23,7 @@ def headline(result: GateResult) -> str:
 
 
 def lines_of(result: GateResult) -> list[str]:
-    """Return the whole result as lines of text, a table where there is anything to tell."""
+    """Return the whole result as lines of text, with a table where there are findings."""
     lines = [printable(headline(result))]
     rows = [tuple(map(printable, row)) for row in rows_of(result)]
     if rows:

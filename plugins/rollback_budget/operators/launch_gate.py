@@ -163,7 +163,7 @@ class LaunchGateOperator(HumanQuestionOperator):
 
     def _judge(self, ledger: Ledger, spec: RolloutSpec, exchange: RolloutXcom) -> GateResult:
         from rollback_budget.gate.bypass import bypass_now
-        from rollback_budget.gate.check import judge_without_results
+        from rollback_budget.gate.check import check_without_results
         from rollback_budget.gate.request import request_of
 
         now = utc_now()
@@ -176,7 +176,7 @@ class LaunchGateOperator(HumanQuestionOperator):
             gate_folder=gate_folder(),
             bypass=bypass_now(ledger, spec.service, spec.release, now),
         )
-        return judge_without_results(request) or self._judge_apart(request)
+        return check_without_results(request) or self._judge_apart(request)
 
     def _judge_apart(self, request: GateRequest) -> GateResult:
         """Judge in a process of its own, which alone loads Great Expectations."""

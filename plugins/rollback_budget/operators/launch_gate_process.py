@@ -29,7 +29,7 @@ class Task(Frozen):
 
 def main() -> None:
     """Judge the launch on standard input; whatever libraries print goes to the log."""
-    from rollback_budget.gate.check import judge_launch
+    from rollback_budget.gate.check import check_launch
 
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -46,7 +46,7 @@ def main() -> None:
             ) from error
 
     with answer:
-        answer.write(judge_launch(task.request, open_engine).model_dump_json())
+        answer.write(check_launch(task.request, open_engine).model_dump_json())
 
 
 if __name__ == "__main__":
