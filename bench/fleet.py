@@ -65,7 +65,7 @@ def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
 
 
 def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPlan:
-    """Return what the watch of rollout ``number`` is told."""
+    """Return the plan of the watch of rollout ``number``."""
     spec = spec_of(number, watch)
     return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window, rollout=key_of(number))
 

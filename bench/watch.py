@@ -187,7 +187,7 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
 
 
 async def kept_by_watches(rollouts: int, start: datetime, minutes: int) -> float:
-    """Return the bytes that one watch holds, what its trigger was told included."""
+    """Return the bytes that one watch holds, its trigger's plan included."""
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.model.interning import share
@@ -198,8 +198,8 @@ async def kept_by_watches(rollouts: int, start: datetime, minutes: int) -> float
     now = start
 
     def begin(text: str) -> Watcher:
-        told = WatchPlan.model_validate_json(text)
-        plan = told.model_copy(update={"spec": share(told.spec)})
+        plan = WatchPlan.model_validate_json(text)
+        plan = plan.model_copy(update={"spec": share(plan.spec)})
         return Watcher(plan, open_shared_source, log=quiet, now=lambda: now)
 
     async def look(watchers: list[Watcher]) -> None:

@@ -39,7 +39,7 @@ class Record:
         self.begun_late: list[float] = []
         self.ended_late: list[float] = []
         #: From the moment that a bucket has settled to its verdict.
-        self.told_after: list[float] = []
+        self.verdict_after: list[float] = []
         self.unknown = 0
         self.blocked: list[float] = []
         self.busy: list[float] = []
@@ -51,14 +51,14 @@ class Record:
     def figures(self) -> dict[str, Any]:
         cpu = (time.process_time() - self.cpu_s) / (time.monotonic() - self.at)
         begun, ended = sorted(self.begun_late), sorted(self.ended_late)
-        told = sorted(self.told_after)
+        delays = sorted(self.verdict_after)
         return {
             "polls": len(ended),
             "begun_late_p99_s": begun[int(0.99 * len(begun))] if begun else None,
             "ended_late_p99_s": ended[int(0.99 * len(ended))] if ended else None,
             "ended_within_2_s": sum(late <= 2 for late in ended) / max(len(ended), 1),
-            "told_after_median_s": told[len(told) // 2] if told else None,
-            "told_after_p99_s": told[int(0.99 * len(told))] if told else None,
+            "verdict_after_median_s": delays[len(delays) // 2] if delays else None,
+            "verdict_after_p99_s": delays[int(0.99 * len(delays))] if delays else None,
             "unknown_looks": self.unknown,
             "blocked_worst_s": max(self.blocked, default=0.0),
             "busy_worst_s": max(self.busy, default=0.0),
@@ -85,7 +85,7 @@ def noting(records: list[Record]) -> Iterator[None]:
         if self in due:
             if self._read_until > before:
                 settled = self._read_until + self._spec.watch.settle
-                records[-1].told_after.append((utc_now() - settled).total_seconds())
+                records[-1].verdict_after.append((utc_now() - settled).total_seconds())
             records[-1].begun_late.append(begun - due[self])
             records[-1].ended_late.append(time.monotonic() - due[self])
         else:

@@ -50,7 +50,7 @@ class Progress:
     phase: str = "starting"
     window: tuple[datetime, datetime] | None = None
     evaluation: Evaluation | None = None
-    told: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
 
 class Follower:
@@ -136,7 +136,7 @@ class Follower:
         if (
             scenario.turns_into
             and datetime.now(UTC) > shipped_at + scenario.after
-            and "worse" not in self.progress.told
+            and "worse" not in self.progress.shown
         ):
             self._service.traffic.steer(
                 scenario.release, scenario.turns_into, ramp_s=scenario.ramp.total_seconds()
@@ -202,8 +202,8 @@ class Follower:
         )
 
     def _once(self, name: str, line: str) -> None:
-        if name not in self.progress.told:
-            self.progress.told.add(name)
+        if name not in self.progress.shown:
+            self.progress.shown.add(name)
             self._tell(line)
 
 

@@ -67,7 +67,7 @@ class Scenario:
         }
 
 
-class Field:
+class Harness:
     """The services, the budget files and Airflow, started together.
 
     :param folder: everything is kept below it.

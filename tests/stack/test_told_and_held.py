@@ -15,7 +15,7 @@ from demo.waiting import wait_for
 from rollback_budget.engine.evaluation import Breach, VerdictKind
 from rollback_budget.ledger.views import FinalDecision, LoggedLook
 from rollback_budget.targets.apply import Outcome
-from tests.stack.airflow_harness import BASELINE, RELEASE, Field, Scenario
+from tests.stack.airflow_harness import BASELINE, RELEASE, Harness, Scenario
 from tests.support.inbox import Inbox, running_webhook
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -75,9 +75,11 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox, airflow_url: str | None) -> Iterator[Field]:
+def field(
+    tmp_path_factory: pytest.TempPathFactory, inbox: Inbox, airflow_url: str | None
+) -> Iterator[Harness]:
     hook = f'{{"conn_type": "http", "host": "http://127.0.0.1:{inbox.port}"}}'
-    field = Field(
+    field = Harness(
         tmp_path_factory.mktemp("told"),
         SCENARIOS,
         database_url=airflow_url,
@@ -91,13 +93,13 @@ def field(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox, airflow_url: s
         field.stop()
 
 
-def ask(field: Field, method: str, path: str, user: str | None, body: object = None) -> httpx.Response:
+def ask(field: Harness, method: str, path: str, user: str | None, body: object = None) -> httpx.Response:
     headers = {} if user is None else {"Authorization": f"Bearer {field.stack.api.token(user)}"}
     url = f"{field.stack.url}/rollback-budget{path}"
     return httpx.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
 
 
-def answer_again(field: Field, name: str, option: str, reason: str) -> None:
+def answer_again(field: Harness, name: str, option: str, reason: str) -> None:
     """Answer a review that is asked a second time, once it is."""
     key = field.key(name)
 
@@ -109,7 +111,7 @@ def answer_again(field: Field, name: str, option: str, reason: str) -> None:
     assert field.answer(name, option, reason).status_code == 200
 
 
-def breaches(field: Field, name: str, count: int) -> list[Breach]:
+def breaches(field: Harness, name: str, count: int) -> list[Breach]:
     """Wait until the ledger has so many breaches, which are written beside what is decided."""
 
     def logged() -> list[Breach]:
@@ -119,7 +121,7 @@ def breaches(field: Field, name: str, count: int) -> list[Breach]:
     return wait_for(logged, f"{count} breaches of {name}", timeout_s=60)
 
 
-def newest_looks(field: Field, name: str) -> list[LoggedLook]:
+def newest_looks(field: Harness, name: str) -> list[LoggedLook]:
     return field.ledger.newest_looks(field.key(name))
 
 
@@ -132,7 +134,7 @@ def hold(until: timedelta = timedelta(hours=1), **changes: Any) -> dict[str, Any
     return {"budget": HELD, "until": end, "reason": "load test", **changes}
 
 
-def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) -> None:
+def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
     answer = ask(field, "POST", path, ADMIN, hold())
     assert answer.status_code == 201, answer.text
@@ -150,14 +152,14 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Field) 
     assert [one.id for one in field.ledger.suspensions_of(field.key("held"))] == [made["id"]]
 
 
-def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Field, inbox: Inbox) -> None:
+def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Harness, inbox: Inbox) -> None:
     wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
     wait_for(lambda: wanted <= {one["event"] for one in posted(inbox, "told")}, f"{wanted}", timeout_s=240)
     assert sorted(one["event"] for one in posted(inbox, "told")) == sorted(wanted)
-    told = {one["event"]: one for one in posted(inbox, "told")}
-    assert "the deadline decided: Roll back now" in told["decided"]["sentence"]
-    assert "No answer by" in told["review_opened"]["sentence"]
-    assert "/dags/rollout_told/runs/" in told["rolled_back"]["link"]
+    verdict_after = {one["event"]: one for one in posted(inbox, "told")}
+    assert "the deadline decided: Roll back now" in verdict_after["decided"]["sentence"]
+    assert "No answer by" in verdict_after["review_opened"]["sentence"]
+    assert "/dags/rollout_told/runs/" in verdict_after["rolled_back"]["link"]
     key = field.key("told")
     [review] = field.ledger.reviews(key)
     assert review.round == 1
@@ -165,7 +167,7 @@ def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Fie
     assert field.stack.wait_for_run("rollout_told", field.runs["told"]) == "success"
 
 
-def test_no_route_is_open_and_only_editors_change_anything(field: Field) -> None:
+def test_no_route_is_open_and_only_editors_change_anything(field: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
     [made, *_] = ask(field, "GET", f"{path}?every=true", ADMIN).json()
     requests = [("GET", path, None), ("POST", path, hold()), ("DELETE", f"{path}/{made['id']}", None)]
@@ -182,7 +184,9 @@ def test_no_route_is_open_and_only_editors_change_anything(field: Field) -> None
     assert len(field.ledger.suspensions()) == 1
 
 
-def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(field: Field) -> None:
+def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(
+    field: Harness,
+) -> None:
     key = field.key("told")
     review = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     address = re.search(r"\((http[^)]*chart\.svg)\)", review["body"])
@@ -196,7 +200,7 @@ def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_e
     assert ask(field, "GET", path.replace("manual", "no"), VIEWER).status_code == 404
 
 
-def test_what_cannot_be_suspended_is_refused_with_a_reason(field: Field) -> None:
+def test_what_cannot_be_suspended_is_refused_with_a_reason(field: Harness) -> None:
     path = "/api/dags/rollout_told/suspensions"
     for body in (hold(timedelta(hours=-1)), hold(reason=" "), hold(by="somebody else"), {"budget": HELD}):
         answer = ask(field, "POST", path, ADMIN, body)
@@ -205,7 +209,7 @@ def test_what_cannot_be_suspended_is_refused_with_a_reason(field: Field) -> None
     assert ask(field, "DELETE", f"{path}/{other['id']}", ADMIN).status_code == 404
 
 
-def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(field: Field) -> None:
+def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(field: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
     made = ask(field, "POST", path, "robin", hold()).json()
     ended = ask(field, "DELETE", f"{path}/{made['id']}?reason=over", ADMIN).json()
@@ -215,7 +219,7 @@ def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(field: Field) -
     assert {("rollback_budget_suspend", "robin"), ("rollback_budget_resume", ADMIN)} <= said
 
 
-def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Field) -> None:
+def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Harness) -> None:
     field.reach("promoted", "round_1.review", "deferred")
     assert field.answer("promoted", "Promote now", None).status_code == 200
     field.wait_for_log("promoted", "round_1.review", "needs a reason of at least 5 letters")
@@ -230,7 +234,9 @@ def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Field) -> 
     assert field.states("promoted")["rollback"] == "skipped"
 
 
-def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_gave(field: Field) -> None:
+def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_gave(
+    field: Harness,
+) -> None:
     field.reach("muted", "round_1.review", "deferred")
     until = (datetime.now(UTC) + timedelta(seconds=30)).replace(microsecond=0)
     said = {"until": until.isoformat(), "mute": True}
@@ -251,7 +257,7 @@ def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_ga
     assert [one.option for one in field.ledger.decisions(key)] == ["Go on", "Roll back now"]
 
 
-def test_after_the_last_override_a_further_breach_rolls_back_without_asking(field: Field) -> None:
+def test_after_the_last_override_a_further_breach_rolls_back_without_asking(field: Harness) -> None:
     field.reach("exhausted", "round_1.review", "deferred")
     assert field.answer("exhausted", "Go on", "wait for the cache to warm up").status_code == 200
     assert field.end("exhausted") == "success"
@@ -264,7 +270,9 @@ def test_after_the_last_override_a_further_breach_rolls_back_without_asking(fiel
     assert len(field.ledger.reviews(field.key("exhausted"))) == 1
 
 
-def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again(field: Field) -> None:
+def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again(
+    field: Harness,
+) -> None:
     field.reach("paused", "round_1.watch", "deferred")
     path = "/api/dags/rollout_paused/suspensions"
     made = ask(field, "POST", path, ADMIN, hold()).json()
@@ -289,7 +297,7 @@ def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again
 
 
 def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged_once(
-    field: Field, inbox: Inbox
+    field: Harness, inbox: Inbox
 ) -> None:
     field.reach("unproven", "round_1.watch", "deferred")
     field.break_control("unproven", "accept_only")
@@ -305,7 +313,7 @@ def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged
     assert (task["state"], task["try_number"]) == ("failed", 2)
 
 
-def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Field) -> None:
+def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Harness) -> None:
     field.reach("sick", "round_1.watch", "deferred")
     field.worsen("sick", version=BASELINE, latency_s=6)
     field.worsen("sick", incident=0.5)

@@ -39,19 +39,19 @@ def decide(ledger: Ledger, plan: WatchPlan, when: datetime) -> None:
     ledger.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
 
 
-class Asked:
-    """Reads a ledger, and remembers from when on; ``away`` makes it fail."""
+class CountingReader:
+    """Reads a ledger, and remembers from when on; ``unavailable`` makes it fail."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.since: list[datetime] = []
-        self.away = False
+        self.unavailable = False
         self.now = START
         self.ended = FinishedRollouts(self, now=lambda: self.now)
 
     def __call__(self, after: datetime) -> Collection[RolloutKey]:
         self.since.append(after)
-        if self.away:
+        if self.unavailable:
             raise LedgerError("the ledger is away")
         return self.ledger.ended_rollouts(after)
 
@@ -66,35 +66,35 @@ class Asked:
 async def test_an_end_is_known_at_the_next_question_and_only_for_the_rollout_that_ended(
     ledger: Ledger,
 ) -> None:
-    asked, mine, other = Asked(ledger), plan_of("1"), plan_of("2")
-    assert not await asked.know(mine)
+    requests, mine, other = CountingReader(ledger), plan_of("1"), plan_of("2")
+    assert not await requests.know(mine)
     decide(ledger, mine, at(5))
-    asked.now = at(6)
-    assert await asked.know(mine)
-    assert not await asked.know(other)
+    requests.now = at(6)
+    assert await requests.know(mine)
+    assert not await requests.know(other)
 
 
 async def test_a_thousand_watches_share_one_question(ledger: Ledger) -> None:
-    asked = Asked(ledger)
+    requests = CountingReader(ledger)
     for number in range(1000):
-        await asked.know(plan_of(str(number), START - timedelta(seconds=number)))
-    assert len(asked.since) == 1
-    asked.now = START + READ_INTERVAL
-    await asked.know(plan_of("1"))
+        await requests.know(plan_of(str(number), START - timedelta(seconds=number)))
+    assert len(requests.since) == 1
+    requests.now = START + READ_INTERVAL
+    await requests.know(plan_of("1"))
     # An older window than the first question knew of was watched meanwhile.
-    assert asked.since[1:] == [START - timedelta(seconds=999)]
+    assert requests.since[1:] == [START - timedelta(seconds=999)]
 
 
 async def test_what_ended_while_the_ledger_was_away_is_known_when_it_is_back(ledger: Ledger) -> None:
-    asked, mine = Asked(ledger), plan_of("1")
-    assert not await asked.know(mine)
-    asked.away = True
+    requests, mine = CountingReader(ledger), plan_of("1")
+    assert not await requests.know(mine)
+    requests.unavailable = True
     decide(ledger, mine, at(5))
     for minute in range(5, 60):
-        asked.now = at(minute)
-        assert not await asked.know(mine)
-    asked.away, asked.now = False, at(61)
-    assert await asked.know(mine)
+        requests.now = at(minute)
+        assert not await requests.know(mine)
+    requests.unavailable, requests.now = False, at(61)
+    assert await requests.know(mine)
 
 
 def test_the_trigger_of_such_a_watch_ends_without_a_verdict(

@@ -24,7 +24,7 @@ from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
 from tests.support.rollouts import race
-from tests.watch.test_watcher import Backend
+from tests.support.simulated_watch import Backend
 
 pytestmark = pytest.mark.database
 
@@ -63,7 +63,7 @@ def samples(minutes: int, onset: int) -> list[Sample]:
     ]
 
 
-class Shift:
+class RecordedWatch:
     """Watches one rollout minute by minute, with a writer that can die with the watch."""
 
     def __init__(self, ledger: Ledger, onset: int = 10_000) -> None:
@@ -100,19 +100,19 @@ class Shift:
         return self.writer.flush(LONG)
 
 
-def opened(ledger: Ledger) -> Shift:
-    shift = Shift(ledger)
-    ledger.open_rollout(KEY, shift.spec, START)
-    return shift
+def start_watch(ledger: Ledger) -> RecordedWatch:
+    simulation = RecordedWatch(ledger)
+    ledger.open_rollout(KEY, simulation.spec, START)
+    return simulation
 
 
 async def test_every_look_is_in_the_ledger_once_with_what_it_found(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    shift.backend.samples = samples(600, onset=31)
-    verdict = await shift.watch(1, 600)
+    simulation = start_watch(ledger)
+    simulation.backend.samples = samples(600, onset=31)
+    verdict = await simulation.watch(1, 600)
     assert verdict is not None
     assert verdict.verdict is VerdictKind.BREACH
-    assert shift.flushed()
+    assert simulation.flushed()
 
     looks = ledger.looks(KEY, budget="latency.p95_delta_pct")
     assert [look.time for look in looks] == [at(minute) for minute in range(1, 62)]
@@ -128,19 +128,19 @@ async def test_every_look_is_in_the_ledger_once_with_what_it_found(ledger: Ledge
 async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing_twice(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shift = opened(ledger)
-    await shift.watch(1, 100)
-    assert shift.flushed()
+    simulation = start_watch(ledger)
+    await simulation.watch(1, 100)
+    assert simulation.flushed()
     before = ledger.looks(KEY)
     written: list[int] = []
     record = Ledger.record_looks
     monkeypatch.setattr(
         Ledger, "record_looks", lambda self, batch: written.append(len(batch)) or record(self, batch)
     )
-    shift.start()
+    simulation.start()
     # Twenty minutes passed without a watch; the replay tells their looks, one by one.
-    await shift.watch(120, 121)
-    assert shift.flushed()
+    await simulation.watch(120, 121)
+    assert simulation.flushed()
     looks = ledger.looks(KEY)
     assert looks[: len(before)] == before
     assert [look.time for look in looks[::2]] == [at(minute) for minute in range(1, 122)]
@@ -152,10 +152,10 @@ async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing
 
 
 async def another_watch(ledger: Ledger) -> None:
-    shift = Shift(ledger)
-    shift.writer.looks_until = nothing_known  # type: ignore[method-assign]
-    await shift.watch(121, 121)
-    assert shift.flushed()
+    simulation = RecordedWatch(ledger)
+    simulation.writer.looks_until = nothing_known  # type: ignore[method-assign]
+    await simulation.watch(121, 121)
+    assert simulation.flushed()
 
 
 async def nothing_known(plan: WatchPlan) -> object:
@@ -168,19 +168,19 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     file = tmp_path / "ledger.db"
     ledger = Ledger(f"sqlite:///{file}")
     ledger.migrate()
-    shift = opened(ledger)
-    shift.start(max_queued=50)
-    await shift.watch(1, 10)
-    assert shift.flushed()
+    simulation = start_watch(ledger)
+    simulation.start(max_queued=50)
+    await simulation.watch(1, 10)
+    assert simulation.flushed()
     file.rename(tmp_path / "away.db")
-    shift.backend.samples = samples(600, onset=41)
+    simulation.backend.samples = samples(600, onset=41)
     with caplog.at_level("INFO"):
-        verdict = await shift.watch(11, 600)
+        verdict = await simulation.watch(11, 600)
         assert verdict is not None
         assert verdict.breaches[0].breached_at == at(71)
-        assert not shift.flushed()
+        assert not simulation.flushed()
         (tmp_path / "away.db").rename(file)
-        assert shift.flushed()
+        assert simulation.flushed()
     assert [look.time for look in ledger.looks(KEY, verdict.budgets[0].budget)] == [
         at(minute) for minute in (*range(1, 11), *range(22, 72))
     ]
@@ -194,7 +194,7 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
 ) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    shift = opened(ledger)
+    simulation = start_watch(ledger)
     gate = threading.Event()
 
     def hang(*_: object) -> int:
@@ -205,14 +205,14 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
     monkeypatch.setattr(ledger, "looks_until", lambda keys: hang(keys) or {})
     monkeypatch.setattr("rollback_budget.watch.look_writer.QUERY_TIMEOUT", SOON)
     async with asyncio.timeout(20):
-        assert await shift.watch(1, 200) is None
-    assert not shift.writer.flush(SOON)
+        assert await simulation.watch(1, 200) is None
+    assert not simulation.writer.flush(SOON)
     gate.set()
 
 
 async def test_five_hundred_watches_ask_the_ledger_once_what_it_has(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    asked: list[int] = []
+    simulation = start_watch(ledger)
+    requests: list[int] = []
     read = ledger.looks_until
 
     class Counting:
@@ -220,25 +220,25 @@ async def test_five_hundred_watches_ask_the_ledger_once_what_it_has(ledger: Ledg
 
         @staticmethod
         def looks_until(keys: set[RolloutKey]) -> object:
-            asked.append(len(keys))
+            requests.append(len(keys))
             return read(keys)
 
     writer = LookWriter(Counting, log=LOG)
     plans = [
-        shift.plan.model_copy(update={"rollout": RolloutKey(KEY.dag_id, f"run {number}")})
+        simulation.plan.model_copy(update={"rollout": RolloutKey(KEY.dag_id, f"run {number}")})
         for number in range(500)
     ]
     found = await asyncio.gather(*(writer.looks_until(plan) for plan in plans))
     assert set(found) == {START}
-    assert asked == [500]
+    assert requests == [500]
 
 
 async def test_pruning_takes_old_looks_and_leaves_the_evidence(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    shift.backend.samples = samples(600, onset=31)
-    verdict = await shift.watch(1, 600)
+    simulation = start_watch(ledger)
+    simulation.backend.samples = samples(600, onset=31)
+    verdict = await simulation.watch(1, 600)
     assert verdict is not None
-    assert shift.flushed()
+    assert simulation.flushed()
     ledger.record_evaluation(KEY, 1, "watch", verdict, at(61))
     ledger.log_breaches(KEY, verdict.breaches, at(61))
     assert ledger.prune_looks(at(40)) == 39

@@ -20,7 +20,7 @@ from rollback_budget.sources.base import Source
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, RELEASE, START, arm, at, budget, rollout
-from tests.watch.test_watcher import Backend
+from tests.support.simulated_watch import Backend
 
 pytestmark = pytest.mark.pure
 

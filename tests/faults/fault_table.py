@@ -29,7 +29,7 @@ BREACH, HEALTHY, BLIND = VerdictKind.BREACH, VerdictKind.HEALTHY, VerdictKind.BL
 class Stage:
     """What a night can reach; each has a proxy of its own."""
 
-    night: str
+    fault: str
     exporter: Exporter
     prometheus: Prometheus
     proxy: FaultProxy
@@ -40,7 +40,7 @@ Act = Callable[[Stage], None]
 
 
 @dataclass(frozen=True)
-class Night:
+class Fault:
     """One row of the table.
 
     :param acts: what happens, by seconds after every watch has had its first look.
@@ -70,7 +70,7 @@ class Night:
 
 
 def worsen(stage: Stage) -> None:
-    stage.exporter.release(stage.night).share = BAD
+    stage.exporter.release(stage.fault).share = BAD
 
 
 def answers(does: Does | Callable[[], Does], span: tuple[float, float]) -> tuple[tuple[float, Act], ...]:
@@ -94,10 +94,10 @@ def http_date_in(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-def backfilled(night: Night) -> list[str]:
+def backfilled(fault: Fault) -> list[str]:
     """Return the series of a night in another time, in the OpenMetrics format."""
-    assert night.begins is not None
-    begin = night.begins.timestamp()
+    assert fault.begins is not None
+    begin = fault.begins.timestamp()
     lines = []
     for name, kind in (
         ("bot_requests", "counter"),
@@ -113,7 +113,7 @@ def backfilled(night: Night) -> list[str]:
                 values = (series.requests, series.handoffs, series.share)
                 value = values[("bot_requests", "bot_handoffs", "bot_handoff_share").index(name)]
                 suffix = "_total" if kind == "counter" else ""
-                labels = f'night="{night.name}",version="{version}"'
+                labels = f'night="{fault.name}",version="{version}"'
                 lines.append(f"{name}{suffix}{{{labels}}} {value!r} {begin + second:.3f}")
     return lines
 
@@ -131,22 +131,22 @@ TOO_MANY_POINTS = (
 
 def expose(exposed: bool, *, baseline: bool = False) -> Act:
     def act(stage: Stage) -> None:
-        stage.exporter.release(stage.night).exposed = exposed
+        stage.exporter.release(stage.fault).exposed = exposed
         if baseline:
-            stage.exporter.baseline(stage.night).exposed = exposed
+            stage.exporter.baseline(stage.fault).exposed = exposed
 
     return act
 
 
 def say(value: float | None) -> Act:
     def act(stage: Stage) -> None:
-        stage.exporter.release(stage.night).value = value
+        stage.exporter.release(stage.fault).value = value
 
     return act
 
 
 def reset_counters(stage: Stage) -> None:
-    stage.exporter.release(stage.night).reset()
+    stage.exporter.release(stage.fault).reset()
 
 
 def restart_prometheus(stage: Stage) -> None:
@@ -165,82 +165,82 @@ def set_clock(offset_s: float) -> Act:
 
 TEN_MINUTES = 600.0
 
-NIGHTS = (
-    Night("nothing"),
-    Night("nothing_and_no_breach", verdict=HEALTHY, worsens=False),
+FAULTS = (
+    Fault("nothing"),
+    Fault("nothing_and_no_breach", verdict=HEALTHY, worsens=False),
     # What stands between the watch and the backend.
-    Night("connection_lost", answers(Loses.REQUEST, BRIEFLY)),
-    Night("slower_than_the_poll", answers(Slows(1.7), BRIEFLY)),
-    Night("truncated", answers(Truncates(200), BRIEFLY)),
-    Night("half_a_json", answers(page(200, '{"status":"success","data":{"resultType":"matr'), BRIEFLY)),
-    Night("not_json", answers(page(200, "pong", "text/plain"), BRIEFLY)),
-    Night("json_of_another_kind", answers(page(200, '["pong"]'), BRIEFLY)),
-    Night("html_from_a_proxy", answers(page(200, HTML, "text/html"), BRIEFLY)),
-    Night("bad_gateway", answers(page(502, HTML, "text/html"), BRIEFLY)),
-    Night("slower_than_the_time_out", answers(Slows(9), BRIEFLY)),
-    Night(
+    Fault("connection_lost", answers(Loses.REQUEST, BRIEFLY)),
+    Fault("slower_than_the_poll", answers(Slows(1.7), BRIEFLY)),
+    Fault("truncated", answers(Truncates(200), BRIEFLY)),
+    Fault("half_a_json", answers(page(200, '{"status":"success","data":{"resultType":"matr'), BRIEFLY)),
+    Fault("not_json", answers(page(200, "pong", "text/plain"), BRIEFLY)),
+    Fault("json_of_another_kind", answers(page(200, '["pong"]'), BRIEFLY)),
+    Fault("html_from_a_proxy", answers(page(200, HTML, "text/html"), BRIEFLY)),
+    Fault("bad_gateway", answers(page(502, HTML, "text/html"), BRIEFLY)),
+    Fault("slower_than_the_time_out", answers(Slows(9), BRIEFLY)),
+    Fault(
         "unauthorized_after_an_hour",
         answers(page(401, "Unauthorized", "text/plain"), BRIEFLY),
         history=timedelta(hours=1),
     ),
-    Night("query_timeout", answers(page(422, TIMED_OUT), BRIEFLY)),
-    Night("too_many_requests_seconds", answers(page(429, "{}", Retry_After="3"), BRIEFLY)),
-    Night(
+    Fault("query_timeout", answers(page(422, TIMED_OUT), BRIEFLY)),
+    Fault("too_many_requests_seconds", answers(page(429, "{}", Retry_After="3"), BRIEFLY)),
+    Fault(
         "too_many_requests_date",
         answers(lambda: page(429, "{}", Retry_After=http_date_in(4)), BRIEFLY),
     ),
-    Night("too_many_points", answers(page(400, TOO_MANY_POINTS), BRIEFLY)),
+    Fault("too_many_points", answers(page(400, TOO_MANY_POINTS), BRIEFLY)),
     # The real limit: four hours at one second are more points than a server answers.
-    Night("long_history", history=timedelta(hours=4)),
-    Night("away_for_good", answers(Loses.REQUEST, FOR_GOOD), BLIND, BREACH),
-    Night("unauthorized_for_good", answers(page(401, "Unauthorized", "text/plain"), FOR_GOOD), BLIND, BREACH),
-    Night("html_for_good", answers(page(200, HTML, "text/html"), FOR_GOOD), BLIND, BREACH),
+    Fault("long_history", history=timedelta(hours=4)),
+    Fault("away_for_good", answers(Loses.REQUEST, FOR_GOOD), BLIND, BREACH),
+    Fault("unauthorized_for_good", answers(page(401, "Unauthorized", "text/plain"), FOR_GOOD), BLIND, BREACH),
+    Fault("html_for_good", answers(page(200, HTML, "text/html"), FOR_GOOD), BLIND, BREACH),
     # What happens to the series.
-    Night("series_ends", ((10, expose(False)),), BLIND),
-    Night("series_ends_for_a_while", ((16, expose(False)), (20, expose(True)))),
-    Night("gauge_goes_nan", ((16, say(float("nan"))), (20, say(None)))),
-    Night("counter_restarts", ((16, reset_counters),)),
-    Night("appears_late", ((6, expose(True)),), hidden=True),
-    Night("exists_twice_from_now_on", ((14, scrape_twice),), own_prometheus=True),
+    Fault("series_ends", ((10, expose(False)),), BLIND),
+    Fault("series_ends_for_a_while", ((16, expose(False)), (20, expose(True)))),
+    Fault("gauge_goes_nan", ((16, say(float("nan"))), (20, say(None)))),
+    Fault("counter_restarts", ((16, reset_counters),)),
+    Fault("appears_late", ((6, expose(True)),), hidden=True),
+    Fault("exists_twice_from_now_on", ((14, scrape_twice),), own_prometheus=True),
     # What happens to the server.
-    Night("prometheus_restarted", ((16, restart_prometheus),), own_prometheus=True),
-    Night(
+    Fault("prometheus_restarted", ((16, restart_prometheus),), own_prometheus=True),
+    Fault(
         "prometheus_killed_briefly",
         ((15, lambda stage: stage.prometheus.kill()), (19, lambda stage: stage.prometheus.start())),
         own_prometheus=True,
     ),
-    Night(
+    Fault(
         "prometheus_stopped_for_long",
         ((8, lambda stage: stage.prometheus.stop()), (34, lambda stage: stage.prometheus.start())),
         BLIND,
         own_prometheus=True,
     ),
     # What happens to the process and to its clock.
-    Night(
+    Fault(
         "killed_and_started_again",
         ((12, lambda stage: stage.process.kill()), (22, lambda stage: stage.process.start())),
         own_process=True,
     ),
-    Night(
+    Fault(
         "clock_set_forward_and_back",
         ((12, set_clock(TEN_MINUTES)), (16, set_clock(0.0))),
         own_process=True,
         clock_s=0.0,
     ),
-    Night(
+    Fault(
         "clock_set_back_and_forward",
         ((12, set_clock(-TEN_MINUTES)), (16, set_clock(0.0))),
         own_process=True,
         clock_s=0.0,
     ),
-    Night(
+    Fault(
         "daylight_saving_ends",
         own_prometheus=True,
         own_process=True,
         clock_s=0.0,
         begins=datetime(2025, 10, 26, 0, 59, 45, tzinfo=UTC),
     ),
-    Night(
+    Fault(
         "daylight_saving_begins",
         own_prometheus=True,
         own_process=True,
