@@ -25,6 +25,7 @@ from rollback_budget.ledger.debt_views import Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision, Rollout
+from rollback_budget.text import plural
 
 EXPECTED = "cannot share"
 APPROVER = "robin"
@@ -128,7 +129,7 @@ class Loop:
         self._evaluate(self._scenario.release, outcome.cases)
         self._launch_unchanged(outcome, give_up_at)
         write_budget(self._budgets, self._scenario, release=FIXED, window=FIXED_WINDOW)
-        self._tell(f"the team mends the model and writes release: {FIXED} into {self._scenario.name}.yaml")
+        self._tell(f"the team fixes the model and writes release: {FIXED} into {self._scenario.name}.yaml")
         self._evaluate(FIXED, outcome.cases)
         self._prove(outcome)
         self._launch_fixed(outcome, give_up_at)
@@ -149,7 +150,9 @@ class Loop:
 
         wait_for(drafted, "the eval_debt DAG to draft cases", timeout_s=DRAFTED_WITHIN_S)
         cases = self._folder.cases_of(debt)
-        self._tell(f"the eval_debt DAG drafted {len(cases)} cases from the failing requests, redacted:")
+        self._tell(
+            f"the eval_debt DAG drafted {plural(len(cases), 'case')} from the failing requests, redacted:"
+        )
         for case in cases:
             self._tell(f"  {case.id}: {case.input}")
         self._command("debt", "approve", debt.fingerprint, "all", "--contains", EXPECTED, "--by", APPROVER)

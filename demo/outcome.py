@@ -21,6 +21,7 @@ from rollback_budget.ledger.views import Final, FinalDecision, LoggedBreach, Rol
 from rollback_budget.model.budget import Tier
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.targets.apply import Outcome
+from rollback_budget.text import plural
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class RolloutOutcome:
         if self.requested_at is None:
             yield "the service never got a rollback request"
         if self.release_requests:
-            yield f"the release got {self.release_requests} requests after its rollback was verified"
+            requests = plural(self.release_requests, "request")
+            yield f"the release got {requests} after its rollback was verified"
         if self.scenario.tier is Tier.B and (self.final is None or self.final.by != COMMANDER):
             yield f"it was not {COMMANDER} who decided: {self.final}"
         filed = {

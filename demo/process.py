@@ -80,7 +80,7 @@ class ManagedProcess:
             )
 
     def check(self) -> None:
-        """Raise :class:`DemoError` with the end of its log when it ended without having been told to."""
+        """Raise :class:`DemoError` with the end of its log when it ended although no caller stopped it."""
         if self._process is not None and self.pid is None and not self._stop_requested:
             code = self._process.returncode
             raise DemoError(f"{self.name} ended with code {code}; the end of {self.log}:\n{self.tail()}")
@@ -133,7 +133,7 @@ class ManagedProcess:
 
 
 def _signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Signal processes that are still the ones they were; a reused pid is left alone."""
+    """Signal processes that are still the ones they were; a reused pid is not signalled."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)

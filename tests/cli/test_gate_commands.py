@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cli.debt import debt as debt_command
+from rollback_budget.cli.debt.group import debt as debt_command
 from rollback_budget.cli.gate import gate
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
 from rollback_budget.ledger.ledger import Ledger

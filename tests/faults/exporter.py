@@ -67,7 +67,7 @@ class Exporter:
                 series.grow(seconds)
                 if not series.exposed:
                     continue
-                labels = f'night="{fault}",version="{version}"'
+                labels = f'fault="{fault}",version="{version}"'
                 value = series.share if series.value is None else series.value
                 lines += [
                     f"bot_requests_total{{{labels}}} {series.requests!r}",

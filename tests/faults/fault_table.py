@@ -1,6 +1,6 @@
 """The table of faults: what happens to a watch and to the data it reads, second by second.
 
-In every night the release turns bad at :data:`ONSET`, unless the night is about something else, and the
+In every row the release turns bad at :data:`ONSET`, unless the row is about something else, and the
 budget allows that for :data:`DURATION_S`.
 """
 
@@ -27,7 +27,7 @@ BREACH, HEALTHY, BLIND = VerdictKind.BREACH, VerdictKind.HEALTHY, VerdictKind.BL
 
 @dataclass(frozen=True)
 class Stage:
-    """What a night can reach; each has a proxy of its own."""
+    """What a fault can reach; each has a proxy of its own."""
 
     fault: str
     exporter: Exporter
@@ -95,7 +95,7 @@ def http_date_in(seconds: float) -> str:
 
 
 def backfilled(fault: Fault) -> list[str]:
-    """Return the series of a night in another time, in the OpenMetrics format."""
+    """Return the series of a fault in another time, in the OpenMetrics format."""
     assert fault.begins is not None
     begin = fault.begins.timestamp()
     lines = []
@@ -113,7 +113,7 @@ def backfilled(fault: Fault) -> list[str]:
                 values = (series.requests, series.handoffs, series.share)
                 value = values[("bot_requests", "bot_handoffs", "bot_handoff_share").index(name)]
                 suffix = "_total" if kind == "counter" else ""
-                labels = f'night="{fault.name}",version="{version}"'
+                labels = f'fault="{fault.name}",version="{version}"'
                 lines.append(f"{name}{suffix}{{{labels}}} {value!r} {begin + second:.3f}")
     return lines
 

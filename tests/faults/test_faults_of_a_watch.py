@@ -1,7 +1,7 @@
 """Whatever happens between a watch and its data: its verdict is the one of `replay` on the same data.
 
 A real Prometheus, scraping; a real proxy in front of it for every watch; the real trigger in a process. All
-nights of the table run at once, on one clock.
+faults of the table run at once, on one clock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from rollback_budget.budget_file import load_budget
+from rollback_budget.engine.evaluation import Evaluation, VerdictKind
+from rollback_budget.hooks.metric_source import open_source
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.watch.watch_plan import WatchPlan
+from tests.faults.exporter import BASELINE, RELEASE, running_exporter
 from tests.faults.fault_table import (
     BLIND_AFTER_S,
     DURATION_S,
@@ -26,13 +33,6 @@ from tests.faults.fault_table import (
     backfilled,
     worsen,
 )
-
-from rollback_budget.budget_file import load_budget
-from rollback_budget.engine.evaluation import Evaluation, VerdictKind
-from rollback_budget.hooks.metric_source import open_source
-from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.watch.watch_plan import WatchPlan
-from tests.faults.exporter import BASELINE, RELEASE, running_exporter
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.network import wait_until
 from tests.support.prometheus import WHY_NOT, Prometheus, is_installed, running_prometheus
@@ -47,7 +47,7 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 
 @dataclass(frozen=True)
 class WatchOutcome:
-    """How one night ended.
+    """How one watch ended.
 
     :param watch: what the watch said.
     :param replay: what `replay` says of what the backend holds for the whole window.
@@ -110,7 +110,7 @@ class FaultHarness:
                 self.processes[fault.name].wait_for_clock(offset.total_seconds())
 
     def prometheus(self, name: str, stack: ExitStack, fault: Fault | None = None) -> Prometheus:
-        # In the measure of these nights: a sample is carried forward for 5 s, as for 5 min by default.
+        # On the scale of these faults: a sample is carried forward for 5 s, as for 5 min by default.
         return stack.enter_context(
             running_prometheus(
                 self.folder / name,
@@ -135,7 +135,7 @@ class FaultHarness:
         return self.folder / f"{fault.name}.yaml"
 
     def spec(self, fault: Fault) -> RolloutSpec:
-        labels = f'night="{fault.name}"'
+        labels = f'fault="{fault.name}"'
         document = {
             "release": RELEASE,
             "baseline": BASELINE,

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cli.debt import debt as debt_command
+from rollback_budget.cli.debt.group import debt as debt_command
 from rollback_budget.dags.eval_debt import eval_debt_dag
 from rollback_budget.debt.log import log_debts
 from rollback_budget.exceptions import CaseError

@@ -16,7 +16,7 @@ from rollback_budget.exceptions import CaseError
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: A stretch of text, end exclusive.
+#: A part of a text, end exclusive.
 Span = tuple[int, int]
 Detector = Callable[[str], Iterator[Span]]
 
@@ -91,7 +91,7 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def secrets(text: str) -> Iterator[Span]:
-    """Yield keys, tokens and passwords, by the patterns of detect-secrets and by what stands before them."""
+    """Yield keys, tokens and passwords, by the patterns of detect-secrets and by the word before them."""
     yield from (match.span() for match in _PEM.finditer(text))
     for pattern in (*_known_secrets(), _TOKENS):
         for match in pattern.finditer(text):
@@ -119,7 +119,7 @@ def _entropy(run: str) -> float:
 
 
 def _is_harmless(value: str) -> bool:
-    """Whether what stands where a secret might is a number of tokens, a word of JSON or a mark of ours."""
+    """Whether a value in the place of a secret is a number of tokens, a word of JSON or a mark of ours."""
     return (
         value.lower() in ("null", "none", "true", "false", "string")
         or re.fullmatch(r"\d{1,6}", value) is not None

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 #: Characters of a text that are compared; the rest of a long one rarely tells requests apart.
 COMPARED = 4000
 _GRAM = 4
-#: A text is compared by so many of its hashed n-grams: a sketch that keeps their overlap.
+#: Texts are compared by this many of their hashed n-grams: a sketch that keeps their overlap.
 _SKETCH = 64
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.text import plural
+
 if TYPE_CHECKING:
     from rollback_budget.backtest.run import BacktestResult
     from rollback_budget.backtest.score import Score
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     "--of",
     "rollout",
     metavar="NAME",
-    help="Which rollout to draw, by its file name; by default the one that most needs a look.",
+    help="Which rollout to draw, by its file name; by default a false trip, else a missed one, else any.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -76,8 +78,9 @@ def backtest(
     recordings = recordings_of(folder)
     unlabelled = sum(recording.label is None for recording in recordings)
     if unlabelled:
+        rollouts = plural(len(recordings), "rollout")
         click.echo(
-            f"warning: {unlabelled} of {len(recordings)} rollouts have no label in {folder / LABELS}",
+            f"warning: {unlabelled} of {rollouts} without a label in {folder / LABELS}",
             err=True,
         )
     if rollout is not None and rollout not in {recording.name for recording in recordings}:
@@ -164,7 +167,7 @@ def _as_json(
     spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]
 ) -> dict[str, Any]:
     (_, rule), *budgets = _scores(spec, trials)
-    said: dict[str, Any] = {
+    document: dict[str, Any] = {
         "name": spec.name,
         "sha256": spec.sha256,
         "rule": _score_json(rule),
@@ -172,7 +175,7 @@ def _as_json(
         "rollouts": [_trial_json(trial) for trial in trials],
     }
     if swept:
-        said["sweep"] = [
+        document["sweep"] = [
             {
                 "budget": candidate.budget,
                 "threshold": candidate.threshold,
@@ -182,7 +185,7 @@ def _as_json(
             }
             for candidate, score in swept
         ]
-    return said
+    return document
 
 
 def _trial_json(trial: Trial) -> dict[str, Any]:

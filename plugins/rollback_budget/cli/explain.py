@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float) -> None:
     """Say what BUDGET agrees to, in sentences for the people who agree to it.
 
-    With --traffic, also how long twice and five times the agreed harm takes to be found: a forecast for
+    With --traffic, also how long harm of twice and five times the threshold takes to be found: a forecast for
     budgets that the sequential test decides.
 
     Exits 0, or 1 with every problem of a file that does not load.
@@ -59,7 +59,7 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
             "sha256": spec.sha256,
         }
         lines = [{"budget": name, "sentence": sentence} for name, sentence in rule.items()]
-        said = {
+        document = {
             **heading,
             "budgets": lines,
             "methods": methods,
@@ -67,7 +67,7 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
             **around,
             "missing_to_ship": missing,
         }
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     click.echo(f"{_shown(spec.release)}, rolled out against {_shown(spec.baseline)} ({spec.name})\n")
     for sentence in rule.values():
@@ -92,8 +92,8 @@ def _detection(spec: RolloutSpec, traffic: float | None, bad_rate: float) -> lis
 
     if traffic is None:
         return []
-    said = (describe_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
-    return [sentence for sentence in said if sentence]
+    forecasts = (describe_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
+    return [sentence for sentence in forecasts if sentence]
 
 
 def _shown(text: str) -> str:

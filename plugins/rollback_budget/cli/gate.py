@@ -60,7 +60,7 @@ def check(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """Say what the launch gate would say of BUDGET's release now; nothing is recorded.
+    """Print the verdict of the launch gate on BUDGET's release now; nothing is recorded.
 
     \b
     Example:
@@ -148,7 +148,7 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
 @click.option("--reason", required=True, metavar="TEXT", help="Why it cannot wait.")
 @url_option
 def bypass(release: str, service: str, by: str, reason: str, url: str | None) -> None:
-    """Let RELEASE pass the launch gate for 24 hours, whatever it says; this is itself an eval debt.
+    """Let RELEASE pass the launch gate for 24 hours, whatever its verdict; the bypass is itself an eval debt.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``rollback-budget history``: the whole trail of a rollout."""
+"""``rollback-budget history``: everything that happened in a rollout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HistoryLine:
-    """One line of the trail: when (None: not known yet), what, by whom, and the rest for scripts."""
+    """One event in the history: when (None: not known yet), what, by whom, and the rest for scripts."""
 
     at: datetime | None
     event: str

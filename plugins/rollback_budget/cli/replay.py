@@ -1,4 +1,4 @@
-"""``rollback-budget replay``: what a budget would have said about a recorded series."""
+"""``rollback-budget replay``: the verdict of a budget on a recorded series."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
 def replay(
     ctx: click.Context, budget: Path, series: Path, as_json: bool, keep_going: bool, start: datetime | None
 ) -> None:
-    """Replay a recorded series against BUDGET and say the verdict, as a live watch would have.
+    """Replay a recorded series against BUDGET and print the verdict that a live watch would have reached.
 
     Needs no database and no Airflow. Replays the window of the budget, or as much of it as was recorded.
 
@@ -136,19 +136,19 @@ def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
     for heading in ("budget", "tier", "last look", "burn", "looks", "unknown", "breaches"):
         is_count = heading in ("looks", "unknown", "breaches")
         table.add_column(heading, justify="right" if is_count else "left", overflow="fold")
-    for budget, standing in zip(spec.budgets, evaluation.budgets, strict=True):
+    for budget, status in zip(spec.budgets, evaluation.budgets, strict=True):
         breaches = sum(breach.budget == budget.id for breach in evaluation.breaches)
-        burn = f"{say_duration(standing.burn)} of {say_duration(budget.max_duration)}"
-        counts = (standing.looks, standing.unknown_looks, breaches)
+        burn = f"{say_duration(status.burn)} of {say_duration(budget.max_duration)}"
+        counts = (status.looks, status.unknown_looks, breaches)
         tier = budget.tier.value.upper()
-        table.add_row(printable(budget.id), tier, _last_look(standing), burn, *map(str, counts))
+        table.add_row(printable(budget.id), tier, _last_look(status), burn, *map(str, counts))
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)
     console.print(table)
 
 
-def _last_look(standing: BudgetEvaluation) -> str:
-    if standing.look is None:
+def _last_look(status: BudgetEvaluation) -> str:
+    if status.look is None:
         return "none yet"
-    delta = "" if standing.look.delta is None else f", delta {standing.look.delta:+.3g}"
-    return f"{standing.look.status.value}{delta}"
+    delta = "" if status.look.delta is None else f", delta {status.look.delta:+.3g}"
+    return f"{status.look.status.value}{delta}"

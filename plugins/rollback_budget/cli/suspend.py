@@ -1,4 +1,4 @@
-"""``rollback-budget suspend``, ``resume`` and ``suspensions``: a budget out of force for a while."""
+"""``rollback-budget suspend``, ``resume`` and ``suspensions``: a budget suspended for a limited time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; b
 def suspend(
     which: str, budget: str, until: str, reason: str, run: str | None, by: str, url: str | None, as_json: bool
 ) -> None:
-    """Put BUDGET out of force for a while, from the next look on.
+    """Suspend BUDGET for a limited time, from the next look on.
 
     RELEASE_OR_ROLLOUT is a release, a service, or the DAG id or run id of a rollout; a release or service
     can be named ahead of time. BUDGET is a budget's id (latency.p95_delta_pct), an area (latency: all of

@@ -89,7 +89,7 @@ class _Area:
     budgets: tuple[int, ...]
 
     def unseen(self, looks: Sequence[LatestLooks], stop: int) -> list[int]:
-        """Return the looks before ``stop`` that are unknown to every budget of the area that is in force.
+        """Return the looks before ``stop`` that are unknown to every budget that is not suspended.
 
         A look at which every budget of the area is suspended is not among them.
         """

@@ -15,7 +15,7 @@ class BudgetSnapshot(NamedTuple):
     :param burn: how much of the budget's duration is used up, in microseconds.
     :param p_value: always-valid; None for a method without one.
     :param looks: how many there were so far, including ``unknown_looks``.
-    :param suspension: the suspension that the look was made under; None when the budget is in force.
+    :param suspension: the suspension that the look was made under; None when the budget is not suspended.
     """
 
     budget: str

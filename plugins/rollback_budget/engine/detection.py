@@ -24,13 +24,13 @@ from rollback_budget.model.spec import RolloutSpec
 
 #: Harm that ``explain`` and ``validate`` speak of, in multiples of the threshold.
 TYPICAL_HARM = (2.0, 5.0)
-#: Share of bad events that a forecast assumes of the baseline where nothing else is said.
+#: Share of bad events that a forecast assumes of the baseline where no other is given.
 DEFAULT_BASELINE_RATE = 0.1
 
 #: A line that decides this fast needs no faster one beside it.
-FAST = timedelta(minutes=3)
-#: A budget is slow when it needs so many of its durations.
-SLOW = 3
+FAST_DURATION = timedelta(minutes=3)
+#: A budget is slow when it needs this many of its durations.
+SLOW_FACTOR = 3
 
 
 def expected_detection(
@@ -144,14 +144,14 @@ def slow_budgets(spec: RolloutSpec, per_minute: float, rate: float = DEFAULT_BAS
         after = expected_detection(spec, budget, per_minute=per_minute, harm=TYPICAL_HARM[0], rate=rate)
         others = [b for b in spec.budgets if b.area == budget.area and b.metric == budget.metric]
         is_fastest = budget.max_duration == min(other.max_duration for other in others)
-        alone = is_fastest and budget.max_duration > FAST
-        if alone and (after is None or after > SLOW * budget.max_duration):
+        alone = is_fastest and budget.max_duration > FAST_DURATION
+        if alone and (after is None or after > SLOW_FACTOR * budget.max_duration):
             needs = f"about {say_duration(after)}" if after else f"more than {say_duration(spec.window)}"
             harm = _describe_harm(budget, TYPICAL_HARM[0])
             advice.append(
                 f"{budget.id}: at {per_minute:g} requests/min/arm a {harm} "
                 f"takes {needs} to be found; add a fast line to {budget.area}, such as "
-                f"`{budget.key}: {10 * budget.threshold:+g}` for {say_duration(FAST)}"
+                f"`{budget.key}: {10 * budget.threshold:+g}` for {say_duration(FAST_DURATION)}"
             )
     return advice
 

@@ -25,7 +25,7 @@ from rollback_budget.model.budget import Budget, Worse
 from rollback_budget.model.method_plan import SIGN_BETS, Blocks
 from rollback_budget.model.spec import RolloutSpec
 
-#: The baseline's rate is a mean over its past in which events of two hours ago weigh half.
+#: The baseline's rate is a mean over its past in which events of two hours ago have half the weight.
 HALF_LIFE = timedelta(hours=2)
 #: How many times the baseline's the release's rate of events is, under each alternative.
 RATE_RATIOS = (1.5, 2.0, 4.0, 8.0, 16.0)

@@ -26,7 +26,7 @@ from rollback_budget.model.spec import RolloutSpec
 #: Where a metric's name does not say which quantile it is.
 DEFAULT_QUANTILE = 0.95
 
-#: The histograms of both arms, baseline first, over one stretch of time.
+#: The histograms of both arms, baseline first, over one period.
 _Stratum = tuple[Histogram, Histogram]
 
 

@@ -63,8 +63,8 @@ def _value(arm: ArmForecast, metric: Metric) -> str:
 
 def _traffic(baseline: ArmForecast, release: ArmForecast) -> str:
     """Return the events a minute, of each version that has any."""
-    said = [f"{arm.per_minute:.3g}" for arm in (baseline, release) if arm.per_minute is not None]
-    return " / ".join(said) if said else "not known"
+    rates = [f"{arm.per_minute:.3g}" for arm in (baseline, release) if arm.per_minute is not None]
+    return " / ".join(rates) if rates else "not known"
 
 
 def _found_in(forecast: Forecast) -> str:

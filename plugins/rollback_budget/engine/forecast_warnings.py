@@ -85,13 +85,13 @@ def warnings_of(found: BudgetSamples) -> tuple[str, ...]:
 
 
 def share_of_release(spec: RolloutSpec) -> float | None:
-    """Return the share of traffic that the release gets; None when nobody says it here."""
+    """Return the share of traffic that the release gets; None when the spec does not say."""
     if spec.target is None or (isinstance(spec.target, HttpTarget) and spec.target.write is None):
         return None
     return spec.target.ship_share
 
 
-def _absent(found: BudgetSamples) -> Iterator[str]:
+def _no_samples(found: BudgetSamples) -> Iterator[str]:
     spec, budget, baseline = found.spec, found.budget, found.baseline
     if baseline.known:
         return
@@ -123,7 +123,7 @@ def _sparse(found: BudgetSamples) -> Iterator[str]:
         yield f"{few} of {known} with fewer events than `min_samples: {least}`: unknown"
 
 
-def _late_birth(found: BudgetSamples) -> Iterator[str]:
+def _starts_late(found: BudgetSamples) -> Iterator[str]:
     known, first = found.baseline.known, found.first_known
     if found.spec.metric(found.budget.metric).kind is not MetricKind.COUNT or not known or first is None:
         return
@@ -184,7 +184,7 @@ def _noise(found: BudgetSamples) -> Iterator[str]:
         yield f"{100 * bad:.0f} % of looks would be bad with no change at all: from one to the next, itself"
 
 
-def _already_beyond(found: BudgetSamples) -> Iterator[str]:
+def _baseline_beyond(found: BudgetSamples) -> Iterator[str]:
     budget = found.budget
     if budget.comparison.needs_baseline or not found.baseline.known:
         return
@@ -198,7 +198,7 @@ def _already_beyond(found: BudgetSamples) -> Iterator[str]:
         yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {known}"
 
 
-def _alone(found: BudgetSamples) -> Iterator[str]:
+def _no_baseline_left(found: BudgetSamples) -> Iterator[str]:
     if found.budget.comparison.needs_baseline and share_of_release(found.spec) == 1.0:
         yield (
             "the release gets all traffic (`target.ship_share`), so that no baseline is left to compare with:"
@@ -222,14 +222,14 @@ def _ranges(found: BudgetSamples) -> Iterator[str]:
 
 
 _CHECKS = (
-    _absent,
+    _no_samples,
     _sparse,
-    _late_birth,
+    _starts_late,
     _scale,
     _histogram,
     _no_counts,
     _noise,
-    _already_beyond,
-    _alone,
+    _baseline_beyond,
+    _no_baseline_left,
     _ranges,
 )

@@ -59,7 +59,7 @@ class Arms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """All looks of a stretch of time.
+    """All looks of a period.
 
     :param times: of the looks, ascending and distinct, in microseconds.
     :param end: every look up to here is in, in microseconds.
@@ -87,15 +87,15 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
     }
     buckets: dict[tuple[str, str], dict[int, Histogram]] = {}
     after, until = datetime_to_us(start), datetime_to_us(end)
-    moment, time = start, after
+    sample_time, time = start, after
     for sample in samples:
         column = columns.get((sample.series, sample.version))
         if column is None:
             continue
-        if sample.time is not moment:
-            moment = sample.time
+        if sample.time is not sample_time:
+            sample_time = sample.time
             try:
-                time = datetime_to_us(moment)
+                time = datetime_to_us(sample_time)
             except TypeError:
                 raise SeriesError(
                     f"{_place(sample)}: the time has no time zone; give UTC or an offset"

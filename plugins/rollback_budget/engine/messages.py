@@ -35,11 +35,11 @@ def breach_sentence(
     """Return what was beyond which threshold, by how much, for how long, and the evidence for it."""
     lasted = _for(burn) if evidence is None else f" over {say_duration(evidence.over)}"
     what = f"{describe_comparison(spec, budget, over_burn)}{lasted}, {_describe_budget(spec, budget)}"
-    said = f"{budget.area}: {what}{_for(budget.max_duration)}"
+    sentence = f"{budget.area}: {what}{_for(budget.max_duration)}"
     if evidence is None:
-        return said
+        return sentence
     p_value = f"p = {evidence.p_value:.1g}" if evidence.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
-    return f"{said}; {p_value} (anytime-valid), evidence since {evidence.since:%H:%M} UTC"
+    return f"{sentence}; {p_value} (anytime-valid), evidence since {evidence.since:%H:%M} UTC"
 
 
 def describe_comparison(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
@@ -78,19 +78,19 @@ def blind_sentence(area: str, since: datetime, until: datetime) -> str:
 
 
 def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
-    """Return what stands in brackets: both values, and how many events are behind them."""
+    """Return the part in brackets: both values, and how many events are behind them."""
     if budget.comparison is Comparison.INCREASE:
         metric = metric.model_copy(update={"kind": MetricKind.COUNT})
-    said = []
+    parts = []
     counts = [both.release_n]
     if budget.comparison.needs_baseline:
-        said.append(
+        parts.append(
             f"{say_value(both.release_value, metric)} against {say_value(both.baseline_value, metric)}"
         )
         counts.append(both.baseline_n)
     if all(count is not None for count in counts):
-        said.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
-    return f" ({', '.join(said)})" if said else ""
+        parts.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def say_value(value: float | None, metric: Metric) -> str:

@@ -40,7 +40,7 @@ class ArmForecast(Frozen):
 
 
 class Forecast(Frozen):
-    """When harm of so many times the threshold would be found.
+    """When harm of this many times the threshold would be found.
 
     :param after: None when it is not forecast, or not within the window; ``words`` say which.
     """

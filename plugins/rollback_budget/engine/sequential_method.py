@@ -1,4 +1,4 @@
-"""``method: sequential`` and ``sign``: a budget is used up when the evidence says so (design 5.2)."""
+"""``method: sequential`` and ``sign``: a budget breaches when the evidence suffices (design 5.2)."""
 
 from __future__ import annotations
 

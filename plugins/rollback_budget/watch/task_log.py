@@ -94,8 +94,8 @@ class TaskLog:
             return
         lasted = "" if since is None else f" after {say_duration(_whole_seconds(at - since))} {before.value}"
         found = _describe_look(self._spec, budget, snapshot.look)
-        say = self._log.warning if snapshot.look.status is Status.BAD else self._log.info
-        say(
+        log = self._log.warning if snapshot.look.status is Status.BAD else self._log.info
+        log(
             "%s is %s at %s%s: %s; %s",
             budget.id,
             snapshot.look.status.value,
@@ -115,8 +115,8 @@ class TaskLog:
 
     def _log_status(self, snapshots: Sequence[BudgetSnapshot], now: datetime, read_until: datetime) -> None:
         left = max(self._plan.window_end - now, timedelta(0))
-        stands = {snapshot.budget: snapshot for snapshot in snapshots}
-        parts = [self._describe_budget(budget, stands.get(budget.id)) for budget in self._spec.budgets]
+        by_budget = {snapshot.budget: snapshot for snapshot in snapshots}
+        parts = [self._describe_budget(budget, by_budget.get(budget.id)) for budget in self._spec.budgets]
         unlogged = sum(self._changes.values()) - MAX_CHANGE_LINES
         if unlogged > 0:
             counts = ", ".join(f"{what} {times}" for what, times in self._changes.most_common())

@@ -73,7 +73,7 @@ def draft(
 ) -> None:
     """Draft eval cases of a debt from the requests that failed while its budget burned.
 
-    Chosen to cover, redacted, and merged into the debt's file: what stands there stays. The eval-debt DAG
+    A diverse selection, redacted, and merged into the debt's file: existing cases stay. The eval-debt DAG
     does the same for every new debt. The source's connection is one of Airflow's (AIRFLOW_CONN_... will do).
 
     \b
@@ -186,8 +186,8 @@ def _table(stored: tuple[EvalCase, ...]) -> RenderableType:
         state = "stub" if case.missing else "approved" if case.is_approved else "draft"
         expected = ""
         if case.expectation is not None:
-            said = _short(case.expectation.value)
-            expected = f"{case.expectation.kind.value}: {said} ({case.expectation.approved_by})"
+            expectation = _short(case.expectation.value)
+            expected = f"{case.expectation.kind.value}: {expectation} ({case.expectation.approved_by})"
         cells = (
             case.id,
             state,
@@ -210,7 +210,7 @@ def _short(value: object) -> str:
 
 def _report(done: DraftResult, as_json: bool) -> None:
     if as_json:
-        said: dict[str, Any] = {
+        document: dict[str, Any] = {
             "debt": done.debt.fingerprint,
             "state": done.debt.state.value,
             "file": str(done.file),
@@ -219,7 +219,7 @@ def _report(done: DraftResult, as_json: bool) -> None:
             "why_no_content": done.why,
             "at": iso(datetime.now(UTC)),
         }
-        click.echo(json.dumps(said, indent=2))
+        click.echo(json.dumps(document, indent=2))
         return
     click.echo(f"{plural(len(done.added), 'new case')}, {done.there} in {printable(str(done.file))}")
     if done.why is not None:

@@ -20,7 +20,7 @@ _FORMATS = ("inspect", "promptfoo", "deepeval", "mlflow")
 @click.argument("format_", metavar="FORMAT", type=click.Choice(_FORMATS))
 @click.argument("fingerprints", metavar="[FINGERPRINT...]", nargs=-1)
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where to write.")
-@click.option("--skip-drafts", is_flag=True, help="Leave out what nobody approved, instead of refusing.")
+@click.option("--skip-drafts", is_flag=True, help="Leave out cases without approval, instead of refusing.")
 @folder_option
 @url_option
 @json_option
@@ -58,10 +58,10 @@ def export(
     written = write_export(approved, Format(format_), out)
     if as_json:
         ids = [one.case.id for one in approved]
-        said = {"cases": ids, "left_out": left_out, "files": [str(file) for file in written]}
-        click.echo(json.dumps(said, indent=2))
+        document = {"cases": ids, "left_out": left_out, "files": [str(file) for file in written]}
+        click.echo(json.dumps(document, indent=2))
         return
     for file in written:
         click.echo(printable(str(file)))
-    rest = f", {left_out} left out that nobody approved" if left_out else ""
+    rest = f", {left_out} left out without approval" if left_out else ""
     click.echo(f"{plural(len(approved), 'case')}{rest}")

@@ -28,7 +28,7 @@ _MARKS = {True: "ok", False: "MISSING", None: "?"}
 @json_option
 @click.pass_context
 def check_jira(ctx: click.Context, budget: Path | None, conn_id: str | None, as_json: bool) -> None:
-    """Say whether Jira lets debts be filed, talked about and closed, with the fields that BUDGET gives.
+    """Say whether Jira lets debts be filed, commented on and closed, with the fields that BUDGET gives.
 
     Looks at the login, the rights, the issue type, what its create screen requires, priorities, components,
     and a way to close a ticket. Nothing is written to Jira. The connection is looked up as Airflow does: the
@@ -65,7 +65,7 @@ def check_jira(ctx: click.Context, budget: Path | None, conn_id: str | None, as_
 def refile(fingerprint: str, url: str | None) -> None:
     """Let a new ticket be filed for a debt whose ticket is gone from Jira.
 
-    The next run of the eval-debt DAG files it. A debt whose ticket is still there is left alone.
+    The next run of the eval-debt DAG files it. A debt whose ticket still exists does not change.
     """
     from rollback_budget.cli.debt.common import find_debt
     from rollback_budget.cli.ledger import open_ledger

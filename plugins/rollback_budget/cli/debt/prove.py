@@ -42,11 +42,11 @@ _FORMATS = click.Choice(["csv", "jsonl", "parquet", "inspect", "promptfoo"])
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Results of the same cases on the release that mends it; may be the same file.",
+    help="Results of the same cases on the release that fixes it; may be the same file.",
 )
 @click.option("--breached-release", metavar="NAME", help="Which one, where the file does not tell.")
 @click.option("--candidate-release", metavar="NAME", help="Which one, where the file does not tell.")
-@click.option("--format", "format_", type=_FORMATS, help="Of both files; by default told by their suffix.")
+@click.option("--format", "format_", type=_FORMATS, help="Of both files; by default by their suffix.")
 @click.option(
     "--k",
     type=click.IntRange(min=1),
@@ -90,7 +90,7 @@ def prove(
       rollback-budget debt prove 313b94 --breached v42.jsonl --candidate v43.jsonl
       rollback-budget debt prove 313b94 --breached v42.eval --candidate v43.eval --k 3 --green-k 5
 
-    Exits 0 when the debt is paid, 1 when the proof is refused; every reason is said.
+    Exits 0 when the debt is paid, 1 when the proof is refused; every reason is printed.
     """
     from rollback_budget.debt.proof import ProofRule
 
