@@ -83,7 +83,7 @@ class CaseFolder:
         return file
 
     def file_of(self, debt: Debt) -> Path:
-        """Return the path of a debt's file, whether or not it exists: found by the fingerprint in its name."""
+        """Return the path of a debt's file, whether or not it exists: found by its fingerprint."""
         short = debt.fingerprint[:SHORT]
         there = sorted(self.path.glob(f"*{short}.jsonl"))
         if len(there) > 1:
