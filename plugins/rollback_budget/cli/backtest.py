@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.common import budget_argument, iso
 from rollback_budget.text import plural
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
+@budget_argument
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--sweep", is_flag=True, help="Also try other thresholds and durations, budget by budget.")
 @click.option(
@@ -193,17 +194,17 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     return {
         "file": recording.name,
         "label": recording.label,
-        "onset": _iso(recording.onset),
-        "window_start": _iso(trial.start),
-        "evaluated_until": _iso(trial.until),
+        "onset": iso(recording.onset),
+        "window_start": iso(trial.start),
+        "evaluated_until": iso(trial.until),
         "outcome": trial.outcome,
         "trigger_minute": None if trial.deciding is None else trial.deciding.minute,
         "delay_min": _minutes(trial.delay),
-        "blind_at": _iso(trial.blind_at),
+        "blind_at": iso(trial.blind_at),
         "triggers": [
             {
                 "budget": trigger.budget,
-                "at": _iso(trigger.at),
+                "at": iso(trigger.at),
                 "minute": trigger.minute,
                 "method": trigger.method,
                 "p_value": trigger.p_value,
@@ -291,10 +292,6 @@ def _table(*headings: str) -> Any:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
 def _minutes(duration: timedelta | None) -> float | None:

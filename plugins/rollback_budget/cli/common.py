@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -20,6 +22,17 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 url_option = click.option("--url", metavar="URL", help="SQLAlchemy URL of the ledger.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+by_option = click.option(
+    "--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name."
+)
+budget_argument = click.argument("budget", type=click.Path(path_type=Path))
+
+
+def series_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the required option ``--series FILE`` with its help text."""
+    return click.option(
+        "--series", required=True, metavar="FILE", type=click.Path(path_type=Path), help=help_text
+    )
 
 
 def utc_second(time: datetime) -> str:

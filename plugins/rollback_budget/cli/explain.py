@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rollback_budget.cli.common import budget_argument
+
 if TYPE_CHECKING:
     from rollback_budget.model.spec import RolloutSpec
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
+@budget_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--traffic",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.common import json_option, url_option, utc_second
+from rollback_budget.cli.common import budget_argument, json_option, url_option, utc_second
 from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 #: Exit codes of ``gate check``; 2 and 3 mean something else in ``replay``.
 ASKS, BLOCKS = 4, 5
 
-_budget = click.argument("budget", type=click.Path(path_type=Path))
 _cases = click.option(
     "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the eval cases."
 )
@@ -40,7 +39,7 @@ def gate() -> None:
 
 
 @gate.command()
-@_budget
+@budget_argument
 @click.option("--results", metavar="FILE", type=click.Path(path_type=Path), help="Evaluation results.")
 @click.option("--format", "format_", metavar="NAME", help="csv, jsonl, parquet, inspect or promptfoo.")
 @click.option("--release", metavar="NAME", help="The candidate; by default the budget's release.")
@@ -96,7 +95,7 @@ def check(
 
 
 @gate.command(name="compile")
-@_budget
+@budget_argument
 @_cases
 @_folder
 @url_option

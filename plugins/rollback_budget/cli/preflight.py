@@ -7,15 +7,13 @@ from pathlib import Path
 
 import click
 
+from rollback_budget.cli.common import budget_argument, series_option
+
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
-@click.option(
-    "--series",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A recorded series of the baseline, and of the release if it has traffic: .csv, .jsonl or .parquet.",
+@budget_argument
+@series_option(
+    "A recorded series of the baseline, and of the release if it has traffic: .csv, .jsonl or .parquet."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def preflight(budget: Path, series: Path, as_json: bool) -> None:

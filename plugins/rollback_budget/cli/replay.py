@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rollback_budget.cli.common import budget_argument, series_option
+
 if TYPE_CHECKING:
     from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation
     from rollback_budget.engine.sample import Sample
@@ -30,14 +32,8 @@ def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
-@click.option(
-    "--series",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The recorded series: .csv, .jsonl or .parquet.",
-)
+@budget_argument
+@series_option("The recorded series: .csv, .jsonl or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as one JSON object.")
 @click.option(
     "--keep-going", is_flag=True, help="Do not stop at the verdict: list every breach in the window."

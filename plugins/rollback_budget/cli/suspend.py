@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rollback_budget.cli.common import (
+    by_option,
     did_you_mean,
     find_rollouts,
     iso,
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from rollback_budget.ledger.views import LoggedSuspension, Rollout, Scope
 
 
-_by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name.")
-
-
 @click.command()
 @click.argument("which", metavar="RELEASE_OR_ROLLOUT")
 @click.argument("budget")
@@ -40,7 +37,7 @@ _by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; b
 )
 @click.option("--reason", required=True, help="Why; it is kept with the rollout.")
 @click.option("--run", metavar="RUN_ID", help="Only this run, where there are several.")
-@_by
+@by_option
 @url_option
 @json_option
 def suspend(
@@ -84,7 +81,7 @@ def suspend(
 @click.command()
 @click.argument("number", type=int)
 @click.option("--reason", default="", help="Why it ends early.")
-@_by
+@by_option
 @url_option
 @json_option
 def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) -> None:

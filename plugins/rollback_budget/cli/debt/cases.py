@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.common import iso, json_option, url_option
+from rollback_budget.cli.common import by_option, iso, json_option, url_option
 from rollback_budget.cli.debt.common import find_debt
-from rollback_budget.cli.debt.settle import by_option
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.text import plural, printable
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.common import json_option, url_option
+from rollback_budget.cli.common import by_option, json_option, url_option
 from rollback_budget.cli.debt.cases import folder_option, open_folder
 from rollback_budget.cli.debt.common import debt_json, find_debt
-from rollback_budget.cli.debt.settle import by_option
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.text import printable
 

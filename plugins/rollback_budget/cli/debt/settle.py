@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from datetime import UTC, datetime
 
 import click
 
-from rollback_budget.cli.common import json_option, parse_until, short_duration, url_option
+from rollback_budget.cli.common import by_option, json_option, parse_until, short_duration, url_option
 from rollback_budget.cli.debt.common import debt_json, find_debt, minute
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.ledger.debt_views import Waiver
 from rollback_budget.text import printable
-
-by_option = click.option(
-    "--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name."
-)
 
 
 @click.command()
