@@ -380,7 +380,7 @@ def test_rows_without_a_value_do_not_slip_past_an_expectation_by_hand(launch: La
     expect(launch, by_hand("expect_column_values_to_be_between", column="score", min_value=0.8))
     finding = only(launch.judge())
     assert (finding.rule, finding.effect) == (GateRule.EXPECTATION, Effect.BLOCK)
-    assert "rows of score hold nothing" in finding.message
+    assert "rows of score have no value" in finding.message
 
 
 def test_an_expectation_by_hand_that_looks_at_no_row_blocks(launch: Launch) -> None:
