@@ -91,7 +91,7 @@ def test_compile_writes_a_file_per_debt_and_keeps_what_was_written_by_hand(
     cases = CaseFolder(tmp_path / "cases")
     cases.write(debt, [a_case("where is my refund?", debt)])
     budget.write_text(BUDGET + "launch_gate:\n  results: {path: x.csv}\n  measures: {task_success: passed}\n")
-    assert "1 cases, 4 expectations" in run("compile", budget).output
+    assert "1 case, 4 expectations" in run("compile", budget).output
     [file] = (tmp_path / "gate").iterdir()
     assert file.stem == cases.file_of(debt).stem
     document = json.loads(file.read_text())

@@ -118,7 +118,7 @@ async def test_it_expires_by_itself_while_the_ledger_is_away_and_the_watch_goes_
         80: lambda: setattr(simulation.requests, "unavailable", False),
     }
     assert await first_breach(simulation, acts) == at(91)
-    assert sum("as last known" in record.message for record in caplog.records) == 1
+    assert sum("as last read" in record.message for record in caplog.records) == 1
 
 
 async def test_a_thousand_watches_share_one_question_a_poll(ledger: Ledger) -> None:
