@@ -1,4 +1,4 @@
-"""The simulation behind docs/decision-quality.md tests what the engine does."""
+"""The simulation behind docs/explanation/decision-quality.md tests what the engine does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``docs/budget-file.md`` names every key and the defaults that the types have."""
+"""``docs/reference/budget-file.md`` names every key and the defaults that the types have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rollback_budget.spec.sections import AnalysisSection, DecisionSection, Metr
 
 pytestmark = pytest.mark.pure
 
-PAGE = (Path(__file__).parents[2] / "docs" / "budget-file.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "budget-file.md").read_text(encoding="utf-8")
 
 
 def table_under(heading: str) -> dict[str, str]:

@@ -109,7 +109,7 @@ def test_a_query_that_prometheus_could_not_answer_is_a_problem_in_the_file(
 
 
 def test_the_queries_of_the_page_load_as_they_stand(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "sources.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
     for block in blocks:
         source = "" if "source:" in block else "source: {type: prometheus, conn_id: prometheus}\n"
