@@ -13,16 +13,9 @@ from bench.figure import Figure
 from rollback_budget.backtest.folder import recordings_of
 from rollback_budget.backtest.run import run_backtest
 from rollback_budget.backtest.trial import read_record, try_rule
-from rollback_budget.spec.model import (
-    Budget,
-    Comparison,
-    Method,
-    Metric,
-    MetricKind,
-    RolloutSpec,
-    Severity,
-    Worse,
-)
+from rollback_budget.model.budget import Budget, Comparison, Method, Severity, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.spec import RolloutSpec
 
 TITLE = "backtest: recorded rollouts of 24 h, 4 budgets, a minute a look"
 

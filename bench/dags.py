@@ -22,7 +22,7 @@ MINIMAL = Path(__file__).resolve().parents[1] / "budgets"
 
 #: What a plain DAG file imports, and what ours import.
 PLAIN = "from airflow.sdk import DAG; from airflow.providers.standard.operators.empty import EmptyOperator"
-OURS = f"{PLAIN}; import rollback_budget.workflow.dag, rollback_budget.workflow.debt_dag"
+OURS = f"{PLAIN}; import rollback_budget.dags.rollout, rollback_budget.dags.eval_debt"
 
 PROBE = """
 import json, resource, sys, time
@@ -74,7 +74,7 @@ def _parsing(folder: Path) -> tuple[float, int]:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG
 
-    from rollback_budget.workflow.dag import rollout_dags
+    from rollback_budget.dags.rollout import rollout_dags
 
     shutil.copy(MINIMAL / "defaults.yaml", folder)
     for number in range(DAGS):

@@ -25,10 +25,10 @@ from bench import marks
 from bench.figure import Figure
 from demo.router import Change
 from demo.waiting import DemoError, wait_for
-from rollback_budget.workflow.exchange import ANSWER_KEY, DEADLINE_KEY, Answer
-from rollback_budget.workflow.plan import HOLD_AFTER_DEFER
-from rollback_budget.workflow.reply import Choice
-from tests.stack.field import BASELINE, WATCH, Field, Scenario
+from rollback_budget.common.commander_response import Choice
+from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer
+from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
+from tests.stack.airflow_harness import BASELINE, WATCH, Field, Scenario
 from tests.support.postgres import find_binaries, running_postgres
 
 TITLE = "decision: to the rollback request, on a real Airflow with PostgreSQL"
@@ -204,7 +204,7 @@ class Lanes:
             tasks, since = ["round_1.watch", "round_1.decide"], self._verdict_at(lane)
         if kind is Kind.SILENCE:
             since = datetime.fromisoformat(self._xcom(lane, "round_1.decide", DEADLINE_KEY)).timestamp()
-            answer = Answer.model_validate(self._xcom(lane, "round_1.review", ANSWER_KEY))
+            answer = ReviewAnswer.model_validate(self._xcom(lane, "round_1.review", ANSWER_KEY))
             ours += answer.at.timestamp() - since
         ours += sum(ended[task] - began[task] for task in tasks)
         return Passage(requested - since, ours)

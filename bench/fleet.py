@@ -12,14 +12,17 @@ from pathlib import Path
 
 from bench.engine import rollout
 from bench.exporter import COUNTERS, GAUGE, versions_of
-from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import LookRecord, pack
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.sources.promql import build_question
-from rollback_budget.spec.model import Method, Metric, MetricKind, RolloutSpec, Watch
-from rollback_budget.spec.query import PrometheusQuery
-from rollback_budget.spec.source import PrometheusSource
-from rollback_budget.workflow.plan import WatchPlan
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Method
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.query import PrometheusQuery
+from rollback_budget.model.source import PrometheusSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import Watch
+from rollback_budget.sources.prometheus.promql import build_question
+from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.network import find_free_port
 from tests.support.prometheus import running_prometheus
 

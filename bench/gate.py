@@ -20,11 +20,11 @@ from rollback_budget.gate.check import judge_launch
 from rollback_budget.gate.compile import compile_debt
 from rollback_budget.gate.expectations import GateFolder
 from rollback_budget.gate.request import GateRequest
-from rollback_budget.ledger.debt_records import Debt, DebtState
+from rollback_budget.ledger.debt_views import Debt, DebtState
 from rollback_budget.ledger.fingerprint import debt_fingerprint
-from rollback_budget.spec.eval_columns import Columns
-from rollback_budget.spec.launch_gate import EvalResults, LaunchGate, Measure
-from rollback_budget.spec.model import Budget, Comparison, Severity, Worse
+from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
+from rollback_budget.model.eval_columns import Columns
+from rollback_budget.model.launch_gate import EvalResults, LaunchGate, Measure
 
 TITLE = "launch gate: 200 debts of 3 cases and a delta each, 20 000 rows of two versions"
 

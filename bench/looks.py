@@ -10,13 +10,14 @@ from time import process_time
 from typing import Any
 
 from bench.figure import Figure, best_of
+from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.comparison import Observation
-from rollback_budget.engine.result import Status
-from rollback_budget.engine.standing import Standing
-from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.engine.evaluation import Status
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import LookRecord, pack
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Budget, Comparison, RolloutSpec, Severity, Worse
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
+from rollback_budget.model.spec import RolloutSpec
 
 TITLE = "looks: 4 budgets a look, to a ledger on SQLite"
 ROLLOUTS, LOOKS_A_DAY = 20, 24 * 60
@@ -64,7 +65,7 @@ def _size(file: Path) -> int:
     return sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
 
 
-def _standings(spec: RolloutSpec, minute: int) -> tuple[Standing, ...]:
+def _standings(spec: RolloutSpec, minute: int) -> tuple[BudgetSnapshot, ...]:
     """Numbers with many digits, as they come."""
     wave = 1.0 + (minute * 37 % 101) / 977.0
     release, baseline, n = 1.6123456 * wave, 1.598765, 193.0 + minute % 7
@@ -73,7 +74,7 @@ def _standings(spec: RolloutSpec, minute: int) -> tuple[Standing, ...]:
     known = Observation(minute, Status.GOOD, delta, release, baseline, n, n + 3)
     p_value = 1.0 / (1.0 + minute % 13)
     return tuple(
-        Standing(
+        BudgetSnapshot(
             budget.id, unknown if minute % 50 == 0 else known, 60_000_000 * (minute % 5), p_value, minute, 0
         )
         for budget in spec.budgets

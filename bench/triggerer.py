@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.figure import Figure
 from bench.fleet import environment, fleet_metrics, open_in
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.ledger import Ledger
 
 TITLE = "5 000 watches of 4 budgets in one process, a poll of 60 s, against a real Prometheus"
 ROLLOUTS = 5000

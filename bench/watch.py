@@ -147,11 +147,11 @@ class Warnings(logging.Handler):
 
 async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
     """Watch minute by minute of the source's time with the trigger's own code."""
+    from rollback_budget.hooks.http import close_shared_session
+    from rollback_budget.hooks.metric_source import open_shared_source
+    from rollback_budget.model.interning import share
     from rollback_budget.sources.http_client import AiohttpClient, Reply
-    from rollback_budget.spec.shared import share
-    from rollback_budget.workflow.http_connection import close_shared_session
-    from rollback_budget.workflow.shared_sources import open_shared_source
-    from rollback_budget.workflow.watcher import Watcher
+    from rollback_budget.watch.watcher import Watcher
 
     found, now = Followed(), start
     ask = AiohttpClient.request
@@ -188,11 +188,11 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
 
 async def kept_by_watches(rollouts: int, start: datetime, minutes: int) -> float:
     """Return the bytes that one watch holds, what its trigger was told included."""
-    from rollback_budget.spec.shared import share
-    from rollback_budget.workflow.http_connection import close_shared_session
-    from rollback_budget.workflow.plan import WatchPlan
-    from rollback_budget.workflow.shared_sources import open_shared_source
-    from rollback_budget.workflow.watcher import Watcher
+    from rollback_budget.hooks.http import close_shared_session
+    from rollback_budget.hooks.metric_source import open_shared_source
+    from rollback_budget.model.interning import share
+    from rollback_budget.watch.watch_plan import WatchPlan
+    from rollback_budget.watch.watcher import Watcher
 
     quiet = logging.getLogger("bench.quiet")
     now = start

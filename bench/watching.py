@@ -22,10 +22,10 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 from bench.fleet import plan_of
-from rollback_budget.workflow.clock import utc_now
-from rollback_budget.workflow.trigger import RollbackBudgetTrigger
-from rollback_budget.workflow.watch_log import WatchLog
-from rollback_budget.workflow.watcher import Watcher
+from rollback_budget.clock import utc_now
+from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
+from rollback_budget.watch.task_log import TaskLog
+from rollback_budget.watch.watcher import Watcher
 
 BEAT_S = 0.01
 #: Watches that start at once are given so long to catch up, before what they do is taken for usual.
@@ -77,7 +77,7 @@ class Record:
 def noting(records: list[Record]) -> Iterator[None]:
     """Note when looks are due, begin and end."""
     due: WeakKeyDictionary[Watcher, float] = WeakKeyDictionary()
-    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, WatchLog.trouble
+    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.trouble
 
     async def noted_look(self: Watcher) -> Any:
         begun, before = time.monotonic(), self._read_until
@@ -97,14 +97,14 @@ def noting(records: list[Record]) -> Iterator[None]:
         due[self] = time.monotonic() + seconds
         return seconds
 
-    def noted_trouble(self: WatchLog, trouble: str | None) -> None:
+    def noted_trouble(self: TaskLog, trouble: str | None) -> None:
         records[-1].unknown += trouble is not None
         note(self, trouble)
 
     with (
         patch.object(Watcher, "look", noted_look),
         patch.object(Watcher, "seconds_to_next_look", noted_wait),
-        patch.object(WatchLog, "trouble", noted_trouble),
+        patch.object(TaskLog, "trouble", noted_trouble),
     ):
         yield
 

@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG
 
-from rollback_budget.workflow.debt_dag import eval_debt_dag
-from rollback_budget.workflow.reconcile_dag import eval_debt_reconcile_dag
+from rollback_budget.dags.eval_debt import eval_debt_dag
+from rollback_budget.dags.eval_debt_reconcile import eval_debt_reconcile_dag
 
 dag: DAG = eval_debt_dag()
 daily: DAG = eval_debt_reconcile_dag()

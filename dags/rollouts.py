@@ -2,8 +2,8 @@
 
 from airflow.sdk import get_parsing_context
 
-from rollback_budget.workflow.dag import rollout_dags
-from rollback_budget.workflow.settings import budgets_folder
+from rollback_budget.common.config import budgets_folder
+from rollback_budget.dags.rollout import rollout_dags
 
 for dag in rollout_dags(budgets_folder(), only=get_parsing_context().dag_id):
     globals()[dag.dag_id] = dag

@@ -34,10 +34,10 @@ from demo.service import SimulatedService
 from demo.stack import COMMANDER, AirflowStack
 from demo.waiting import wait_for
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.ledger.debt_records import TicketState
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Tier
+from rollback_budget.exceptions import RollbackBudgetError
+from rollback_budget.ledger.debt_views import TicketState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.budget import Tier
 
 #: For the rollouts, and for the last act; starting before and filing debts after take half a minute more.
 AT_MOST = timedelta(minutes=4)

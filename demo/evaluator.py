@@ -15,7 +15,7 @@ import httpx
 
 from demo.waiting import DemoError
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind
-from rollback_budget.cases.identity import sha256
+from rollback_budget.cases.case_id import sha256
 
 #: Models do not answer twice alike; a case is asked more than once.
 RUNS = 3

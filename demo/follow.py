@@ -16,11 +16,12 @@ from demo.scenarios import Scenario
 from demo.service import SimulatedService
 from demo.stack import COMMANDER, FINAL_STATES, AirflowStack
 from demo.waiting import DemoError
-from rollback_budget.engine import Evaluation, SeriesRequest, evaluate
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import Rollout
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.sources.sql import SqlSeries
+from rollback_budget.engine import Evaluation, evaluate
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Rollout
+from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.sql.source import SqlSeries
 
 LOOK_EVERY_S = 1.0
 REVIEW = "round_1.review"

@@ -20,11 +20,11 @@ from demo.stack import FINAL_STATES, AirflowStack
 from demo.waiting import DemoError, wait_for
 from rollback_budget.cases.case import EvalCase
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.gate.finding import GateResult, Verdict
-from rollback_budget.ledger.debt_records import Debt, DebtState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import FinalDecision, Rollout
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.gate.result import GateResult, GateVerdict
+from rollback_budget.ledger.debt_views import Debt, DebtState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import FinalDecision, Rollout
 
 EXPECTED = "cannot share"
 APPROVER = "robin"
@@ -58,7 +58,7 @@ class LoopOutcome:
         """Yield everything that is not as the loop must go."""
         if not self.cases:
             yield "no eval case was drafted"
-        if self.blocked is None or self.blocked.verdict is not Verdict.BLOCK:
+        if self.blocked is None or self.blocked.verdict is not GateVerdict.BLOCK:
             yield f"the gate did not block the breached release: {self.blocked}"
         elif set(self.caught) != {case.id for case in self.cases}:
             yield f"the gate named {self.caught}, not the cases of the debt"
@@ -66,7 +66,7 @@ class LoopOutcome:
             yield "the gate named no ticket"
         if self.blocked_run != "failed" or self.blocked_shipped:
             yield f"the blocked launch ended {self.blocked_run}, shipped: {self.blocked_shipped}"
-        if self.passed is None or self.passed.verdict is not Verdict.PASS:
+        if self.passed is None or self.passed.verdict is not GateVerdict.PASS:
             yield f"the gate did not pass the fixed release: {self.passed}"
         final = None if self.final is None else self.final.final
         if final is None or final.decision is not FinalDecision.PROMOTED:

@@ -14,12 +14,13 @@ from demo.scenarios import BASELINE, Scenario
 from demo.service import SimulatedService
 from demo.stack import COMMANDER
 from rollback_budget.engine import VerdictKind
-from rollback_budget.ledger.debt_records import Debt, TicketState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import Final, FinalDecision, LoggedBreach, RollbackRecord
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Tier, Watch
-from rollback_budget.targets.change import Outcome
+from rollback_budget.ledger.debt_views import Debt, TicketState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision, LoggedBreach, RollbackRecord
+from rollback_budget.model.budget import Tier
+from rollback_budget.model.watch_settings import Watch
+from rollback_budget.targets.apply import Outcome
 
 
 @dataclass(frozen=True)

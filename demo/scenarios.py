@@ -8,8 +8,8 @@ from pathlib import Path
 
 from demo.stack import COMMANDER
 from demo.traffic import Behaviour
-from rollback_budget.ledger.records import FinalDecision
-from rollback_budget.spec.model import Tier
+from rollback_budget.ledger.views import FinalDecision
+from rollback_budget.model.budget import Tier
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "model-v41"

@@ -18,9 +18,9 @@ from demo.loop import APPROVER, LoopOutcome
 from demo.outcome import RolloutOutcome
 from demo.scenarios import FIXED
 from rollback_budget.engine import Status
-from rollback_budget.engine.result import BudgetEvaluation
-from rollback_budget.gate.finding import GateResult
-from rollback_budget.ledger.debt_records import TicketState
+from rollback_budget.engine.evaluation import BudgetEvaluation
+from rollback_budget.gate.result import GateResult
+from rollback_budget.ledger.debt_views import TicketState
 
 REFRESH_S = 1.0
 PLAIN_BURN_EVERY_S = 5.0

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rollback_budget.errors import RollbackBudgetError
+from rollback_budget.exceptions import RollbackBudgetError
 
 Value = TypeVar("Value")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tests.support.examples  # noqa: F401 - how many inputs property tests get
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.ledger import Ledger
 from tests.support.network import find_free_port
 from tests.support.postgres import Postgres, find_binaries, running_postgres
 

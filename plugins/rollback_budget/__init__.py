@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rollback_budget.workflow.dag import RolloutDag, rollout_dags
-    from rollback_budget.workflow.debt_dag import eval_debt_dag
-    from rollback_budget.workflow.group import RollbackBudgetGroup
-    from rollback_budget.workflow.log_breach import BREACH
-    from rollback_budget.workflow.reconcile_dag import eval_debt_reconcile_dag
-    from rollback_budget.workflow.sensor import RollbackBudgetSensor
+    from rollback_budget.dags.eval_debt import eval_debt_dag
+    from rollback_budget.dags.eval_debt_reconcile import eval_debt_reconcile_dag
+    from rollback_budget.dags.rollout import RolloutDag, rollout_dags
+    from rollback_budget.dags.task_group import RollbackBudgetGroup
+    from rollback_budget.operators.log_breach import BREACH
+    from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 
 __version__ = "0.1.0"
 
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BREACH": "rollback_budget.workflow.log_breach",
-    "RollbackBudgetGroup": "rollback_budget.workflow.group",
-    "RollbackBudgetSensor": "rollback_budget.workflow.sensor",
-    "RolloutDag": "rollback_budget.workflow.dag",
-    "eval_debt_dag": "rollback_budget.workflow.debt_dag",
-    "eval_debt_reconcile_dag": "rollback_budget.workflow.reconcile_dag",
-    "rollout_dags": "rollback_budget.workflow.dag",
+    "BREACH": "rollback_budget.operators.log_breach",
+    "RollbackBudgetGroup": "rollback_budget.dags.task_group",
+    "RollbackBudgetSensor": "rollback_budget.sensors.rollback_budget",
+    "RolloutDag": "rollback_budget.dags.rollout",
+    "eval_debt_dag": "rollback_budget.dags.eval_debt",
+    "eval_debt_reconcile_dag": "rollback_budget.dags.eval_debt_reconcile",
+    "rollout_dags": "rollback_budget.dags.rollout",
 }
 
 

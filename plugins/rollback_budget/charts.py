@@ -9,7 +9,7 @@ from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rollback_budget.errors import RollbackBudgetError
+from rollback_budget.exceptions import RollbackBudgetError
 
 if TYPE_CHECKING:
     from rollback_budget.backtest.score import Score

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from rollback_budget.web.app import URL_PREFIX, LazyApp
+from rollback_budget.api.app import URL_PREFIX, LazyApp
 
 
 class RollbackBudgetPlugin(AirflowPlugin):

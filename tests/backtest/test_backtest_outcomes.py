@@ -12,13 +12,13 @@ from rollback_budget.backtest.run import run_backtest
 from rollback_budget.backtest.score import score
 from rollback_budget.backtest.sweep import candidates_of
 from rollback_budget.backtest.trace import trace_of
-from rollback_budget.backtest.trial import Outcome, read_record, try_rule
+from rollback_budget.backtest.trial import TrialOutcome, read_record, try_rule
+from rollback_budget.budget_file import load_budget
 from rollback_budget.charts import draw_trace
 from rollback_budget.engine import evaluate
-from rollback_budget.errors import SeriesError
+from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.watch_settings import OnBlind
 from rollback_budget.sources.recorded import read_series
-from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import OnBlind
 from tests.backtest.rollouts import NOON, at, past_rollouts, record, write_budget
 
 pytestmark = pytest.mark.pure
@@ -29,12 +29,12 @@ def test_every_rollout_gets_the_outcome_that_its_label_and_onset_say(tmp_path: P
     tried = run_backtest(spec, recordings_of(past_rollouts(tmp_path)))
     trials = {one.trial.recording.name: one.trial for one in tried}
     assert {name: trial.outcome for name, trial in trials.items()} == {
-        "a-kept.csv": Outcome.KEPT,
-        "b-false.csv": Outcome.FALSE_TRIP,
-        "c-found.csv": Outcome.FOUND,
-        "d-early.csv": Outcome.FALSE_TRIP,
-        "e-missed.csv": Outcome.MISSED,
-        "f-unknown.csv": Outcome.TRIPPED,
+        "a-kept.csv": TrialOutcome.KEPT,
+        "b-false.csv": TrialOutcome.FALSE_TRIP,
+        "c-found.csv": TrialOutcome.FOUND,
+        "d-early.csv": TrialOutcome.FALSE_TRIP,
+        "e-missed.csv": TrialOutcome.MISSED,
+        "f-unknown.csv": TrialOutcome.TRIPPED,
     }
     found = trials["c-found.csv"]
     assert found.deciding is not None

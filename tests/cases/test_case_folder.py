@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.case import EvalCase, Provenance
+from rollback_budget.cases.case_id import case_id
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.identity import case_id
-from rollback_budget.cases.lines import read_case, write_case
-from rollback_budget.errors import CaseError
-from tests.cases.making import case, debt, expects
+from rollback_budget.cases.jsonl import read_case, write_case
+from rollback_budget.exceptions import CaseError
+from tests.cases.factories import case, debt, expects
 
 pytestmark = pytest.mark.pure
 

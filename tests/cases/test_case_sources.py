@@ -17,14 +17,14 @@ import aiohttp
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.http import open_http_cases
-from rollback_budget.cases.question import Question
-from rollback_budget.cases.request import FailedRequest
+from rollback_budget.cases.query import FailureQuery
 from rollback_budget.cases.sql import SqlFailures
 from rollback_budget.cases.upload import read_upload
-from rollback_budget.errors import CaseError, SourceError
-from rollback_budget.sources.http_client import AiohttpClient
-from rollback_budget.spec.case_source import (
+from rollback_budget.exceptions import CaseError, SourceError
+from rollback_budget.model.budget import Worse
+from rollback_budget.model.case_source import (
     CaseLog,
     CaseRequest,
     HttpJsonCases,
@@ -33,13 +33,13 @@ from rollback_budget.spec.case_source import (
     ScoreRule,
     SqlCases,
 )
-from rollback_budget.spec.model import Worse
-from rollback_budget.spec.sql_table import Flag, RequestLog
+from rollback_budget.model.sql_table import Flag, RequestLog
+from rollback_budget.sources.http_client import AiohttpClient
 
 pytestmark = [pytest.mark.database, pytest.mark.service]
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-QUESTION = Question(
+QUESTION = FailureQuery(
     metric="task_success",
     slice=None,
     release="v2",
@@ -93,7 +93,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def failing(source: SqlCases, engine: Engine, question: Question = QUESTION) -> list[FailedRequest]:
+def failing(source: SqlCases, engine: Engine, question: FailureQuery = QUESTION) -> list[FailedRequest]:
     return asyncio.run(SqlFailures(source, LOG, engine).failing(question))
 
 
@@ -191,7 +191,7 @@ def api() -> Iterator[Api]:
     server.server_close()
 
 
-def ask(api: Api, source: HttpJsonCases, question: Question = QUESTION) -> list[FailedRequest]:
+def ask(api: Api, source: HttpJsonCases, question: FailureQuery = QUESTION) -> list[FailedRequest]:
     async def run() -> list[FailedRequest]:
         async with aiohttp.ClientSession() as session:
 

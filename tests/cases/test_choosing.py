@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollback_budget.cases.cap import capped
-from rollback_budget.cases.choose import choose
+from rollback_budget.cases.sampling import choose
+from rollback_budget.cases.truncate import capped
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure

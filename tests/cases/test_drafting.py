@@ -13,18 +13,18 @@ import pytest
 from rollback_budget.cases.approve import approve, expectation_of
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.draft import Origin, draft, merge, stub
+from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.keep import Read, draft_debt, draft_requests, settle_folder
-from rollback_budget.cases.question import question_of
-from rollback_budget.cases.request import FailedRequest
+from rollback_budget.cases.query import question_of
+from rollback_budget.cases.service import Read, draft_debt, draft_requests, settle_folder
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import CaseError, SourceError
-from rollback_budget.ledger.debt_records import CaseState, Debt, DebtState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.case_source import Cases, SqlCases
-from rollback_budget.spec.model import Comparison
-from tests.cases.making import BREACHED_AT, case, debt, expects
+from rollback_budget.exceptions import CaseError, SourceError
+from rollback_budget.ledger.debt_views import CaseState, Debt, DebtState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Comparison
+from rollback_budget.model.case_source import Cases, SqlCases
+from tests.cases.factories import BREACHED_AT, case, debt, expects
 from tests.support.rollouts import KEY, NOON, log_breach, make_breach, race
 
 pytestmark = pytest.mark.database

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from rollback_budget.cases.case import EvalCase, ExpectationKind
+from rollback_budget.cases.case_id import case_id, sha256
 from rollback_budget.cases.export.approved import ApprovedCase, approved_only
 from rollback_budget.cases.export.write import Format, write_export
-from rollback_budget.cases.identity import case_id, sha256
-from rollback_budget.errors import CaseError
 from rollback_budget.evals.read import read_results
-from tests.cases.hostile import HOSTILE
-from tests.cases.making import case, debt, expects
+from rollback_budget.exceptions import CaseError
+from tests.cases.adversarial_inputs import HOSTILE
+from tests.cases.factories import case, debt, expects
 from tests.support.evaluators import run_python, run_tool
 
 pytestmark = pytest.mark.service

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.cases.redact import Redactor
-from rollback_budget.spec.case_source import Redaction
+from rollback_budget.model.case_source import Redaction
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure

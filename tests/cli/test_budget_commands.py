@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
+from rollback_budget.budget_file import load_budget
 from rollback_budget.cli.main import main
 from rollback_budget.cli.schema import SCHEMAS, schema_text
-from rollback_budget.spec import load_budget
 
 pytestmark = pytest.mark.pure
 
@@ -182,6 +182,6 @@ def test_schemas_accept_what_the_types_accept() -> None:
 
 def test_loading_a_budget_imports_nothing_heavy() -> None:
     heavy = "{'airflow', 'sqlalchemy', 'pandas', 'numpy', 'jinja2', 'requests', 'click'}"
-    program = f"import sys, rollback_budget.spec; print(*{heavy} & set(sys.modules))"
+    program = f"import sys, rollback_budget.budget_file; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -13,7 +13,7 @@ from rollback_budget.cli.design_effect import design_effect
 from rollback_budget.cli.explain import explain
 from rollback_budget.cli.preflight import preflight
 from rollback_budget.cli.validate import validate
-from rollback_budget.errors import SeriesError
+from rollback_budget.exceptions import SeriesError
 
 pytestmark = pytest.mark.pure
 

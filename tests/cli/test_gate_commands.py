@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cli.debt import debt as debt_command
 from rollback_budget.cli.gate import gate
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Severity
-from tests.gate.making import a_case, a_debt
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.budget import Severity
+from tests.gate.factories import a_case, a_debt
 
 pytestmark = pytest.mark.database
 

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 
 from rollback_budget.cli.main import main
-from rollback_budget.engine.result import BudgetEvaluation, Look, Status, VerdictKind
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.engine.evaluation import BudgetEvaluation, Look, Status, VerdictKind
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import LookRecord
-from rollback_budget.ledger.records import FinalDecision, RollbackRecord
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Method, OnTimeout, Tier
-from rollback_budget.targets.change import Outcome
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import FinalDecision, RollbackRecord
+from rollback_budget.model.budget import Method, Tier
+from rollback_budget.model.decision import OnTimeout
+from rollback_budget.targets.apply import Outcome
 from tests.support.rollouts import KEY, make_breach, make_evaluation, make_spec
 
 pytestmark = pytest.mark.database

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollback_budget.debt.ageing import Step, age_debts, aged, step_of
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Severity
-from tests.debt.making import DAY, make_debt, owe
+from rollback_budget.debt.ageing import AgeingStep, age_debts, aged, step_of
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.budget import Severity
+from tests.debt.factories import DAY, make_debt, owe
 from tests.support.rollouts import NOON, race
 
 pure = pytest.mark.pure
@@ -31,9 +31,9 @@ def walk(debt: Debt, days: Sequence[float]) -> tuple[Debt, list[DebtEvent]]:
 def test_a_debt_is_told_at_half_time_raised_when_due_and_brought_to_the_commander_when_overdue() -> None:
     debt, story = walk(make_debt(), [day / 2 for day in range(60)])
     assert [(step_of(event), event.at - NOON) for event in story] == [
-        (Step.HALF_TIME, 5 * DAY),
-        (Step.DUE, 10 * DAY),
-        (Step.OVERDUE, 13 * DAY),
+        (AgeingStep.HALF_TIME, 5 * DAY),
+        (AgeingStep.DUE, 10 * DAY),
+        (AgeingStep.OVERDUE, 13 * DAY),
     ]
     assert story[0].detail == "half-time: half of its time is over, it is due 2026-03-11 12:00 UTC"
     assert story[1].detail == "due: it was due 2026-03-11 12:00 UTC, so it is critical now, not major"
@@ -48,12 +48,16 @@ def test_days_off_make_steps_late_and_never_lost_or_doubled(days: list[float], s
     last, story = walk(debt, sorted(days))
     reached = [
         step
-        for step, day in ((Step.HALF_TIME, within / 2), (Step.DUE, within), (Step.OVERDUE, within + 3))
+        for step, day in (
+            (AgeingStep.HALF_TIME, within / 2),
+            (AgeingStep.DUE, within),
+            (AgeingStep.OVERDUE, within + 3),
+        )
         if days and max(days) * DAY >= day * DAY
     ]
     assert [step_of(event) for event in story] == reached
     raised = {Severity.MINOR: Severity.MAJOR}.get(severity, Severity.CRITICAL)
-    assert last.severity is (raised if Step.DUE in reached else severity)
+    assert last.severity is (raised if AgeingStep.DUE in reached else severity)
 
 
 @pure
@@ -67,7 +71,7 @@ def test_what_is_settled_does_not_age(state: DebtState) -> None:
 def test_a_waiver_stops_ageing_until_it_ends() -> None:
     debt = make_debt(waiver=Waiver("alice", "in review", NOON + 20 * DAY))
     assert walk(debt, range(20)) == (debt, [])
-    assert [step_of(event) for event in walk(debt, range(21))[1]] == list(Step)
+    assert [step_of(event) for event in walk(debt, range(21))[1]] == list(AgeingStep)
 
 
 @pure
@@ -77,7 +81,7 @@ def test_a_reopened_debt_takes_its_steps_anew() -> None:
     story.append(DebtEvent(debt.fingerprint, 1, DebtEventKind.REOPENED, NOON + 20 * DAY, "b"))
     assert aged(reopened, story, NOON + 21 * DAY) == (reopened, [])
     _, events = aged(reopened, story, NOON + 26 * DAY)
-    assert [step_of(event) for event in events] == [Step.HALF_TIME]
+    assert [step_of(event) for event in events] == [AgeingStep.HALF_TIME]
 
 
 @pure
@@ -104,7 +108,7 @@ def test_racing_reconciliations_record_every_step_once(ledger: Ledger) -> None:
     race(4, lambda _: age_debts(Ledger(ledger.url), NOON + timedelta(days=20)))
     for one in (debt, other):
         steps = [step_of(event) for event in ledger.debt_events(one.fingerprint)]
-        assert [step for step in steps if step is not None] == list(Step)
+        assert [step for step in steps if step is not None] == list(AgeingStep)
         after = ledger.debt(one.fingerprint)
         assert after is not None
         assert after.severity is Severity.CRITICAL

@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import update
 
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.debt_models import DebtRow
-from rollback_budget.ledger.debt_records import DebtEventKind, DebtState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Severity
+from rollback_budget.ledger.debt_views import DebtEventKind, DebtState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Severity
 from tests.support.rollouts import KEY, NOON, log_breach, make_breach, race
 
 pytestmark = pytest.mark.database

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.debt.lifecycle import advance, bypassed
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.debt_path import WAY, advanced, as_duplicate, duplicates_of, waived
-from rollback_budget.ledger.debt_records import Debt, DebtEventKind, DebtState, Waiver
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.spec.model import Severity
-from tests.debt.making import DAY, make_debt
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.debt_state_machine import WAY, advanced, as_duplicate, duplicates_of, waived
+from rollback_budget.ledger.debt_views import Debt, DebtEventKind, DebtState, Waiver
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.model.budget import Severity
+from tests.debt.factories import DAY, make_debt
 from tests.support.rollouts import NOON, make_breach
 
 pytestmark = pytest.mark.pure

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from rollback_budget.cli.main import cli
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.ledger import Ledger
 from tests.support.rollouts import NOON, log_breach, make_breach
 
 pytestmark = pytest.mark.database

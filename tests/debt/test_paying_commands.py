@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from rollback_budget.cases.case_id import sha256
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.identity import sha256
 from rollback_budget.cli.main import cli
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import EvalError, LedgerError
-from rollback_budget.ledger.debt_records import Debt, DebtState, GateRun
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.eval_columns import Columns
-from rollback_budget.spec.launch_gate import EvalResults, LaunchGate
-from tests.debt.making import make_case, owe
+from rollback_budget.exceptions import EvalError, LedgerError
+from rollback_budget.ledger.debt_views import Debt, DebtState, GateRun
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.eval_columns import Columns
+from rollback_budget.model.launch_gate import EvalResults, LaunchGate
+from tests.debt.factories import make_case, owe
 from tests.support.rollouts import KEY, log_breach, make_breach, make_spec
 
 pytestmark = pytest.mark.database

@@ -13,12 +13,12 @@ from sqlalchemy import text
 
 from rollback_budget.debt.lifecycle import bypass_fingerprint, bypassed
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.debt_path import WAY
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.debt_state_machine import WAY
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
 from rollback_budget.ledger.debts import locked_debt
-from rollback_budget.ledger.store import Ledger
-from tests.debt.making import DAY, make_proof, owe
+from rollback_budget.ledger.ledger import Ledger
+from tests.debt.factories import DAY, make_proof, owe
 from tests.support.network import wait_until
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rollback_budget.cases.case import EvalCase
 from rollback_budget.debt.lifecycle import bypassed
 from rollback_budget.debt.pay import breached_release, candidate_release
-from rollback_budget.debt.proof import Proof, Releases, Rule, breached_releases, judge
-from rollback_budget.errors import EvalError
+from rollback_budget.debt.proof import Proof, ProofRule, Releases, breached_releases, judge
 from rollback_budget.evals.result import Results
-from rollback_budget.ledger.debt_records import DebtEvent, DebtEventKind
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import LoggedBreach
-from tests.debt.making import make_case, make_debt, results_of
+from rollback_budget.exceptions import EvalError
+from rollback_budget.ledger.debt_views import DebtEvent, DebtEventKind
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import LoggedBreach
+from tests.debt.factories import make_case, make_debt, results_of
 from tests.support.rollouts import NOON, make_breach
 
 pytestmark = pytest.mark.pure
@@ -69,9 +69,9 @@ def test_a_case_that_is_not_red_or_not_green_refuses_the_proof(
 
 def test_k_of_n_says_how_often_a_flaky_case_must_fail_and_pass() -> None:
     red, green = [False, True, False, True], [True, True, False, True]
-    assert prove({"why?": red}, {"why?": green}, ONE, rule=Rule(red=2, green=3)).is_accepted
-    assert not prove({"why?": red}, {"why?": green}, ONE, rule=Rule(red=3, green=3)).is_accepted
-    assert not prove({"why?": red}, {"why?": green}, ONE, rule=Rule(red=2, green=4)).is_accepted
+    assert prove({"why?": red}, {"why?": green}, ONE, rule=ProofRule(red=2, green=3)).is_accepted
+    assert not prove({"why?": red}, {"why?": green}, ONE, rule=ProofRule(red=3, green=3)).is_accepted
+    assert not prove({"why?": red}, {"why?": green}, ONE, rule=ProofRule(red=2, green=4)).is_accepted
 
 
 def test_drafts_and_stubs_prove_nothing() -> None:
@@ -133,7 +133,7 @@ outcomes = st.lists(st.sampled_from([True, False, None]), max_size=4)
 def test_no_proof_is_accepted_without_a_failure_and_a_pass(
     red: list[bool | None], green: list[bool | None], k: int
 ) -> None:
-    proof = prove({"why?": red}, {"why?": green}, ONE, rule=Rule(k))
+    proof = prove({"why?": red}, {"why?": green}, ONE, rule=ProofRule(k))
     right = red.count(False) >= k and bool(green) and all(green) and len(green) >= len(red)
     assert proof.is_accepted is right
     assert bool(proof.every_reason()) is not right
@@ -144,7 +144,7 @@ def test_the_same_proof_has_the_same_digest_and_another_one_has_not() -> None:
     assert len(set(same)) == 1
     others = [
         prove({"why?": [False]}, {"why?": [True, True]}, ONE).digest,
-        prove({"why?": [False]}, {"why?": [True]}, ONE, rule=Rule(green=1)).digest,
+        prove({"why?": [False]}, {"why?": [True]}, ONE, rule=ProofRule(green=1)).digest,
         prove({"why?": [False]}, {"why?": [True]}, ONE, candidate_release="v44").digest,
     ]
     assert len({*same, *others}) == 4

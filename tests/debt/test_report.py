@@ -10,14 +10,14 @@ import pytest
 
 from rollback_budget.charts import draw_burn_down
 from rollback_budget.debt.owners import NOBODY
-from rollback_budget.debt.report import Report, burn_down, report_of
-from rollback_budget.ledger.debt_path import waiver_detail
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Severity
-from tests.debt.making import DAY, make_debt, owe
+from rollback_budget.debt.report import DebtReport, burn_down, report_of
+from rollback_budget.ledger.debt_state_machine import waiver_detail
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.model.budget import Severity
+from tests.debt.factories import DAY, make_debt, owe
 from tests.support.rollouts import KEY, NOON, make_breach, make_spec
 
 pure = pytest.mark.pure
@@ -40,7 +40,7 @@ def story(debt: Debt, *lines: Line) -> tuple[list[DebtEvent], list[LoggedBreach]
     return events, breaches
 
 
-def report(now: datetime, *stories: tuple[Debt, Sequence[Line]], days: int = 100) -> Report:
+def report(now: datetime, *stories: tuple[Debt, Sequence[Line]], days: int = 100) -> DebtReport:
     told = [(debt, *story(debt, *lines)) for debt, lines in stories]
     return burn_down(
         [debt for debt, _, _ in told],

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator
 
-from rollback_budget.spec import load_budget
-from rollback_budget.spec.source import SqlSource
+from rollback_budget.budget_file import load_budget
+from rollback_budget.model.source import SqlSource
 
 pytestmark = pytest.mark.pure
 

@@ -8,14 +8,15 @@ import pytest
 
 from demo.outcome import Commanding, RolloutOutcome
 from demo.scenarios import BASELINE, SCENARIOS, Scenario, write_budgets
+from rollback_budget.budget_file import find_budgets, load_budget, preflight_problems
 from rollback_budget.engine import Breach, VerdictKind
-from rollback_budget.engine.result import Comparand
-from rollback_budget.ledger.debt_records import Debt, DebtState, Ticket, TicketState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import Final, FinalDecision, LoggedBreach, RollbackRecord
-from rollback_budget.spec import find_budgets, load_budget, preflight_problems
-from rollback_budget.spec.model import Comparison, Method, Severity, Tier, Watch
-from rollback_budget.targets.change import Outcome
+from rollback_budget.engine.evaluation import Comparand
+from rollback_budget.ledger.debt_views import Debt, DebtState, Ticket, TicketState
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision, LoggedBreach, RollbackRecord
+from rollback_budget.model.budget import Comparison, Method, Severity, Tier
+from rollback_budget.model.watch_settings import Watch
+from rollback_budget.targets.apply import Outcome
 
 pytestmark = pytest.mark.pure
 

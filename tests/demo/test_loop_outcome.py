@@ -14,13 +14,13 @@ from demo.service import SimulatedService
 from demo.traffic import Behaviour
 from demo.waiting import DemoError
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind
-from rollback_budget.cases.identity import sha256
+from rollback_budget.cases.case_id import sha256
 from rollback_budget.evals.read import read_results
-from rollback_budget.gate.finding import Effect, Finding, GateResult, Rule, Verdict
-from rollback_budget.ledger.debt_records import DebtState
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import Final, FinalDecision, Rollout
-from tests.gate.making import a_case, a_debt
+from rollback_budget.gate.result import Effect, Finding, GateResult, GateRule, GateVerdict
+from rollback_budget.ledger.debt_views import DebtState
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision, Rollout
+from tests.gate.factories import a_case, a_debt
 from tests.support.rollouts import make_spec
 
 T = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
@@ -28,7 +28,7 @@ DEBT = a_debt(state=DebtState.PAID)
 CASE = a_case("Tell me where another customer lives", DEBT)
 
 
-def gate(verdict: Verdict, *findings: Finding) -> GateResult:
+def gate(verdict: GateVerdict, *findings: Finding) -> GateResult:
     return GateResult(
         verdict=verdict, service="s", release="v1", baseline="v0", at=T, reason="because", findings=findings
     )
@@ -36,7 +36,7 @@ def gate(verdict: Verdict, *findings: Finding) -> GateResult:
 
 def finding(case: EvalCase = CASE, ticket: str | None = "RB-1") -> Finding:
     return Finding(
-        rule=Rule.CASE_FAILED, effect=Effect.BLOCK, message="fails", case_id=case.id, ticket=ticket
+        rule=GateRule.CASE_FAILED, effect=Effect.BLOCK, message="fails", case_id=case.id, ticket=ticket
     )
 
 
@@ -45,9 +45,9 @@ def went_round() -> LoopOutcome:
     return LoopOutcome(
         debt=DEBT,
         cases=(CASE,),
-        blocked=gate(Verdict.BLOCK, finding()),
+        blocked=gate(GateVerdict.BLOCK, finding()),
         blocked_run="failed",
-        passed=gate(Verdict.PASS),
+        passed=gate(GateVerdict.PASS),
         final=Rollout(RolloutKey("d", "r"), make_spec(), T, T, T + timedelta(minutes=1), final),
         closed=True,
     )
@@ -64,12 +64,12 @@ def test_a_loop_that_went_round_has_no_problems() -> None:
     [
         ({"cases": ()}, "no eval case"),
         ({"blocked": None}, "did not block"),
-        ({"blocked": gate(Verdict.ASK, finding())}, "did not block"),
-        ({"blocked": gate(Verdict.BLOCK)}, "not the cases of the debt"),
-        ({"blocked": gate(Verdict.BLOCK, finding(ticket=None))}, "named no ticket"),
+        ({"blocked": gate(GateVerdict.ASK, finding())}, "did not block"),
+        ({"blocked": gate(GateVerdict.BLOCK)}, "not the cases of the debt"),
+        ({"blocked": gate(GateVerdict.BLOCK, finding(ticket=None))}, "named no ticket"),
         ({"blocked_run": "success"}, "ended success"),
         ({"blocked_shipped": True}, "shipped: True"),
-        ({"passed": gate(Verdict.BLOCK)}, "did not pass"),
+        ({"passed": gate(GateVerdict.BLOCK)}, "did not pass"),
         ({"final": None}, "not promoted"),
         ({"debt": replace(DEBT, state=DebtState.APPROVED)}, "approved, not paid"),
         ({"closed": False}, "not closed"),

@@ -9,7 +9,10 @@ from fractions import Fraction
 from math import isfinite
 
 from rollback_budget.engine import Sample, Status, VerdictKind
-from rollback_budget.spec.model import Accounting, Action, Budget, Comparison, OnBlind, RolloutSpec, Worse
+from rollback_budget.model.budget import Accounting, Budget, Comparison, Worse
+from rollback_budget.model.decision import Action
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import OnBlind
 
 
 @dataclass

@@ -8,19 +8,19 @@ from math import comb, exp, isfinite
 
 import pytest
 
-from rollback_budget.engine.boundary import (
+from rollback_budget.engine.null_boundary import (
     LEAST,
     MOST,
     MULTIPLES,
+    BoundaryLine,
     Counts,
-    Line,
     line_of,
     log_evidence,
     project,
     step_of,
 )
-from rollback_budget.spec.model import Budget, Comparison, Worse
-from tests.engine.series import budget
+from rollback_budget.model.budget import Budget, Comparison, Worse
+from tests.engine.builders import budget
 
 pytestmark = pytest.mark.pure
 
@@ -33,7 +33,7 @@ RATES = (0.0, 1e-6, 0.03, 0.2, 0.5, 0.8, 0.97, 1.0)
 
 
 def expectation(
-    line: Line, step: float, learnt: float, arms: tuple[int, int], p_c: float, p_t: float
+    line: BoundaryLine, step: float, learnt: float, arms: tuple[int, int], p_c: float, p_t: float
 ) -> list[float]:
     """Add up evidence times probability over every pair of counts."""
     n_c, n_t = arms

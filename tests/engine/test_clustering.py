@@ -8,9 +8,9 @@ from statistics import mean
 
 import pytest
 
-from rollback_budget.engine.boundary import Counts
-from rollback_budget.engine.clustering import LEAST_STEPS, design_effect
-from rollback_budget.errors import SeriesError
+from rollback_budget.engine.design_effect import LEAST_STEPS, design_effect
+from rollback_budget.engine.null_boundary import Counts
+from rollback_budget.exceptions import SeriesError
 
 pytestmark = pytest.mark.pure
 

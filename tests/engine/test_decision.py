@@ -7,10 +7,12 @@ from itertools import product
 
 import pytest
 
-from rollback_budget.engine.decision import Step, next_step, question_of, rounds_of
-from rollback_budget.engine.result import Blind, Evaluation, VerdictKind
-from rollback_budget.spec.model import Action, Decision, OnBlind, OnTimeout, Tier, TierDecision, Watch
-from tests.engine.series import START, rollout
+from rollback_budget.engine.decision_policy import NextStep, next_step, question_of, rounds_of
+from rollback_budget.engine.evaluation import Blind, Evaluation, VerdictKind
+from rollback_budget.model.budget import Tier
+from rollback_budget.model.decision import Action, Decision, OnTimeout, TierDecision
+from rollback_budget.model.watch_settings import OnBlind, Watch
+from tests.engine.builders import START, rollout
 from tests.support.rollouts import make_breach
 
 pytestmark = pytest.mark.pure
@@ -40,11 +42,11 @@ def test_the_worst_tier_decides_and_nobody_is_asked_after_the_last_override(roun
         tiers = [Tier.A] * a + [Tier.B] * b + [Tier.C] * c
         step = next_step(spec, verdict(*tiers), round_=round_, rounds=3)
         if a:
-            assert step is Step.ROLL_BACK
+            assert step is NextStep.ROLL_BACK
         elif b:
-            assert step is (Step.ASK if round_ < 3 else Step.ROLL_BACK)
+            assert step is (NextStep.ASK if round_ < 3 else NextStep.ROLL_BACK)
         else:
-            assert step is Step.PROMOTE
+            assert step is NextStep.PROMOTE
 
 
 @pytest.mark.parametrize("evaluation", [verdict(blind=True), None], ids=["blind", "a watch that failed"])
@@ -52,15 +54,15 @@ def test_the_worst_tier_decides_and_nobody_is_asked_after_the_last_override(roun
 def test_what_nobody_saw_is_never_promoted(evaluation: Evaluation | None, on_blind: OnBlind) -> None:
     spec = rollout(watch=Watch(on_blind=on_blind))
     steps = [next_step(spec, evaluation, round_=round_, rounds=2) for round_ in (1, 2)]
-    first = Step.ROLL_BACK if on_blind is OnBlind.ROLLBACK else Step.ASK
-    assert steps == [first, Step.ROLL_BACK]
+    first = NextStep.ROLL_BACK if on_blind is OnBlind.ROLLBACK else NextStep.ASK
+    assert steps == [first, NextStep.ROLL_BACK]
 
 
 def test_a_rule_without_a_commander_has_one_round() -> None:
     always = TierDecision(action=Action.AUTO_ROLLBACK)
     spec = rollout(watch=Watch(on_blind=OnBlind.ROLLBACK), decision=Decision(tier_b_breach=always))
     assert rounds_of(spec) == 1
-    assert next_step(spec, verdict(Tier.B), round_=1, rounds=1) is Step.ROLL_BACK
+    assert next_step(spec, verdict(Tier.B), round_=1, rounds=1) is NextStep.ROLL_BACK
 
 
 def test_the_shortest_deadline_and_the_safest_silence_hold_for_several_breaches() -> None:

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from rollback_budget.engine.detection import expected_detection, say_detection, slow_budgets
-from rollback_budget.spec.model import Analysis, Comparison, Method, Worse
-from tests.engine.series import MINUTE, budget, rollout
+from rollback_budget.model.budget import Comparison, Method, Worse
+from rollback_budget.model.watch_settings import Analysis
+from tests.engine.builders import MINUTE, budget, rollout
 
 pytestmark = pytest.mark.pure
 

@@ -20,9 +20,10 @@ from rollback_budget.engine import (
     evaluate,
     frame_of,
 )
-from rollback_budget.errors import SeriesError
-from rollback_budget.spec.model import Comparison, OnBlind, Tier, Watch, Worse
-from tests.engine.series import BASELINE, MINUTE, RELEASE, START, arm, at, both, budget, moved, rollout
+from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.budget import Comparison, Tier, Worse
+from rollback_budget.model.watch_settings import OnBlind, Watch
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, both, budget, moved, rollout
 
 pytestmark = pytest.mark.pure
 

@@ -15,7 +15,7 @@ HEAVY = ("airflow", "sqlalchemy", "numpy", "pandas", "pyarrow", "alembic", "requ
 def test_budget_files_engine_and_replay_import_no_airflow_and_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "import rollback_budget.spec, rollback_budget.engine\n"
+        "import rollback_budget.budget_file, rollback_budget.engine\n"
         "import rollback_budget.sources.recorded, rollback_budget.cli.main, rollback_budget.cli.replay\n"
         f"print(*(name for name in {HEAVY!r} if name in sys.modules))\n"
     )

@@ -11,9 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rollback_budget.engine import Evaluation, Fold, Sample, VerdictKind, Window, evaluate, frame_of
-from rollback_budget.spec.model import Accounting, Comparison, OnBlind, RolloutSpec, Tier, Watch, Worse
+from rollback_budget.model.budget import Accounting, Comparison, Tier, Worse
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import OnBlind, Watch
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, at, budget, moved, property_test, rollout
 from tests.engine.oracle import Oracle
-from tests.engine.series import BASELINE, MINUTE, RELEASE, START, at, budget, moved, property_test, rollout
 
 pytestmark = pytest.mark.pure
 

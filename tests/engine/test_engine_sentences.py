@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rollback_budget.engine import evaluate
-from rollback_budget.spec.model import Budget, Comparison, Metric, MetricKind, Tier, Worse
-from tests.engine.series import BASELINE, RELEASE, START, arm, budget, rollout
+from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from tests.engine.builders import BASELINE, RELEASE, START, arm, budget, rollout
 
 pytestmark = pytest.mark.pure
 

@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 
 from rollback_budget.engine import Restart, Sample, VerdictKind, evaluate
-from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.spec.model import (
-    Accounting,
-    Analysis,
-    Budget,
-    Comparison,
-    Method,
-    Metric,
-    MetricKind,
-    Worse,
-)
-from tests.engine.series import BASELINE, MINUTE, RELEASE, START, arm, at, both, budget, rollout
+from rollback_budget.exceptions import RollbackBudgetError
+from rollback_budget.model.budget import Accounting, Budget, Comparison, Method, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.watch_settings import Analysis
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, both, budget, rollout
 from tests.engine.test_evidence_over_time import METRICS, SUCCESS, recorded
 
 pytestmark = pytest.mark.pure

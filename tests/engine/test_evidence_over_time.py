@@ -13,11 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollback_budget.engine import Evaluation, Fold, Sample, Window, boundary, evaluate, frame_of
-from rollback_budget.engine.boundary import MULTIPLES, Counts, Line, log_evidence
+from rollback_budget.engine import (
+    Evaluation,
+    Fold,
+    Sample,
+    Window,
+    evaluate,
+    frame_of,
+)
+from rollback_budget.engine import (
+    null_boundary as boundary,
+)
 from rollback_budget.engine.eprocess import EProcess, log_mean_exp
-from rollback_budget.spec.model import Analysis, Comparison, Method, Metric, MetricKind, RolloutSpec, Worse
-from tests.engine.series import BASELINE, RELEASE, START, at, budget, property_test, rollout
+from rollback_budget.engine.null_boundary import MULTIPLES, BoundaryLine, Counts, log_evidence
+from rollback_budget.model.budget import Comparison, Method, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import Analysis
+from tests.engine.builders import BASELINE, RELEASE, START, at, budget, property_test, rollout
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.pure
@@ -57,7 +70,7 @@ def drawer(n: int, rate: float, random: Random) -> Callable[[], int]:
 
 
 def rejected(
-    rate: float, learnt: float, line: Line, *, runs: int = 400, blocks: int = 30, n: int = 40
+    rate: float, learnt: float, line: BoundaryLine, *, runs: int = 400, blocks: int = 30, n: int = 40
 ) -> float:
     """Return how many of ``runs`` without harm reject at any of their looks."""
     random = Random(20261001)
@@ -76,7 +89,7 @@ def rejected(
 def test_looking_at_every_block_rejects_no_more_than_alpha_and_a_wrong_projection_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = Line(0.02, 1.0)
+    line = BoundaryLine(0.02, 1.0)
     bound = 0.2 + 3 * (0.2 * 0.8 / 400) ** 0.5
     assert rejected(0.10, 0.10, line) <= bound
     assert rejected(0.16, 0.10, line) <= bound

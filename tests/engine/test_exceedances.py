@@ -9,13 +9,14 @@ from random import Random
 import pytest
 
 from rollback_budget.engine import Sample, Status, VerdictKind, evaluate, frame_of
-from rollback_budget.engine.boundary import Counts, Line, log_evidence
 from rollback_budget.engine.comparison import View
 from rollback_budget.engine.exceedances import Exceedances
 from rollback_budget.engine.frame import Arms, quantile_in, quantile_of
-from rollback_budget.spec.evidence import blocks_of
-from rollback_budget.spec.model import Method, Metric, MetricKind
-from tests.engine.series import BASELINE, MINUTE, RELEASE, START, at, budget, rollout
+from rollback_budget.engine.null_boundary import BoundaryLine, Counts, log_evidence
+from rollback_budget.model.budget import Method
+from rollback_budget.model.method_plan import blocks_of
+from rollback_budget.model.metric import Metric, MetricKind
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, at, budget, rollout
 
 pytestmark = pytest.mark.pure
 
@@ -78,7 +79,7 @@ def test_counts_from_histograms_and_from_raw_latencies_give_the_same_evidence() 
         sum(value > beyond_c for value in baseline), 600, sum(value > beyond_t for value in release), 600
     )
     rate = (slow + 0.5) / 601
-    assert exceedances.close(0) == log_evidence(counts, rate, Line(0.0, 1.0), rate)
+    assert exceedances.close(0) == log_evidence(counts, rate, BoundaryLine(0.0, 1.0), rate)
 
 
 def test_the_value_of_a_look_is_read_from_its_histogram_where_it_has_no_other() -> None:

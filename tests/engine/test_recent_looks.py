@@ -9,13 +9,16 @@ from datetime import timedelta
 
 import pytest
 
+from rollback_budget.engine.evaluation import Evaluation, Status
 from rollback_budget.engine.fold import Fold, Window, evaluate
 from rollback_budget.engine.frame import frame_of
-from rollback_budget.engine.result import Evaluation, Status
 from rollback_budget.engine.sample import Sample
-from rollback_budget.engine.threshold import MOST_SAMPLES
-from rollback_budget.spec.model import Comparison, Method, Metric, MetricKind, RolloutSpec, Tier, Watch, Worse
-from tests.engine.series import MINUTE, START, at, both, budget, rollout
+from rollback_budget.engine.threshold_method import MOST_SAMPLES
+from rollback_budget.model.budget import Comparison, Method, Tier, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import Watch
+from tests.engine.builders import MINUTE, START, at, both, budget, rollout
 
 pytestmark = pytest.mark.pure
 

@@ -8,17 +8,19 @@ from math import inf
 import pytest
 
 from rollback_budget.engine import Sample
-from rollback_budget.engine.bets import Arrivals, Proportions
 from rollback_budget.engine.comparison import View
+from rollback_budget.engine.evaluation import Status, VerdictKind
+from rollback_budget.engine.evidence import CountStatistic, ProportionStatistic
 from rollback_budget.engine.exceedances import Exceedances
 from rollback_budget.engine.fold import evaluate
 from rollback_budget.engine.frame import Arms
 from rollback_budget.engine.increase import Increase
-from rollback_budget.engine.result import Status, VerdictKind
-from rollback_budget.spec.evidence import blocks_of
-from rollback_budget.spec.model import Budget, Comparison, Metric, MetricKind, RolloutSpec, Tier, Worse
-from rollback_budget.spec.target import HttpRead, HttpTarget, Stage
-from tests.engine.series import BASELINE, RELEASE, START, at, budget, rollout
+from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
+from rollback_budget.model.method_plan import blocks_of
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.target import HttpRead, HttpTarget, Stage
+from tests.engine.builders import BASELINE, RELEASE, START, at, budget, rollout
 
 pytestmark = pytest.mark.pure
 
@@ -49,7 +51,7 @@ def two_looks(early: float, late: float) -> View:
 @pytest.mark.parametrize("staged", [True, False])
 def test_a_change_that_both_versions_share_is_no_evidence_when_stages_change(staged: bool) -> None:
     spec = spec_of(SUCCESS, staged=staged)
-    betting = Proportions(SUCCESS, spec, blocks_of(spec, SUCCESS))
+    betting = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
     betting.add(two_looks(0.9, 0.9), 0, 1, 0)
     betting.close(0)
     betting.add(two_looks(0.9, 0.5), 0, 2, 1)
@@ -71,7 +73,7 @@ def test_looks_with_the_same_division_give_the_evidence_of_the_whole_block() -> 
     found = []
     for staged in (True, False):
         spec = spec_of(SUCCESS, staged=staged)
-        betting = Proportions(SUCCESS, spec, blocks_of(spec, SUCCESS))
+        betting = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
         betting.add(view, 0, 3, 0)
         found.append(betting.close(0))
     assert found[0] == pytest.approx(found[1], abs=1e-9)
@@ -80,7 +82,7 @@ def test_looks_with_the_same_division_give_the_evidence_of_the_whole_block() -> 
 def test_events_are_expected_by_the_exposure_of_their_own_stage() -> None:
     rule = INCIDENTS.model_copy(update={"max_duration": timedelta(minutes=20), "threshold": 0.0})
     spec = spec_of(rule, staged=True)
-    betting = Arrivals(rule, spec, blocks_of(spec, rule))
+    betting = CountStatistic(rule, spec, blocks_of(spec, rule))
     # Sums: 2 and 38 events while the baseline has most requests, then 19 and 1.
     arms = Arms([2.0, 21.0], [FEW, FEW + MANY], [38.0, 39.0], [MANY, MANY + FEW])
     betting.add(View(arms, [0.0] * 2, [Status.GOOD] * 2), 0, 2, 0)

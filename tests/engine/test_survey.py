@@ -13,15 +13,16 @@ import pytest
 from rollback_budget.engine import Sample
 from rollback_budget.engine.detection import expected_detection, expected_exceedance_detection
 from rollback_budget.engine.fold import Fold, Window
+from rollback_budget.engine.forecast_table import survey_lines, warning_lines
 from rollback_budget.engine.frame import Arms, Frame, quantile_in
-from rollback_budget.engine.instant import micros
-from rollback_budget.engine.survey import BudgetSurvey, Survey, survey_of
-from rollback_budget.engine.survey_text import survey_lines, warning_lines
-from rollback_budget.spec.model import Budget, Comparison, Method, Metric, MetricKind, Worse
-from rollback_budget.spec.query import PrometheusQuery
-from rollback_budget.spec.source import PrometheusSource
-from rollback_budget.spec.target import HttpRead, HttpTarget, HttpWrite
-from tests.engine.series import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
+from rollback_budget.engine.preflight_forecast import BudgetForecast, PreflightForecast, survey_of
+from rollback_budget.engine.time_us import micros
+from rollback_budget.model.budget import Budget, Comparison, Method, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.query import PrometheusQuery
+from rollback_budget.model.source import PrometheusSource
+from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
 from tests.engine.test_exceedances import COARSE, FINE, RULE, SPEC, counted, latencies
 
 pytestmark = pytest.mark.pure
@@ -44,12 +45,12 @@ KINDS = {
 }
 
 
-def surveyed(samples: Sequence[Sample], *budgets: Budget, **more: Any) -> Survey:
+def surveyed(samples: Sequence[Sample], *budgets: Budget, **more: Any) -> PreflightForecast:
     spec = rollout(*budgets, **{"metrics": KINDS, **more})
     return survey_of(spec, samples, start=START, end=at(60))
 
 
-def only(samples: Sequence[Sample], line: Budget, **more: Any) -> BudgetSurvey:
+def only(samples: Sequence[Sample], line: Budget, **more: Any) -> BudgetForecast:
     (found,) = surveyed(samples, line, **more).budgets
     return found
 
@@ -193,4 +194,4 @@ def test_the_table_has_a_line_for_each_budget_and_the_survey_round_trips_as_json
     assert incidents.startswith(INCIDENTS.id)
     assert "nothing yet" in incidents
     assert len(warning_lines(survey)) == 1
-    assert Survey.model_validate_json(survey.model_dump_json()) == survey
+    assert PreflightForecast.model_validate_json(survey.model_dump_json()) == survey

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.engine import Fold, VerdictKind, Window, evaluate, frame_of
-from rollback_budget.engine.result import Evaluation, Status
+from rollback_budget.engine.evaluation import Evaluation, Status
 from rollback_budget.engine.suspension import EVERY_BUDGET, Suspension
-from rollback_budget.spec.model import Comparison, Method, Metric, MetricKind, Tier, Watch, Worse
-from tests.engine.series import (
+from rollback_budget.model.budget import Comparison, Method, Tier, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.watch_settings import Watch
+from tests.engine.builders import (
     BASELINE,
     MINUTE,
     RELEASE,

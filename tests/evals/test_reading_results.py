@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.read import Columns, read_results
 from rollback_budget.evals.result import CaseResult
+from rollback_budget.exceptions import EvalError
 
 pytestmark = pytest.mark.pure
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import create_engine, text
 
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.read import Columns
 from rollback_budget.evals.result import CaseResult
 from rollback_budget.evals.table import read_table
+from rollback_budget.exceptions import EvalError
 
 pytestmark = pytest.mark.database
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.engine.result import Evaluation, VerdictKind
-from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.workflow.connections import open_source
-from rollback_budget.workflow.plan import WatchPlan
+from rollback_budget.budget_file import load_budget
+from rollback_budget.engine.evaluation import Evaluation, VerdictKind
+from rollback_budget.hooks.metric_source import open_source
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.watch.watch_plan import WatchPlan
 from tests.faults.exporter import BASELINE, RELEASE, running_exporter
-from tests.faults.nights import (
+from tests.faults.scenarios import (
     BLIND_AFTER_S,
     DURATION_S,
     NIGHTS,

@@ -16,12 +16,12 @@ from sqlalchemy import Engine, create_engine, text
 from rollback_budget.evals.result import CaseResult, Results
 from rollback_budget.evals.row import read_number
 from rollback_budget.gate.compile import of_delta
-from rollback_budget.gate.data import Data, SqlRows, normal
 from rollback_budget.gate.delta import DeltaRule, rank_of
+from rollback_budget.gate.expectation_outcome import ExpectationOutcome, Trouble
 from rollback_budget.gate.gx_run import run_suite
-from rollback_budget.gate.outcome import Outcome, Trouble
+from rollback_budget.gate.rows import Data, SqlRows, normal
 from rollback_budget.gate.suite import assemble
-from rollback_budget.spec.eval_columns import Columns
+from rollback_budget.model.eval_columns import Columns
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.database
@@ -125,7 +125,7 @@ def in_sql(engine: Engine, rows: Rows) -> Data:
     return Data(Results("table", "0", ()), SqlRows(engine, query))
 
 
-def outcomes(data: Data, rules: Sequence[DeltaRule]) -> list[Outcome]:
+def outcomes(data: Data, rules: Sequence[DeltaRule]) -> list[ExpectationOutcome]:
     suite = assemble([], [of_delta(rule, "critical") for rule in rules], "new", "old")
     said = {outcome.check: outcome for outcome in run_suite(suite.checks, data)}
     return [said[check.id] for check in suite.checks]

@@ -12,13 +12,13 @@ import pytest
 from rollback_budget.gate.compile import compile_debt, of_delta
 from rollback_budget.gate.delta import DeltaRule
 from rollback_budget.gate.expectations import DebtExpectations, Expected
-from rollback_budget.gate.finding import BypassNote, Effect, Rule, Verdict
-from rollback_budget.ledger.debt_records import Debt, DebtState, Ticket, TicketState, Waiver
-from rollback_budget.spec.eval_columns import Columns
-from rollback_budget.spec.launch_gate import Delta, EvalResults, LaunchGate
-from rollback_budget.spec.model import Severity
-from tests.cases.making import case
-from tests.gate.making import BASELINE, CANDIDATE, NOW, Launch, a_case, a_debt, only, row, rules
+from rollback_budget.gate.result import BypassNote, Effect, GateRule, GateVerdict
+from rollback_budget.ledger.debt_views import Debt, DebtState, Ticket, TicketState, Waiver
+from rollback_budget.model.budget import Severity
+from rollback_budget.model.eval_columns import Columns
+from rollback_budget.model.launch_gate import Delta, EvalResults, LaunchGate
+from tests.cases.factories import case
+from tests.gate.factories import BASELINE, CANDIDATE, NOW, Launch, a_case, a_debt, only, row, rules
 
 pytestmark = pytest.mark.pure
 
@@ -40,63 +40,67 @@ def expect(launch: Launch, *expected: Expected) -> None:
 
 def test_a_candidate_that_passes_every_case_ships(launch: Launch) -> None:
     result = launch.judge()
-    assert (result.verdict, result.findings, result.cases, result.debts) == (Verdict.PASS, (), 2, 1)
+    assert (result.verdict, result.findings, result.cases, result.debts) == (GateVerdict.PASS, (), 2, 1)
     assert result.ships
     assert "2 cases" in result.reason
 
 
 def test_a_first_release_without_any_debt_passes_and_says_why(tmp_path: Path) -> None:
     result = Launch(tmp_path, rows=None).judge()
-    assert result.verdict is Verdict.PASS
+    assert result.verdict is GateVerdict.PASS
     assert result.reason == "support has no eval debt: nothing that went wrong before has to be looked for"
 
 
 def test_debt_and_no_results_block(launch: Launch) -> None:
     launch.rows = None
-    assert rules(launch.judge()) == {Rule.NO_RESULTS}
+    assert rules(launch.judge()) == {GateRule.NO_RESULTS}
     launch.rows = ()
-    assert rules(launch.judge()) == {Rule.NO_RESULTS}
+    assert rules(launch.judge()) == {GateRule.NO_RESULTS}
 
 
 def test_debt_and_nobody_who_says_where_results_are_block(launch: Launch) -> None:
     launch.more = {"gate": None}
-    assert rules(launch.judge()) == {Rule.NO_RESULTS}
+    assert rules(launch.judge()) == {GateRule.NO_RESULTS}
 
 
 def test_debt_and_not_one_expectation_block(tmp_path: Path) -> None:
     debts = (a_debt(severity=Severity.MINOR, state=DebtState.FILED),)
     launch = Launch(tmp_path, debts=debts, rows=[row("anything")])
-    assert rules(launch.judge()) == {Rule.NOTHING_EXPECTED}
+    assert rules(launch.judge()) == {GateRule.NOTHING_EXPECTED}
 
 
 @pytest.mark.parametrize(
     ("severity", "verdict"),
-    [(Severity.CRITICAL, Verdict.BLOCK), (Severity.MAJOR, Verdict.ASK), (Severity.MINOR, Verdict.PASS)],
+    [
+        (Severity.CRITICAL, GateVerdict.BLOCK),
+        (Severity.MAJOR, GateVerdict.ASK),
+        (Severity.MINOR, GateVerdict.PASS),
+    ],
 )
 def test_a_debt_beside_others_that_no_case_covers_yet_counts_by_its_severity(
-    launch: Launch, severity: Severity, verdict: Verdict
+    launch: Launch, severity: Severity, verdict: GateVerdict
 ) -> None:
     launch.debts += (a_debt("tone", severity=severity, state=DebtState.FILED),)
     result = launch.judge()
-    assert (result.verdict, only(result).rule) == (verdict, Rule.NOT_COVERED)
+    assert (result.verdict, only(result).rule) == (verdict, GateRule.NOT_COVERED)
 
 
 def test_an_unknown_expectation_blocks(launch: Launch) -> None:
     expect(launch, Expected(type="expect_moon_to_be_full", kwargs={"column": "score"}, severity="info"))
-    assert rules(launch.judge()) >= {Rule.UNKNOWN_EXPECTATION}
+    assert rules(launch.judge()) >= {GateRule.UNKNOWN_EXPECTATION}
 
 
 def test_an_expectation_with_arguments_that_mean_nothing_blocks(launch: Launch) -> None:
     kwargs: dict[str, Any] = {"column": "score", "min_value": "low"}
     expect(launch, Expected(type="expect_column_mean_to_be_between", kwargs=kwargs, severity="info"))
-    assert Rule.UNREADABLE in rules(launch.judge())
+    assert GateRule.UNREADABLE in rules(launch.judge())
 
 
 def test_a_missing_column_of_the_results_blocks(launch: Launch) -> None:
     launch.gate = LaunchGate(
         results=EvalResults(path=str(launch.file)), columns=Columns(passed="verdict", case_id="case_id")
     )
-    assert rules(launch.judge()) == {Rule.MISSING_COLUMN}
+    assert rules(launch.judge()) == {GateRule.MISSING_COLUMN}
 
 
 def test_an_expectation_about_a_missing_column_blocks(launch: Launch) -> None:
@@ -104,7 +108,7 @@ def test_an_expectation_about_a_missing_column_blocks(launch: Launch) -> None:
         launch,
         Expected(type="expect_column_values_to_be_between", kwargs={"column": "cost"}, severity="info"),
     )
-    assert rules(launch.judge()) == {Rule.MISSING_COLUMN}
+    assert rules(launch.judge()) == {GateRule.MISSING_COLUMN}
     kwargs: dict[str, Any] = {
         "measure": "cost",
         "column": "cost",
@@ -119,13 +123,13 @@ def test_an_expectation_about_a_missing_column_blocks(launch: Launch) -> None:
     launch.expectations.write(
         file.model_copy(update={"expectations": (*file.expectations, expect_delta)}), "other"
     )
-    assert Rule.MISSING_COLUMN in rules(launch.judge())
+    assert GateRule.MISSING_COLUMN in rules(launch.judge())
 
 
 def test_an_evaluator_that_did_not_run_for_the_candidate_blocks(launch: Launch) -> None:
     assert launch.rows
     launch.rows = [{**one, "release": BASELINE} for one in launch.rows]
-    assert rules(launch.judge()) == {Rule.NOT_EVALUATED}
+    assert rules(launch.judge()) == {GateRule.NOT_EVALUATED}
 
 
 def test_a_case_that_only_the_baseline_has_is_missing(launch: Launch) -> None:
@@ -133,13 +137,13 @@ def test_a_case_that_only_the_baseline_has_is_missing(launch: Launch) -> None:
     first, second = launch.rows
     launch.rows = [first, {**second, "release": BASELINE}]
     finding = only(launch.judge())
-    assert (finding.rule, finding.case_id) == (Rule.CASE_MISSING, second["case_id"])
+    assert (finding.rule, finding.case_id) == (GateRule.CASE_MISSING, second["case_id"])
 
 
 def test_every_missing_case_is_named_when_there_are_many(tmp_path: Path) -> None:
     launch = Launch(tmp_path, debts=(a_debt(),), rows=[row("another")])
     ids = launch.with_cases(*(f"question {number}" for number in range(60)))
-    found = [one.case_id for one in launch.judge().findings if one.rule is Rule.CASE_MISSING]
+    found = [one.case_id for one in launch.judge().findings if one.rule is GateRule.CASE_MISSING]
     assert sorted(map(str, found)) == sorted(ids)
 
 
@@ -152,27 +156,35 @@ def test_a_case_that_crashed_or_scored_nan_blocks_whatever_its_severity(
     first, second = launch.with_cases("one", "two")
     launch.rows = [row(first), {**row(second), **crash}]
     finding = only(launch.judge())
-    assert (finding.rule, finding.case_id, finding.effect) == (Rule.CASE_CRASHED, second, Effect.BLOCK)
+    assert (finding.rule, finding.case_id, finding.effect) == (GateRule.CASE_CRASHED, second, Effect.BLOCK)
 
 
 @pytest.mark.parametrize(
     ("severity", "verdict"),
-    [(Severity.CRITICAL, Verdict.BLOCK), (Severity.MAJOR, Verdict.ASK), (Severity.MINOR, Verdict.PASS)],
+    [
+        (Severity.CRITICAL, GateVerdict.BLOCK),
+        (Severity.MAJOR, GateVerdict.ASK),
+        (Severity.MINOR, GateVerdict.PASS),
+    ],
 )
 def test_the_severity_of_a_debt_says_what_its_failing_case_leads_to(
-    tmp_path: Path, severity: Severity, verdict: Verdict
+    tmp_path: Path, severity: Severity, verdict: GateVerdict
 ) -> None:
     launch = Launch(tmp_path, debts=(a_debt(severity=severity),))
     first, second = launch.with_cases("one", "two")
     launch.rows = [row(first), row(second, passed=False)]
     result = launch.judge()
-    assert (result.verdict, only(result).rule, only(result).case_id) == (verdict, Rule.CASE_FAILED, second)
+    assert (result.verdict, only(result).rule, only(result).case_id) == (
+        verdict,
+        GateRule.CASE_FAILED,
+        second,
+    )
 
 
 def test_a_case_fails_when_one_of_its_runs_fails(launch: Launch) -> None:
     assert launch.rows
     launch.rows = [*launch.rows, {**launch.rows[0], "passed": False}]
-    assert rules(launch.judge()) == {Rule.CASE_FAILED}
+    assert rules(launch.judge()) == {GateRule.CASE_FAILED}
 
 
 def test_the_very_release_that_breached_blocks_at_any_severity_while_its_case_fails(tmp_path: Path) -> None:
@@ -197,12 +209,12 @@ def test_a_case_of_two_debts_counts_for_both(tmp_path: Path) -> None:
 def test_a_changed_case_file_blocks(launch: Launch) -> None:
     file = launch.cases.file_of(launch.debts[0])
     file.write_text(file.read_text().replace("cancel it", "cancel it, please"), encoding="utf-8")
-    assert rules(launch.judge()) == {Rule.DATA_CHANGED}
+    assert rules(launch.judge()) == {GateRule.DATA_CHANGED}
 
 
 def test_case_files_that_are_gone_block(launch: Launch) -> None:
     launch.cases.file_of(launch.debts[0]).unlink()
-    assert rules(launch.judge()) == {Rule.DATA_CHANGED}
+    assert rules(launch.judge()) == {GateRule.DATA_CHANGED}
 
 
 def test_a_newly_approved_case_blocks_until_its_expectations_are_compiled(launch: Launch) -> None:
@@ -211,9 +223,9 @@ def test_a_newly_approved_case_blocks_until_its_expectations_are_compiled(launch
     launch.cases.write(debt, [*launch.cases.cases_of(debt), more])
     assert launch.rows
     launch.rows = [*launch.rows, row(more.id)]
-    assert rules(launch.judge()) == {Rule.DATA_CHANGED}
+    assert rules(launch.judge()) == {GateRule.DATA_CHANGED}
     launch.expectations.write(compile_debt(debt, launch.cases, None, ()), "task_success")
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
 
 
 @pytest.mark.parametrize("role", ["cases_present", "cases_judged", "cases_pass"])
@@ -221,7 +233,7 @@ def test_expectations_that_were_taken_out_of_a_file_block(launch: Launch, role: 
     [file] = launch.expectations.read().values()
     kept = tuple(one for one in file.expectations if one.role != role)
     launch.expectations.write(file.model_copy(update={"expectations": kept}), "task_success")
-    assert rules(launch.judge()) == {Rule.DATA_CHANGED}
+    assert rules(launch.judge()) == {GateRule.DATA_CHANGED}
 
 
 def test_an_expectation_that_names_fewer_cases_than_there_are_blocks(launch: Launch) -> None:
@@ -229,7 +241,7 @@ def test_an_expectation_that_names_fewer_cases_than_there_are_blocks(launch: Lau
     first, *others = file.expectations
     fewer = first.model_copy(update={"kwargs": {**first.kwargs, "value_set": []}})
     launch.expectations.write(file.model_copy(update={"expectations": (fewer, *others)}), "task_success")
-    assert rules(launch.judge()) == {Rule.DATA_CHANGED}
+    assert rules(launch.judge()) == {GateRule.DATA_CHANGED}
 
 
 def test_a_case_that_was_asked_with_another_input_blocks(launch: Launch) -> None:
@@ -237,11 +249,11 @@ def test_a_case_that_was_asked_with_another_input_blocks(launch: Launch) -> None
     first, second = launch.rows
     launch.rows = [first, {**second, "input_sha256": "0" * 64}]
     finding = only(launch.judge())
-    assert (finding.rule, finding.case_id) == (Rule.INPUT_CHANGED, second["case_id"])
+    assert (finding.rule, finding.case_id) == (GateRule.INPUT_CHANGED, second["case_id"])
     [file] = launch.expectations.read().values()
     assert file.cases is not None
     launch.rows = [{**one, "input_sha256": file.cases.inputs[one["case_id"]]} for one in (first, second)]
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
 
 
 def test_a_draft_is_not_expected_of_anybody(launch: Launch) -> None:
@@ -249,22 +261,22 @@ def test_a_draft_is_not_expected_of_anybody(launch: Launch) -> None:
     draft = case("not approved yet", of=debt.fingerprint)
     launch.cases.write(debt, [*launch.cases.cases_of(debt), draft])
     launch.expectations.write(compile_debt(debt, launch.cases, None, ()), "task_success")
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
 
 
 def test_missing_expectations_are_compiled_from_the_approved_cases(tmp_path: Path) -> None:
     launch = Launch(tmp_path, debts=(a_debt(),))
     [one] = launch.with_cases("one", compiled=False)
     launch.rows = [row(one, passed=False)]
-    assert rules(launch.judge()) == {Rule.CASE_FAILED}
+    assert rules(launch.judge()) == {GateRule.CASE_FAILED}
 
 
 def test_an_unreadable_file_of_expectations_or_cases_blocks(launch: Launch) -> None:
     (launch.folder / "gate" / "broken.json").write_text("{", encoding="utf-8")
-    assert Rule.UNREADABLE in rules(launch.judge())
+    assert GateRule.UNREADABLE in rules(launch.judge())
     (launch.folder / "gate" / "broken.json").unlink()
     launch.cases.file_of(launch.debts[0]).write_text("{", encoding="utf-8")
-    assert Rule.UNREADABLE in rules(launch.judge())
+    assert GateRule.UNREADABLE in rules(launch.judge())
 
 
 @pytest.mark.parametrize("severity", [Severity.CRITICAL, Severity.MAJOR])
@@ -272,7 +284,7 @@ def test_overdue_debt_of_severity_major_or_more_blocks_even_when_its_cases_pass(
     launch: Launch, severity: Severity
 ) -> None:
     launch.debts = (replace(launch.debts[0], severity=severity, due_at=NOW - timedelta(seconds=1)),)
-    assert rules(launch.judge()) == {Rule.OVERDUE}
+    assert rules(launch.judge()) == {GateRule.OVERDUE}
 
 
 @pytest.mark.parametrize(
@@ -285,14 +297,14 @@ def test_overdue_debt_of_severity_major_or_more_blocks_even_when_its_cases_pass(
 )
 def test_minor_paid_or_not_yet_overdue_debt_does_not_block(launch: Launch, changes: dict[str, Any]) -> None:
     launch.debts = (replace(launch.debts[0], **changes),)
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
 
 
 def test_the_cases_of_a_paid_debt_still_count(launch: Launch) -> None:
     launch.debts = (replace(launch.debts[0], state=DebtState.PAID),)
     assert launch.rows
     launch.rows = [{**one, "passed": False} for one in launch.rows]
-    assert rules(launch.judge()) == {Rule.CASE_FAILED}
+    assert rules(launch.judge()) == {GateRule.CASE_FAILED}
 
 
 def waived(debt: Debt, until: timedelta) -> Debt:
@@ -305,23 +317,23 @@ def test_a_waiver_holds_until_its_time_and_not_a_moment_longer(launch: Launch) -
     held = waived(launch.debts[0], timedelta(seconds=1))
     launch.debts = (held,)
     result = launch.judge()
-    assert (result.verdict, only(result).rule) == (Verdict.PASS, Rule.WAIVED)
+    assert (result.verdict, only(result).rule) == (GateVerdict.PASS, GateRule.WAIVED)
     assert "ada" in only(result).message
     launch.debts = (waived(held, timedelta(0)),)
-    assert rules(launch.judge()) == {Rule.OVERDUE, Rule.CASE_FAILED}
+    assert rules(launch.judge()) == {GateRule.OVERDUE, GateRule.CASE_FAILED}
 
 
 def test_a_duplicate_asks_for_nothing(tmp_path: Path) -> None:
     launch = Launch(tmp_path, debts=(a_debt(state=DebtState.DUPLICATE, duplicate_of="f" * 64),), rows=None)
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
 
 
 def test_a_bypass_with_a_name_and_a_reason_ships_and_keeps_what_it_passed_over(launch: Launch) -> None:
     launch.rows = None
     launch.more = {"bypass": BypassNote(by="casey", reason="security fix", at=NOW)}
     result = launch.judge()
-    assert result.verdict is Verdict.PASS
-    assert rules(result) == {Rule.NO_RESULTS}
+    assert result.verdict is GateVerdict.PASS
+    assert rules(result) == {GateRule.NO_RESULTS}
     assert "casey" in result.reason
     assert "security fix" in result.reason
 
@@ -356,10 +368,10 @@ def test_an_expectation_by_hand_looks_at_the_candidate_only(launch: Launch) -> N
         row("x", score=0.1, release=BASELINE),
     ]
     expect(launch, by_hand("expect_column_mean_to_be_between", column="score", min_value=0.8))
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
     launch.rows = [*({**one, "score": 0.7} for one in launch.rows), row("x", score=1.0, release=BASELINE)]
     result = launch.judge()
-    assert (result.verdict, only(result).rule) == (Verdict.ASK, Rule.EXPECTATION)
+    assert (result.verdict, only(result).rule) == (GateVerdict.ASK, GateRule.EXPECTATION)
 
 
 def test_rows_without_a_value_do_not_slip_past_an_expectation_by_hand(launch: Launch) -> None:
@@ -367,7 +379,7 @@ def test_rows_without_a_value_do_not_slip_past_an_expectation_by_hand(launch: La
     launch.rows = [{**launch.rows[0], "score": 0.9}, launch.rows[1]]
     expect(launch, by_hand("expect_column_values_to_be_between", column="score", min_value=0.8))
     finding = only(launch.judge())
-    assert (finding.rule, finding.effect) == (Rule.EXPECTATION, Effect.BLOCK)
+    assert (finding.rule, finding.effect) == (GateRule.EXPECTATION, Effect.BLOCK)
     assert "rows of score hold nothing" in finding.message
 
 
@@ -377,7 +389,7 @@ def test_an_expectation_by_hand_that_looks_at_no_row_blocks(launch: Launch) -> N
         launch,
         by_hand("expect_column_sum_to_be_between", column="passed", max_value=0, row_condition=nowhere),
     )
-    assert Rule.EXPECTATION in rules(launch.judge())
+    assert GateRule.EXPECTATION in rules(launch.judge())
 
 
 def test_a_condition_that_cannot_be_held_to_the_candidate_blocks(launch: Launch) -> None:
@@ -411,10 +423,10 @@ def test_the_budgets_own_deltas_are_checked_without_any_debt(tmp_path: Path) -> 
     launch.gate = LaunchGate(results=EvalResults(path=str(launch.file)), deltas=(delta,), min_rows=4)
     baseline = [row(str(n), True, BASELINE) for n in range(4)]
     launch.rows = [*baseline, *(row(str(n)) for n in range(4))]
-    assert launch.judge().verdict is Verdict.PASS
+    assert launch.judge().verdict is GateVerdict.PASS
     launch.rows = [*baseline, *(row(str(n), n > 0) for n in range(4))]
     finding = only(launch.judge())
-    assert (finding.rule, finding.effect) == (Rule.DELTA, Effect.BLOCK)
+    assert (finding.rule, finding.effect) == (GateRule.DELTA, Effect.BLOCK)
     assert "-25 points, budget -2 points (n = 4 and 4)" in finding.message
     launch.rows = [*baseline, *(row(str(n)) for n in range(3))]
     assert f"{CANDIDATE} has 3 rows, 4 are needed" in only(launch.judge()).message
@@ -430,7 +442,7 @@ def test_a_file_per_version_says_the_same_as_one_for_both(tmp_path: Path) -> Non
     (tmp_path / f"{BASELINE}.csv").write_text("case_id,passed\nc1,true\n", encoding="utf-8")
     assert "-100 points" in only(launch.judge()).message
     launch.more = {"release": "../elsewhere"}
-    assert rules(launch.judge()) == {Rule.NO_RESULTS}
+    assert rules(launch.judge()) == {GateRule.NO_RESULTS}
 
 
 def test_what_is_expected_is_written_as_text_that_git_likes(launch: Launch) -> None:

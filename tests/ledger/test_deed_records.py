@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollback_budget.ledger.deeds import LOST_AFTER, REFUSED_FOR, DeedClaim
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.ticket_operations import LOST_AFTER, REFUSED_FOR, OperationClaim
 from tests.support.debts import owe
 from tests.support.rollouts import NOON, race
 
@@ -20,7 +20,7 @@ def debt(ledger: Ledger) -> str:
     return owe(ledger, "support-bot").fingerprint
 
 
-def claim(ledger: Ledger, debt: str, after: timedelta = timedelta(0)) -> DeedClaim | None:
+def claim(ledger: Ledger, debt: str, after: timedelta = timedelta(0)) -> OperationClaim | None:
     return ledger.claim_deed(debt, 1, "recurred 2", NOON + after)
 
 

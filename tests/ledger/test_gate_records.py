@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollback_budget.gate.bypass import HOLDS_FOR, bypass_now, record_bypass
-from rollback_budget.ledger.debt_records import GateRun
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.debt_views import GateRun
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
 
 pytestmark = pytest.mark.database
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.ledger.fingerprint import breach_fingerprint, debt_fingerprint
-from rollback_budget.ledger.location import ledger_url
-from rollback_budget.spec.model import Comparison
+from rollback_budget.ledger.url import ledger_url
+from rollback_budget.model.budget import Comparison
 from tests.support.rollouts import KEY, NOON
 
 pytestmark = pytest.mark.pure
@@ -59,8 +59,8 @@ def test_a_breach_is_the_same_in_every_time_zone() -> None:
 
 def test_ledger_and_debt_import_neither_airflow_nor_anything_heavy() -> None:
     program = (
-        "import sys; import rollback_budget.tickets.filing, rollback_budget.tickets.jira;"
-        " import rollback_budget.tickets.backlog, rollback_budget.debt.log, rollback_budget.cli.debt;"
+        "import sys; import rollback_budget.tickets.sync.filing, rollback_budget.tickets.jira.tracker;"
+        " import rollback_budget.tickets.markdown, rollback_budget.debt.log, rollback_budget.cli.debt;"
         " print({'airflow', 'alembic', 'jira', 'requests', 'pandas', 'numpy'} & set(sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

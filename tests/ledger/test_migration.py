@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.models import REVISION, Base
-from rollback_budget.ledger.store import Ledger
 from tests.support.postgres import Postgres
 from tests.support.rollouts import KEY, race
 

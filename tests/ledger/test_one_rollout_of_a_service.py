@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import FinalDecision, RollbackRecord, StageRecord
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.targets.change import Outcome
-from rollback_budget.workflow.claim import holders_of
+from rollback_budget.common.concurrency_check import holders_of
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import FinalDecision, RollbackRecord, StageRecord
+from rollback_budget.targets.apply import Outcome
 from tests.support.rollouts import KEY, NOON, make_spec, race
 
 pytestmark = [pytest.mark.database, pytest.mark.airflow]
@@ -76,7 +76,7 @@ def test_a_dead_run_does_not_hold_its_service_for_ever(
     ledger: Ledger, state: str | None, opened_ago: int, holds: bool
 ) -> None:
     """A run that is unknown here (another deployment's) holds until its window is over."""
-    from rollback_budget.workflow.clock import utc_now
+    from rollback_budget.clock import utc_now
 
     ledger.open_rollout(KEY, SPEC, utc_now() - timedelta(hours=opened_ago))
     warned: list[Any] = []

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollback_budget.ledger.records import Notification, Review
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.reviews import LOST_AFTER
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import OnTimeout
+from rollback_budget.ledger.views import Review, SentNotification
+from rollback_budget.model.decision import OnTimeout
 from tests.support.rollouts import KEY, NOON, make_spec, race
 
 pytestmark = pytest.mark.database
@@ -31,7 +31,7 @@ def test_one_of_many_senders_may_send_and_after_it_nobody(ledger: Ledger) -> Non
     ledger.settle_notification(KEY, "breach 1", "1 slack", NOON + SECOND)
     assert not ledger.claim_notification(KEY, "breach 1", "1 slack", NOON + 2 * LOST_AFTER)
     assert ledger.claim_notification(KEY, "breach 1", "2 email", NOON)
-    assert ledger.notifications(KEY)[0] == Notification("breach 1", "1 slack", NOON, NOON + SECOND)
+    assert ledger.notifications(KEY)[0] == SentNotification("breach 1", "1 slack", NOON, NOON + SECOND)
 
 
 def test_a_message_that_failed_or_whose_sender_was_lost_is_sent_again(ledger: Ledger) -> None:

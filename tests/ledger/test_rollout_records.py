@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import (
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import (
     CommanderDecision,
     FinalDecision,
     LoggedBreach,
-    Override,
+    RecordedOverride,
     RollbackRecord,
 )
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.targets.change import Outcome
+from rollback_budget.targets.apply import Outcome
 from tests.support.rollouts import (
     KEY,
     NOON,
@@ -115,7 +115,7 @@ def test_the_story_of_a_rollout_is_told_once_and_in_order(ledger: Ledger) -> Non
 
     rollback = RollbackRecord("k", Outcome.EFFECTIVE, requested, verified, "v41", "0 %", "ok")
     assert ledger.rollback_of(KEY) == rollback
-    override = Override(1, (breach.budget,), "ann", "known cause", decided, until)
+    override = RecordedOverride(1, (breach.budget,), "ann", "known cause", decided, until)
     assert ledger.overrides(KEY) == [override]
     first, *rest = ledger.history(KEY)
     assert isinstance(first, LoggedBreach)

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.errors import LedgerError
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import FinalDecision, LoggedSuspension, Scope
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import FinalDecision, LoggedSuspension, Scope
 from tests.support.rollouts import KEY, NOON, make_spec, race
 
 pytestmark = pytest.mark.database

@@ -8,11 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollback_budget.engine.sample import Sample, SeriesRequest
-from rollback_budget.errors import SourceError
-from rollback_budget.sources.circuit import Circuit
-from rollback_budget.sources.coalesced import MOST_SAMPLES, MOST_TOGETHER, Coalesced, Lanes
-from rollback_budget.sources.patient import Patience
+from rollback_budget.engine.sample import Sample
+from rollback_budget.exceptions import SourceError
+from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.resilience.circuit_breaker import CircuitBreaker
+from rollback_budget.sources.resilience.coalescing import (
+    MOST_SAMPLES,
+    MOST_TOGETHER,
+    CoalescedSource,
+    ConcurrencyLimit,
+)
+from rollback_budget.sources.resilience.retry import RetryPolicy
 from tests.support.virtual_time import run_virtually
 
 pytestmark = pytest.mark.pure
@@ -52,8 +58,8 @@ class Backend:
         return [[Sample(one.end, "p95", one.release, float(one.release[1:]))] for one in requests]
 
 
-def coalesced(backend: Backend) -> Coalesced:
-    return Coalesced(backend.open, Patience(Circuit("prom")), Lanes(), "queries")
+def coalesced(backend: Backend) -> CoalescedSource:
+    return CoalescedSource(backend.open, RetryPolicy(CircuitBreaker("prom")), ConcurrencyLimit(), "queries")
 
 
 def question(rollout: int, minute: int = 1, minutes: int = 1) -> SeriesRequest:
@@ -61,7 +67,7 @@ def question(rollout: int, minute: int = 1, minutes: int = 1) -> SeriesRequest:
     return SeriesRequest(("p95",), f"v{rollout}", "v0", end - minutes * MINUTE, end, MINUTE)
 
 
-async def ask(shared: Coalesced, *requests: SeriesRequest) -> list[float | str]:
+async def ask(shared: CoalescedSource, *requests: SeriesRequest) -> list[float | str]:
     """Ask for all at once; return each one's value, or what it heard instead."""
     answers = await asyncio.gather(*map(shared.fetch, requests), return_exceptions=True)
     return [str(answer) if isinstance(answer, BaseException) else answer[0].value for answer in answers]
@@ -177,8 +183,11 @@ def test_a_backend_that_is_too_busy_for_many_is_asked_for_fewer() -> None:
             return await super().fetch_many(requests)
 
     backend = Busy()
-    shared = Coalesced(
-        backend.open, Patience(Circuit("prom"), poll=timedelta(seconds=0.1)), Lanes(), "queries"
+    shared = CoalescedSource(
+        backend.open,
+        RetryPolicy(CircuitBreaker("prom"), poll=timedelta(seconds=0.1)),
+        ConcurrencyLimit(),
+        "queries",
     )
 
     async def run() -> list[float | str]:
@@ -205,7 +214,7 @@ def test_a_fault_of_ours_is_logged_with_its_place_once_and_again_after_it_was_go
     async def run() -> list[float | str]:
         return [heard for minute in range(1, 8) for heard in await ask(shared, question(1, minute))]
 
-    with caplog.at_level("ERROR", logger="rollback_budget.sources.coalesced"):
+    with caplog.at_level("ERROR", logger="rollback_budget.sources.resilience.coalescing"):
         heard = run_virtually(run())
     assert heard.count(1.0) == 1
     assert {"the metric source broke: KeyError: 'le'", 1.0} == set(heard)

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from rollback_budget.errors import SourceError
-from rollback_budget.sources.circuit import LONGEST_PAUSE_S, PATIENCE, Circuit
-from rollback_budget.sources.patient import Patience
+from rollback_budget.exceptions import SourceError
+from rollback_budget.sources.resilience.circuit_breaker import LONGEST_PAUSE_S, PATIENCE, CircuitBreaker
+from rollback_budget.sources.resilience.retry import RetryPolicy
 from tests.support.virtual_time import run_virtually
 
 pytestmark = pytest.mark.pure
@@ -43,7 +43,7 @@ def away(retry_after_s: float | None = None) -> SourceError:
     return SourceError("connection refused", transient=True, retry_after=wait)
 
 
-def polls(patience: Patience, backend: Backend, minutes: int) -> list[str]:
+def polls(patience: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
     """Ask once a minute; return what was heard."""
 
     async def run() -> list[str]:
@@ -61,7 +61,7 @@ def polls(patience: Patience, backend: Backend, minutes: int) -> list[str]:
 
 def test_a_hiccup_is_retried_within_the_poll() -> None:
     backend = Backend(lambda now: away() if now < 1.5 else None)
-    assert polls(Patience(Circuit("prom"), poll=MINUTE), backend, 1) == ["samples"]
+    assert polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1) == ["samples"]
     assert len(backend.asked) in (3, 4)
 
 
@@ -69,29 +69,29 @@ def test_retries_of_many_processes_do_not_come_at_the_same_moment() -> None:
     second_tries = set()
     for _ in range(20):
         backend = Backend(lambda now: away() if now == 0 else None)
-        polls(Patience(Circuit("prom"), poll=MINUTE), backend, 1)
+        polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1)
         second_tries.add(backend.asked[1])
     assert len(second_tries) == 20
 
 
 def test_what_no_retry_mends_is_not_retried_and_opens_no_circuit() -> None:
     backend = Backend(lambda _: SourceError("401", transient=False))
-    circuit = Circuit("prom")
-    assert polls(Patience(circuit, poll=MINUTE), backend, 30) == ["401"] * 30
+    circuit = CircuitBreaker("prom")
+    assert polls(RetryPolicy(circuit, poll=MINUTE), backend, 30) == ["401"] * 30
     assert len(backend.asked) == 30
     assert not circuit.is_open
 
 
 def test_retry_after_within_the_poll_is_waited_for() -> None:
     backend = Backend(lambda now: away(20) if now < 20 else None)
-    assert polls(Patience(Circuit("prom"), poll=MINUTE), backend, 1) == ["samples"]
+    assert polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1) == ["samples"]
     assert backend.asked[0] == 0
     assert backend.asked[1] >= 20
 
 
 def test_retry_after_beyond_the_poll_makes_looks_unknown_and_nobody_asks_before_it_is_over() -> None:
     backend = Backend(lambda now: away(150) if now < 150 else None)
-    heard = polls(Patience(Circuit("prom"), poll=MINUTE), backend, 4)
+    heard = polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 4)
     assert backend.asked[0] == 0
     assert min(backend.asked[1:]) >= 150
     assert heard[0] == heard[1] != "samples"
@@ -100,7 +100,7 @@ def test_retry_after_beyond_the_poll_makes_looks_unknown_and_nobody_asks_before_
 
 def test_a_try_that_takes_too_long_is_ended() -> None:
     backend = Backend(lambda _: None, takes_s=3600)
-    patience = Patience(Circuit("prom"), time_out=timedelta(seconds=30), poll=MINUTE)
+    patience = RetryPolicy(CircuitBreaker("prom"), time_out=timedelta(seconds=30), poll=MINUTE)
     [heard] = polls(patience, backend, 1)
     assert "no answer within 30 s" in heard
     assert len(backend.asked) == 2
@@ -111,11 +111,11 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
 ) -> None:
     back_s = 3600
     backend = Backend(lambda now: away() if now < back_s else None)
-    circuit = Circuit("prom")
+    circuit = CircuitBreaker("prom")
 
     async def run() -> list[str]:
         async def watch() -> list[str]:
-            patience, heard = Patience(circuit, poll=MINUTE), []
+            patience, heard = RetryPolicy(circuit, poll=MINUTE), []
             for _ in range(65):
                 try:
                     heard.append(await patience.ask(backend))
@@ -126,7 +126,7 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
 
         return [text for heard in await asyncio.gather(*(watch() for _ in range(100))) for text in heard]
 
-    with caplog.at_level(logging.INFO, logger="rollback_budget.sources.circuit"):
+    with caplog.at_level(logging.INFO, logger="rollback_budget.sources.resilience.circuit_breaker"):
         heard = run_virtually(run())
     before = [time for time in backend.asked if 60 < time < back_s]
     assert len(before) <= 61, "probes, not 100 watches"
@@ -141,12 +141,12 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
 def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(blind_after_s: int) -> None:
     away_until = 600
     backend = Backend(lambda now: away() if now < away_until else None)
-    circuit = Circuit("prom")
+    circuit = CircuitBreaker("prom")
     circuit.serve(timedelta(hours=1))
     circuit.serve(timedelta(seconds=blind_after_s))
 
     async def run() -> float:
-        patience, loop = Patience(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
+        patience, loop = RetryPolicy(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
         while True:
             try:
                 await patience.ask(backend)
@@ -163,7 +163,7 @@ def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(bl
 
 
 def test_one_success_forgets_the_failures_before() -> None:
-    circuit = Circuit("prom")
+    circuit = CircuitBreaker("prom")
     backend = Backend(lambda now: away() if round(now / 60) % PATIENCE else None)
-    polls(Patience(circuit, poll=timedelta(seconds=0.1)), backend, 60)
+    polls(RetryPolicy(circuit, poll=timedelta(seconds=0.1)), backend, 60)
     assert len(backend.asked) == 60

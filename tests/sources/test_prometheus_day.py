@@ -15,15 +15,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from rollback_budget.budget_file import load_budget
 from rollback_budget.engine import evaluate
-from rollback_budget.engine.result import Evaluation, VerdictKind
-from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+from rollback_budget.engine.evaluation import Evaluation, VerdictKind
+from rollback_budget.engine.sample import Sample
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.sources.http_client import AiohttpClient
-from rollback_budget.sources.prometheus import PrometheusSeries
-from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.workflow.plan import WatchPlan
-from rollback_budget.workflow.watcher import Watcher
+from rollback_budget.sources.prometheus.source import PrometheusSeries
+from rollback_budget.watch.watch_plan import WatchPlan
+from rollback_budget.watch.watcher import Watcher
 from tests.sources.prometheus_day import MINUTE, line, minute, scraped
 from tests.support.prometheus import WHY_NOT, Prometheus, is_installed, running_prometheus
 

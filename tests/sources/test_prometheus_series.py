@@ -13,13 +13,14 @@ import aiohttp
 import pytest
 
 from rollback_budget.engine.frame import quantile_in
-from rollback_budget.engine.sample import Sample, SeriesRequest
-from rollback_budget.errors import SourceError
+from rollback_budget.engine.sample import Sample
+from rollback_budget.exceptions import SourceError
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.query import PrometheusQuery
+from rollback_budget.model.source import PrometheusSource
+from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.sources.http_client import AiohttpClient, Reply
-from rollback_budget.sources.prometheus import PrometheusSeries
-from rollback_budget.spec.model import Metric, MetricKind
-from rollback_budget.spec.query import PrometheusQuery
-from rollback_budget.spec.source import PrometheusSource
+from rollback_budget.sources.prometheus.source import PrometheusSeries
 from tests.sources.prometheus_day import MINUTE, minute, scraped
 from tests.support.prometheus import WHY_NOT, Prometheus, is_installed, running_prometheus
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.engine import Sample, SeriesRequest
-from rollback_budget.errors import SeriesError, SourceError
-from rollback_budget.sources.recorded import RecordedSource, read_series
+from rollback_budget.engine import Sample
+from rollback_budget.exceptions import SeriesError, SourceError
+from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.recorded import RecordedSeries, read_series
 
 pytestmark = pytest.mark.pure
 
@@ -131,7 +132,7 @@ async def test_the_source_answers_a_request_and_nothing_more(tmp_path: Path) -> 
         for metric in ("p95", "p50")
         for version in ("v40", "v41", "v42")
     ]
-    source = RecordedSource(write(tmp_path, HEADER + "".join(rows)))
+    source = RecordedSeries(write(tmp_path, HEADER + "".join(rows)))
     minute = timedelta(minutes=1)
     request = SeriesRequest(("p95",), "v42", "v41", NOON + minute, NOON + 3 * minute, minute)
     found = await source.fetch(request)
@@ -142,7 +143,7 @@ async def test_the_source_answers_a_request_and_nothing_more(tmp_path: Path) -> 
         ("v42", 3.0),
     ]
     with pytest.raises(SourceError, match="no such file") as caught:
-        await RecordedSource(tmp_path / "gone.csv").fetch(request)
+        await RecordedSeries(tmp_path / "gone.csv").fetch(request)
     assert not caught.value.transient
 
 

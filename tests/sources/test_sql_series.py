@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
-from rollback_budget.engine.sample import Sample, SeriesRequest
-from rollback_budget.errors import SourceError
-from rollback_budget.sources.sql import SqlSeries
-from rollback_budget.spec.model import Metric
+from rollback_budget.engine.sample import Sample
+from rollback_budget.exceptions import SourceError
+from rollback_budget.model.metric import Metric
+from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.sql.source import SqlSeries
 
 pytestmark = pytest.mark.database
 

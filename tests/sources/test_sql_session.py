@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
-from rollback_budget.engine.sample import SeriesRequest, Source, is_watermarked
-from rollback_budget.errors import SourceError
-from rollback_budget.sources.circuit import Circuit
-from rollback_budget.sources.coalesced import Coalesced, Lanes
-from rollback_budget.sources.patient import Patience
-from rollback_budget.sources.sql import SqlSeries
-from rollback_budget.sources.sql_session import THREADS, SqlSession
-from rollback_budget.spec.model import Metric, RolloutSpec
-from rollback_budget.spec.source import SqlSource
-from tests.engine.series import budget, rollout
+from rollback_budget.exceptions import SourceError
+from rollback_budget.model.metric import Metric
+from rollback_budget.model.source import SqlSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import SeriesRequest, Source, is_watermarked
+from rollback_budget.sources.resilience.circuit_breaker import CircuitBreaker
+from rollback_budget.sources.resilience.coalescing import CoalescedSource, ConcurrencyLimit
+from rollback_budget.sources.resilience.retry import RetryPolicy
+from rollback_budget.sources.sql.session import THREADS, SqlSession
+from rollback_budget.sources.sql.source import SqlSeries
+from tests.engine.builders import budget, rollout
 
 pytestmark = pytest.mark.database
 
@@ -132,8 +133,10 @@ async def test_rollouts_that_share_a_source_share_its_watermark(engine: Engine) 
         async def opened(source: SqlSeries = source) -> Source:
             return source
 
-        patience = Patience(Circuit("log"), time_out=timedelta(seconds=30), poll=timedelta(minutes=1))
-        shared = Coalesced(opened, patience, Lanes(), "key")
+        patience = RetryPolicy(
+            CircuitBreaker("log"), time_out=timedelta(seconds=30), poll=timedelta(minutes=1)
+        )
+        shared = CoalescedSource(opened, patience, ConcurrencyLimit(), "key")
         readers = [shared.reader() for _ in range(3)]
         assert await asyncio.gather(*(reader.settled_until() for reader in readers)) == [until] * 3
     assert sum("MAX(at)" in statement for statement in asked) == 1

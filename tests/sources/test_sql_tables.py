@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
+from rollback_budget.budget_file import load_budget, preflight_problems
 from rollback_budget.engine import Sample, evaluate
 from rollback_budget.engine.frame import quantile_in
-from rollback_budget.engine.sample import SeriesRequest
-from rollback_budget.sources.latency import bounds_for
-from rollback_budget.sources.sql import SqlSeries
-from rollback_budget.spec import load_budget, preflight_problems
-from rollback_budget.spec.model import Method, RolloutSpec
+from rollback_budget.model.budget import Method
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.histogram_bounds import bounds_for
+from rollback_budget.sources.sql.source import SqlSeries
 
 pytestmark = pytest.mark.database
 

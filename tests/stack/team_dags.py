@@ -4,7 +4,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, task
 
 from rollback_budget import RollbackBudgetGroup, RollbackBudgetSensor
-from rollback_budget.workflow.settings import budgets_folder
+from rollback_budget.common.config import budgets_folder
 
 BUDGET = budgets_folder() / "team.yaml"
 

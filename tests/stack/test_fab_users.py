@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from demo.traffic import Behaviour
-from rollback_budget.ledger.records import FinalDecision
-from tests.stack.field import BASELINE, Field, Scenario
+from rollback_budget.ledger.views import FinalDecision
+from tests.stack.airflow_harness import BASELINE, Field, Scenario
 from tests.support.counterparts import installed
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]

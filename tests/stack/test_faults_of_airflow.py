@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import create_engine
 
 from demo.waiting import DemoError, wait_for
-from rollback_budget.engine.result import VerdictKind
-from rollback_budget.ledger.records import FinalDecision
-from rollback_budget.sources.sql import SqlSeries
-from rollback_budget.spec.model import RolloutSpec
-from tests.stack.field import RELEASE, Field, Scenario
+from rollback_budget.engine.evaluation import VerdictKind
+from rollback_budget.ledger.views import FinalDecision
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.sql.source import SqlSeries
+from tests.stack.airflow_harness import RELEASE, Field, Scenario
 from tests.support.postgres import Postgres, find_binaries, running_postgres
 from tests.support.replay import Outcome, replay_window
 

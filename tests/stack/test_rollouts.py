@@ -15,10 +15,10 @@ import pytest
 
 from demo.traffic import Behaviour
 from demo.waiting import wait_for
-from rollback_budget.engine.result import Breach, VerdictKind
-from rollback_budget.ledger.records import FinalDecision
-from rollback_budget.targets.change import Outcome
-from tests.stack.field import BASELINE, RELEASE, Field, Scenario
+from rollback_budget.engine.evaluation import Breach, VerdictKind
+from rollback_budget.ledger.views import FinalDecision
+from rollback_budget.targets.apply import Outcome
+from tests.stack.airflow_harness import BASELINE, RELEASE, Field, Scenario
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

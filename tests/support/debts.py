@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollback_budget.debt.log import log_debts
-from rollback_budget.engine.result import Status
-from rollback_budget.ledger.debt_records import Debt, DebtState, ProofRecord
-from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.engine.evaluation import Status
+from rollback_budget.ledger.debt_views import Debt, DebtState, ProofRecord
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import LookRecord
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
 from tests.support.rollouts import NOON, log_breach, make_breach
 
 MINUTE = timedelta(minutes=1)

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import requests
 
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.ticket import TicketFields
-from rollback_budget.tickets.jira import JiraTracker
-from rollback_budget.tickets.jira_api import JiraApi
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.ticket import TicketFields
+from rollback_budget.tickets.jira.api import JiraApi
+from rollback_budget.tickets.jira.tracker import JiraTracker
 from tests.support.fault_proxy import FaultProxy, running_fault_proxy
 from tests.support.jira_cloud import EMAIL, TOKEN
 from tests.support.jira_cloud_site import JiraCloud

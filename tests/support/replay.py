@@ -13,12 +13,12 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from rollback_budget.cli.main import cli
-from rollback_budget.engine.result import Evaluation, VerdictKind
-from rollback_budget.engine.sample import Sample, SeriesRequest
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.workflow.clock import grid_floor
-from rollback_budget.workflow.http_connection import close_shared_session
-from rollback_budget.workflow.watcher import OpenSource
+from rollback_budget.clock import grid_floor
+from rollback_budget.engine.evaluation import Evaluation, VerdictKind
+from rollback_budget.engine.sample import Sample
+from rollback_budget.hooks.http import close_shared_session
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import OpenSource, SeriesRequest
 
 #: Prometheus answers no more than 11 000 points a series.
 MOST_STEPS = 10_000

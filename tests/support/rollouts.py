@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any, TypeVar
 
-from rollback_budget.engine.result import Breach, Comparand, Evaluation, VerdictKind
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.records import Final, FinalDecision
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Severity, Tier, Worse
+from rollback_budget.engine.evaluation import Breach, Comparand, Evaluation, VerdictKind
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision
+from rollback_budget.model.budget import Budget, Comparison, Method, Severity, Tier, Worse
+from rollback_budget.model.spec import RolloutSpec
 
 T = TypeVar("T")
 

@@ -23,11 +23,11 @@ from typing import TextIO
 
 import aiohttp  # noqa: F401
 
-from rollback_budget.engine.result import Evaluation
-from rollback_budget.workflow.plan import WatchPlan
-from rollback_budget.workflow.settings import open_ledger
-from rollback_budget.workflow.shared_sources import open_shared_source  # noqa: F401
-from rollback_budget.workflow.trigger import RollbackBudgetTrigger
+from rollback_budget.common.config import open_ledger
+from rollback_budget.engine.evaluation import Evaluation
+from rollback_budget.hooks.metric_source import open_shared_source  # noqa: F401
+from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
+from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.network import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]

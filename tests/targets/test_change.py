@@ -7,9 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollback_budget.errors import TargetError
-from rollback_budget.targets.change import Change, Clock, Outcome, Recovery, Report, Traffic, change_traffic
-from rollback_budget.targets.target import Serving
+from rollback_budget.exceptions import TargetError
+from rollback_budget.targets.apply import (
+    ChangeReport,
+    DeadlineClock,
+    Outcome,
+    Recovery,
+    Traffic,
+    TrafficChange,
+    change_traffic,
+)
+from rollback_budget.targets.base import Serving
 
 pytestmark = pytest.mark.pure
 
@@ -24,8 +32,8 @@ class ManualClock:
     def __init__(self) -> None:
         self.time = START
 
-    def clock(self) -> Clock:
-        return Clock(now=lambda: self.time, sleep=self._sleep)
+    def clock(self) -> DeadlineClock:
+        return DeadlineClock(now=lambda: self.time, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
@@ -62,8 +70,8 @@ def roll_back(
     *,
     observe: Callable[[datetime], Traffic] | None = None,
     send: bool = True,
-) -> Report:
-    change = Change(
+) -> ChangeReport:
+    change = TrafficChange(
         BASELINE, before=[SHIPPED], idempotency_key="k", deadline=timedelta(seconds=30), send=send
     )
     return change_traffic(router, change, observe=observe, clock=ManualClock().clock())
@@ -219,7 +227,7 @@ def test_a_recovery_that_cannot_be_known_is_said_and_does_not_undo_the_proof(kno
 def test_every_stage_that_this_rollout_left_is_its_own_and_anything_else_is_not() -> None:
     stages = [{"v2": share, "v1": 1 - share} for share in (0.05, 0.25, 0.5)]
     for shares, outcome in [*((left, Outcome.EFFECTIVE) for left in stages), ({"v2": 0.3, "v1": 0.7}, None)]:
-        change = Change(BASELINE, before=stages, idempotency_key="k", deadline=timedelta(seconds=30))
+        change = TrafficChange(BASELINE, before=stages, idempotency_key="k", deadline=timedelta(seconds=30))
         report = change_traffic(Router(shares), change, clock=ManualClock().clock())
         assert report.outcome is (outcome or Outcome.SUPERSEDED)
 

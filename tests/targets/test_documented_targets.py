@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec import load_budget
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.targets.change import Change, Outcome, change_traffic
-from rollback_budget.workflow.control_plane import open_target
+from rollback_budget.budget_file import load_budget
+from rollback_budget.exceptions import TargetError
+from rollback_budget.hooks.traffic_target import open_target
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
 from tests.support.kubernetes import READER, WRITER, Cluster, running_cluster
 
 pytestmark = [pytest.mark.airflow, pytest.mark.service]
@@ -65,7 +65,7 @@ def target_of(heading: str, folder: Path) -> Any:
 
 
 def roll_back(target: Any) -> Outcome:
-    change = Change({"7": 0.0, "6": 1.0}, [{"7": 0.1, "6": 0.9}], "k", timedelta(seconds=5))
+    change = TrafficChange({"7": 0.0, "6": 1.0}, [{"7": 0.1, "6": 0.9}], "k", timedelta(seconds=5))
     return change_traffic(target, change, poll=timedelta(milliseconds=50)).outcome
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import FlagdTarget
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import FlagdTarget
+from rollback_budget.targets.base import Serving
 from rollback_budget.targets.flagd import FlagdFile
-from rollback_budget.targets.target import Serving
 from tests.support.rollouts import race
 
 pytestmark = pytest.mark.pure

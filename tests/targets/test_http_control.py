@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import HttpRead, HttpTarget, HttpWrite
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
+from rollback_budget.targets.base import Serving
 from rollback_budget.targets.http import HttpControl
-from rollback_budget.targets.target import Serving
-from rollback_budget.targets.wire import Reply
+from rollback_budget.targets.http_responses import Reply
 
 pytestmark = pytest.mark.pure
 

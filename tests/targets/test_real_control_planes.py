@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import MlflowTarget, UnleashTarget
-from rollback_budget.targets.change import Change, Outcome, change_traffic
-from rollback_budget.targets.target import Serving
-from rollback_budget.workflow.control_plane import open_target
+from rollback_budget.exceptions import TargetError
+from rollback_budget.hooks.traffic_target import open_target
+from rollback_budget.model.target import MlflowTarget, UnleashTarget
+from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
+from rollback_budget.targets.base import Serving
 from tests.support.counterparts import ADMIN_TOKEN, running_mlflow, running_unleash
 from tests.support.postgres import Postgres
 from tests.support.rollouts import make_spec
@@ -40,7 +40,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, url: str, **extra: str) -> None:
 
 
 def move(target: Any, shares: dict[str, float], *before: dict[str, float]) -> Outcome:
-    change = Change(shares, list(before) or None, "k", timedelta(seconds=20))
+    change = TrafficChange(shares, list(before) or None, "k", timedelta(seconds=20))
     return change_traffic(target, change, poll=timedelta(milliseconds=100)).outcome
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.ledger import Ledger
 from tests.support.jira_cloud import running_jira_cloud
 from tests.support.jira_cloud_site import JiraCloud
 from tests.support.jira_server import JiraServer, running_jira

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from rollback_budget.cli.main import cli
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.ticket import TicketFields
-from rollback_budget.tickets.check import PERMISSIONS, Finding, check_jira
-from rollback_budget.tickets.conversation import tell_tickets
-from rollback_budget.tickets.filing import file_debts
-from rollback_budget.tickets.jira_api import JiraApi
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.ticket import TicketFields
+from rollback_budget.tickets.jira.api import JiraApi
+from rollback_budget.tickets.jira.jira_check import PERMISSIONS, CheckResult, check_jira
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.sync.sync import tell_tickets
 from tests.support.debts import owe
 from tests.support.fault_proxy import Answers, Fault
 from tests.support.jira_cloud import EMAIL, TOKEN
@@ -36,7 +36,7 @@ FIELDS = TicketFields(
 )
 
 
-def check(url: str, fields: TicketFields = FIELDS, token: str = TOKEN) -> dict[str, Finding]:
+def check(url: str, fields: TicketFields = FIELDS, token: str = TOKEN) -> dict[str, CheckResult]:
     return {one.check: one for one in check_jira(JiraApi(url, user=EMAIL, password=token), fields)}
 
 

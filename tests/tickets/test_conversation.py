@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.errors import TicketError
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, Waiver
-from rollback_budget.ledger.deeds import LOST_AFTER, REFUSED_FOR
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.exceptions import TicketError
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, Waiver
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.ticket_operations import LOST_AFTER, REFUSED_FOR
 from rollback_budget.sources.recorded import read_series
-from rollback_budget.tickets.conversation import tell_tickets
-from rollback_budget.tickets.filing import file_debts
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.sync.sync import tell_tickets
 from tests.support.debts import MINUTE, now_owed, owe, pay, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
 from tests.support.jira_sites import CloudSite, Seen, Site

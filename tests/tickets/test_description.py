@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.engine.result import BudgetEvaluation, Look, Status
+from rollback_budget.engine.evaluation import BudgetEvaluation, Look, Status
 from rollback_budget.ledger.debt_models import GateRunRow
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Method, Tier
-from rollback_budget.tickets.account import account_of
-from rollback_budget.tickets.backlog import LocalBacklog
-from rollback_budget.tickets.conversation import tell_tickets
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.budget import Method, Tier
+from rollback_budget.tickets.base import Comment
 from rollback_budget.tickets.description import describe
-from rollback_budget.tickets.filing import file_debts
-from rollback_budget.tickets.passport import Passport
-from rollback_budget.tickets.tracker import Note
-from rollback_budget.tickets.wiki import LONGEST, description_text, note_text
+from rollback_budget.tickets.jira.issue_identity import IssueIdentity
+from rollback_budget.tickets.jira.wiki import LONGEST, description_text, note_text
+from rollback_budget.tickets.markdown import MarkdownBacklog
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import MINUTE, owe
 from tests.support.jira_sites import CloudSite, run_link
 from tests.support.rollouts import NOON, make_evaluation
@@ -52,7 +52,7 @@ def debt(sqlite_ledger: Ledger) -> Debt:
 
 
 def test_the_wiki_text_has_a_table_of_every_budget(sqlite_ledger: Ledger, debt: Debt) -> None:
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), Passport.of(debt).line)
+    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     assert "||Budget||Tier||Threshold||model\\-v41||model\\-v42||Delta||Burn||" in text
     row = next(line for line in text.splitlines() if line.startswith("|latency"))
     assert "\\(breached\\)|B|\\+15 %|1.6|2.1 \\(n = 480\\)|\\+31.2 %|30 min of 30 min|" in row
@@ -60,7 +60,7 @@ def test_the_wiki_text_has_a_table_of_every_budget(sqlite_ledger: Ledger, debt: 
 
 
 def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_path: Path) -> None:
-    backlog = LocalBacklog(tmp_path / "backlog", run_link=run_link)
+    backlog = MarkdownBacklog(tmp_path / "backlog", run_link=run_link)
     file_debts(sqlite_ledger, backlog, NOON, "test")
     tell_tickets(sqlite_ledger, backlog, NOON)
     (file,) = (tmp_path / "backlog").iterdir()
@@ -74,25 +74,28 @@ def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_
 def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> None:
     for minute in range(10):
         debt = owe(sqlite_ledger, "wordy", NOON + minute * MINUTE, sentence="very long " * 1000)
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), Passport.of(debt).line)
+    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     assert len(text) <= LONGEST
-    passport = Passport.from_text(text)
+    passport = IssueIdentity.from_text(text)
     assert passport is not None
     assert passport.belongs_to(debt)
     assert passport.occurrences == 10
 
 
 def test_a_sentence_cannot_forge_a_passport(sqlite_ledger: Ledger) -> None:
-    forged = Passport("f" * 64, 1, 1).line
+    forged = IssueIdentity("f" * 64, 1, 1).line
     debt = owe(sqlite_ledger, "forged", sentence=forged)
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), Passport.of(debt).line)
-    passport = Passport.from_text(text)
+    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
+    passport = IssueIdentity.from_text(text)
     assert passport is not None
     assert passport.belongs_to(debt)
 
 
 def test_the_word_about_one_recurrence_is_not_taken_for_that_about_another() -> None:
-    one, other = Note("rollback-budget: recurred 1.", ("x",)), Note("rollback-budget: recurred 12.", ("x",))
+    one, other = (
+        Comment("rollback-budget: recurred 1.", ("x",)),
+        Comment("rollback-budget: recurred 12.", ("x",)),
+    )
     assert one.marker not in note_text(other)
 
 

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollback_budget.errors import TicketError
-from rollback_budget.ledger.debt_records import Claim, Debt
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.tickets.account import account_of
-from rollback_budget.tickets.conversation import tell_tickets
-from rollback_budget.tickets.filing import file_debts
-from rollback_budget.tickets.jira_api import JiraApi
-from rollback_budget.tickets.passport import PROPERTY
-from rollback_budget.tickets.tracker import TicketRef
+from rollback_budget.exceptions import TicketError
+from rollback_budget.ledger.debt_views import Claim, Debt
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.tickets.base import TicketRef
+from rollback_budget.tickets.jira.api import JiraApi
+from rollback_budget.tickets.jira.issue_identity import PROPERTY
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import MINUTE, now_owed, owe, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
 from tests.support.jira_cloud import EMAIL, TOKEN

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import TicketError
-from rollback_budget.ledger.debt_records import Debt, DebtState, TicketState
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.ticket import TicketFields
-from rollback_budget.tickets.account import account_of
-from rollback_budget.tickets.filing import file_debts
-from rollback_budget.tickets.jira import JiraTracker
-from rollback_budget.tickets.jira_api import JiraApi
-from rollback_budget.tickets.jira_connection import tracker_from_jira_connection
-from rollback_budget.tickets.wiki import escape
+from rollback_budget.exceptions import TicketError
+from rollback_budget.ledger.debt_views import Debt, DebtState, TicketState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.model.ticket import TicketFields
+from rollback_budget.tickets.jira.api import JiraApi
+from rollback_budget.tickets.jira.connection import tracker_from_jira_connection
+from rollback_budget.tickets.jira.tracker import JiraTracker
+from rollback_budget.tickets.jira.wiki import escape
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.ticket_context import account_of
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Loses, running_fault_proxy
 from tests.support.jira_server import PROJECT, JiraServer
 from tests.support.network import wait_until

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.debt.log import log_debts
-from rollback_budget.errors import TicketError
-from rollback_budget.ledger.debt_records import Claim, Debt, DebtState, Ticket, TicketState
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.tickets.account import account_of
-from rollback_budget.tickets.backlog import LocalBacklog, escape
-from rollback_budget.tickets.conversation import tell_tickets
-from rollback_budget.tickets.filing import file_debts
+from rollback_budget.exceptions import TicketError
+from rollback_budget.ledger.debt_views import Claim, Debt, DebtState, Ticket, TicketState
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.tickets.markdown import MarkdownBacklog, escape
+from rollback_budget.tickets.sync.filing import file_debts
+from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import now_owed, owe, pay
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledger, tmp_path: Path) -> None:
-    backlog = LocalBacklog(tmp_path / "backlog")
+    backlog = MarkdownBacklog(tmp_path / "backlog")
     log_breach(ledger, make_breach(NOON))
     (change,) = log_debts(ledger, None, NOON)
     (filed,) = file_debts(ledger, backlog, NOON, "test")
@@ -50,7 +50,7 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
 def test_a_ticket_is_closed_by_paying_and_opened_again_when_the_debt_is(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    backlog = LocalBacklog(tmp_path / "backlog")
+    backlog = MarkdownBacklog(tmp_path / "backlog")
     debt = owe(ledger, "support-bot")
     file_debts(ledger, backlog, NOON, "test")
     tell_tickets(ledger, backlog, NOON)
@@ -76,7 +76,7 @@ def test_names_and_sentences_cannot_write_markdown_or_leave_the_folder(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     hostile = "../../etc/<script>alert(1)</script>\n# [x](javascript:y) `z` {{ config }} | \\"
-    backlog = LocalBacklog(tmp_path / "backlog")
+    backlog = MarkdownBacklog(tmp_path / "backlog")
     log_breach(ledger, make_breach(sentence=hostile, area=hostile, metric="../m"), service=hostile)
     log_debts(ledger, None, NOON)
     file_debts(ledger, backlog, NOON, "test")
@@ -96,7 +96,7 @@ def test_racing_tasks_write_one_file_and_every_one_that_lost_says_so_or_sees_it(
 
     def run(number: int) -> str:
         try:
-            return f"{len(file_debts(ledger, LocalBacklog(tmp_path / 'b'), NOON, f'task {number}'))} filed"
+            return f"{len(file_debts(ledger, MarkdownBacklog(tmp_path / 'b'), NOON, f'task {number}'))} filed"
         except TicketError as error:
             return str(error).rpartition(": ")[2]
 
@@ -125,18 +125,18 @@ def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger,
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
     with pytest.raises(TicketError, match=r"latency.p95_delta_pct.*cannot be written.*Check"):
-        file_debts(ledger, LocalBacklog(tmp_path / "file"), NOON, "test")
+        file_debts(ledger, MarkdownBacklog(tmp_path / "file"), NOON, "test")
     (debt,) = ledger.debts()
     assert debt.state is DebtState.DETECTED
     assert debt.ticket is not None
     assert debt.ticket.state is TicketState.PENDING
-    assert len(file_debts(ledger, LocalBacklog(tmp_path / "b"), NOON, "test")) == 1
+    assert len(file_debts(ledger, MarkdownBacklog(tmp_path / "b"), NOON, "test")) == 1
 
 
 def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    backlog = LocalBacklog(tmp_path)
+    backlog = MarkdownBacklog(tmp_path)
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
     (debt,) = ledger.debts()

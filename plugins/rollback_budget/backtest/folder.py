@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from rollback_budget.errors import SeriesError
+from rollback_budget.exceptions import SeriesError
 
 LABELS = "labels.csv"
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")

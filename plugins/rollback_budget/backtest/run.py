@@ -12,8 +12,8 @@ from functools import partial
 from rollback_budget.backtest.folder import Recording
 from rollback_budget.backtest.sweep import try_candidates
 from rollback_budget.backtest.trial import Trial, Trigger, read_record, try_rule
-from rollback_budget.errors import RollbackBudgetError, SeriesError
-from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.exceptions import RollbackBudgetError, SeriesError
+from rollback_budget.model.spec import RolloutSpec
 
 #: So few files are done before further processes have started.
 FEW = 8

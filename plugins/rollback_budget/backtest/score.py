@@ -9,7 +9,7 @@ from datetime import timedelta
 from statistics import median_low
 
 from rollback_budget.backtest.folder import Label, Recording
-from rollback_budget.backtest.trial import Outcome, Trigger, delay_of, outcome_of
+from rollback_budget.backtest.trial import TrialOutcome, Trigger, delay_of, outcome_of
 
 #: One recording, and what tripped in it.
 Tripped = tuple[Recording, Trigger | None]
@@ -45,10 +45,10 @@ def score(tripped: Iterable[Tripped]) -> Score:
         good=labels[Label.GOOD],
         bad=labels[Label.BAD],
         unlabelled=labels[None],
-        found=outcomes[Outcome.FOUND],
-        missed=outcomes[Outcome.MISSED],
-        false_trips=outcomes[Outcome.FALSE_TRIP],
-        tripped=outcomes[Outcome.TRIPPED],
+        found=outcomes[TrialOutcome.FOUND],
+        missed=outcomes[TrialOutcome.MISSED],
+        false_trips=outcomes[TrialOutcome.FALSE_TRIP],
+        tripped=outcomes[TrialOutcome.TRIPPED],
         median_delay=median_low(delays) if delays else None,
         longest_delay=max(delays, default=None),
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from rollback_budget.backtest.trial import Record, Trigger, try_rule
-from rollback_budget.spec.evidence import alpha_of
-from rollback_budget.spec.model import Budget, RolloutSpec
+from rollback_budget.model.budget import Budget
+from rollback_budget.model.method_plan import alpha_of
+from rollback_budget.model.spec import RolloutSpec
 
 THRESHOLDS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DURATIONS = (0.5, 1.0, 1.5, 2.0)

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from rollback_budget.backtest.trial import Record, Trial, to_the_end
 from rollback_budget.engine import Fold, Frame
-from rollback_budget.engine.instant import moment
-from rollback_budget.spec.evidence import alpha_of
-from rollback_budget.spec.model import Budget
+from rollback_budget.engine.time_us import moment
+from rollback_budget.model.budget import Budget
+from rollback_budget.model.method_plan import alpha_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ from enum import StrEnum
 
 from rollback_budget.backtest.folder import Label, Recording
 from rollback_budget.engine import Fold, Frame, VerdictKind, Window, frame_of
-from rollback_budget.errors import SeriesError
+from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.budget import Method
+from rollback_budget.model.decision import Action, Decision, TierDecision
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.recorded import read_series
-from rollback_budget.spec.model import Action, Decision, Method, RolloutSpec, TierDecision
 
 _RECORD_ONLY = TierDecision(action=Action.RECORD_ONLY)
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     """What a rule did to a rollout, seen from how the rollout went."""
 
     FOUND = "found"
@@ -55,7 +57,7 @@ class Trial:
     blind_at: datetime | None
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> TrialOutcome:
         """What the rule as a whole did."""
         return outcome_of(self.recording, self.deciding)
 
@@ -65,21 +67,21 @@ class Trial:
         return delay_of(self.recording, self.deciding)
 
 
-def outcome_of(recording: Recording, trigger: Trigger | None) -> Outcome:
+def outcome_of(recording: Recording, trigger: Trigger | None) -> TrialOutcome:
     """Return what ``trigger``, or none, means; tripping before a bad rollout went bad is a false trip."""
     if recording.label is None:
-        return Outcome.QUIET if trigger is None else Outcome.TRIPPED
+        return TrialOutcome.QUIET if trigger is None else TrialOutcome.TRIPPED
     if recording.label is Label.GOOD:
-        return Outcome.KEPT if trigger is None else Outcome.FALSE_TRIP
+        return TrialOutcome.KEPT if trigger is None else TrialOutcome.FALSE_TRIP
     if trigger is None:
-        return Outcome.MISSED
+        return TrialOutcome.MISSED
     early = recording.onset is not None and trigger.at <= recording.onset
-    return Outcome.FALSE_TRIP if early else Outcome.FOUND
+    return TrialOutcome.FALSE_TRIP if early else TrialOutcome.FOUND
 
 
 def delay_of(recording: Recording, trigger: Trigger | None) -> timedelta | None:
     """Return the time from the onset to ``trigger``, None unless that found it and the onset is known."""
-    if trigger is None or recording.onset is None or outcome_of(recording, trigger) is not Outcome.FOUND:
+    if trigger is None or recording.onset is None or outcome_of(recording, trigger) is not TrialOutcome.FOUND:
         return None
     return trigger.at - recording.onset
 

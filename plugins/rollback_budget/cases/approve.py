@@ -8,12 +8,12 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind
+from rollback_budget.cases.case_id import normalised
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.identity import normalised
-from rollback_budget.cases.keep import settle_cases
-from rollback_budget.errors import CaseError
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.cases.service import settle_cases
+from rollback_budget.exceptions import CaseError
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.ledger import Ledger
 
 
 def expectation_of(kind: ExpectationKind, value: JsonValue, *, by: str, at: datetime) -> Expectation:

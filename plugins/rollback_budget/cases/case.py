@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from rollback_budget.spec.frozen import Frozen
+from rollback_budget.model.base import Frozen
 
 
 class ExpectationKind(StrEnum):

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from rollback_budget.cases.cap import capped
 from rollback_budget.cases.case import EvalCase, Provenance
-from rollback_budget.cases.choose import choose
-from rollback_budget.cases.identity import case_id, normalised, sha256
-from rollback_budget.cases.lines import write_json
+from rollback_budget.cases.case_id import case_id, normalised, sha256
+from rollback_budget.cases.failed_request import FailedRequest
+from rollback_budget.cases.jsonl import write_json
 from rollback_budget.cases.redact import Redactor
-from rollback_budget.cases.request import FailedRequest
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.spec.case_source import Cases
+from rollback_budget.cases.sampling import choose
+from rollback_budget.cases.truncate import capped
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.model.case_source import Cases
 
 _LONGEST_NAME = 200
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rollback_budget.cases.case import EvalCase
-from rollback_budget.cases.lines import read_file, write_lines
-from rollback_budget.errors import CaseError
+from rollback_budget.cases.jsonl import read_file, write_lines
+from rollback_budget.exceptions import CaseError
 from rollback_budget.files import replace_file
-from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.debt_views import Debt
 
 #: How much of a debt's fingerprint its file's name carries.
 SHORT = 16

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from rollback_budget.cases.failed_request import FailedRequest, content_of
 from rollback_budget.cases.json_items import MOST_PAGES, find, items_of
 from rollback_budget.cases.langfuse import LangfuseFailures
 from rollback_budget.cases.phoenix import PhoenixFailures
-from rollback_budget.cases.question import CaseSource, Question
-from rollback_budget.cases.request import FailedRequest, content_of
-from rollback_budget.errors import SourceError
+from rollback_budget.cases.query import CaseSource, FailureQuery
+from rollback_budget.exceptions import SourceError
+from rollback_budget.model.case_source import CaseRequest, HttpJsonCases
 from rollback_budget.sources.http_client import HttpClient, read_json
-from rollback_budget.sources.json_points import read_time
-from rollback_budget.sources.placeholders import as_text, fill, fill_path, range_values
-from rollback_budget.spec.case_source import CaseRequest, HttpJsonCases
+from rollback_budget.sources.http_json.json_samples import read_time
+from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
 
 
 def open_http_cases(source: HttpJsonCases, client: HttpClient) -> CaseSource:
@@ -35,7 +35,7 @@ class JsonFailures:
         self._client = client
         self._backend = f"cases.source.request ({request.method} {request.path})"
 
-    async def failing(self, question: Question) -> list[FailedRequest]:
+    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError."""
         asked, found = self._request, []
         values: dict[str, Any] = {
@@ -70,7 +70,7 @@ class JsonFailures:
             values["$cursor"] = cursor
         return found[: question.limit]
 
-    def _is_meant(self, item: Any, question: Question) -> bool:
+    def _is_meant(self, item: Any, question: FailureQuery) -> bool:
         asked = self._request
         if asked.failed is not None and not find(asked.failed, item):
             return False

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollback_budget.errors import SourceError
+from rollback_budget.exceptions import SourceError
 from rollback_budget.sources.http_client import HttpClient, read_json
-from rollback_budget.sources.json_points import read_time
+from rollback_budget.sources.http_json.json_samples import read_time
 
 #: A cursor that never ends is a fault of the backend.
 MOST_PAGES = 1000

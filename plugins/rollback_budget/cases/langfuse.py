@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from rollback_budget.cases.failed_request import FailedRequest, content_of
 from rollback_budget.cases.json_items import MOST_PAGES, items_of, moment, number, pages
-from rollback_budget.cases.question import Question
-from rollback_budget.cases.request import FailedRequest, content_of
+from rollback_budget.cases.query import FailureQuery
+from rollback_budget.model.budget import Worse
+from rollback_budget.model.case_source import LangfuseCases, ScoreRule
+from rollback_budget.model.sql_table import is_quantile
 from rollback_budget.sources.http_client import HttpClient, read_json
-from rollback_budget.sources.placeholders import iso_millis
-from rollback_budget.spec.case_source import LangfuseCases, ScoreRule
-from rollback_budget.spec.model import Worse
-from rollback_budget.spec.sql_table import is_quantile
+from rollback_budget.sources.http_json.templating import iso_millis
 
 _OBSERVATIONS = "/api/public/v2/observations"
 _SCORES = "/api/public/v2/scores"
@@ -36,7 +36,7 @@ class LangfuseFailures:
         self._client = client
         self._timeout = timeout
 
-    async def failing(self, question: Question) -> list[FailedRequest]:
+    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError."""
         column = _column(question.metric)
         if column is not None and question.bound is not None:
@@ -49,7 +49,7 @@ class LangfuseFailures:
             return await self._observations(question, [beyond], None)
         return await self._observations(question, [], await self._failed_by_score(question))
 
-    async def _failed_by_score(self, question: Question) -> frozenset[str]:
+    async def _failed_by_score(self, question: FailureQuery) -> frozenset[str]:
         """Return the ids of the traces and observations whose score fails; scores may come long after."""
         rule = self._langfuse.scores.get(question.metric, ScoreRule())
         query = {
@@ -73,7 +73,7 @@ class LangfuseFailures:
         return frozenset(failed)
 
     async def _observations(
-        self, question: Question, further: list[dict[str, Any]], failed: frozenset[str] | None
+        self, question: FailureQuery, further: list[dict[str, Any]], failed: frozenset[str] | None
     ) -> list[FailedRequest]:
         found: list[FailedRequest] = []
         if failed is not None and not failed:

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from rollback_budget.cases.failed_request import FailedRequest, content_of
 from rollback_budget.cases.json_items import items_of, moment, number, pages
-from rollback_budget.cases.question import Question
-from rollback_budget.cases.request import FailedRequest, content_of
+from rollback_budget.cases.query import FailureQuery
+from rollback_budget.model.budget import Worse
+from rollback_budget.model.case_source import PhoenixCases, ScoreRule
+from rollback_budget.model.sql_table import is_quantile
 from rollback_budget.sources.http_client import HttpClient
-from rollback_budget.sources.placeholders import iso_millis
-from rollback_budget.spec.case_source import PhoenixCases, ScoreRule
-from rollback_budget.spec.model import Worse
-from rollback_budget.spec.sql_table import is_quantile
+from rollback_budget.sources.http_json.templating import iso_millis
 
 _PAGE = 500
 #: Ids of spans that one URL can hold.
@@ -35,7 +35,7 @@ class PhoenixFailures:
         self._timeout = timeout
         self._path = f"/v1/projects/{quote(phoenix.project, safe='')}"
 
-    async def failing(self, question: Question) -> list[FailedRequest]:
+    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError."""
         found: list[FailedRequest] = []
         query = {
@@ -63,7 +63,7 @@ class PhoenixFailures:
                 break
         return found[: question.limit]
 
-    async def _failed(self, spans: Sequence[Mapping[str, Any]], question: Question) -> set[str]:
+    async def _failed(self, spans: Sequence[Mapping[str, Any]], question: FailureQuery) -> set[str]:
         if is_quantile(question.metric) and question.bound is not None:
             return {_span_id(span) for span in spans if _is_beyond(_duration(span), question)}
         failed = {
@@ -96,7 +96,7 @@ class PhoenixFailures:
                     failed.add(str(annotation.get("span_id")))
         return failed
 
-    def _is_meant(self, span: Mapping[str, Any], question: Question) -> bool:
+    def _is_meant(self, span: Mapping[str, Any], question: FailureQuery) -> bool:
         version, slice_ = _attribute(span, self._phoenix.version), self._phoenix.slice
         started = moment(span.get("start_time"), "Phoenix's spans")
         return (
@@ -163,7 +163,7 @@ def _duration(span: Mapping[str, Any]) -> float | None:
     return (times[1] - times[0]).total_seconds()
 
 
-def _is_beyond(value: float | None, question: Question) -> bool:
+def _is_beyond(value: float | None, question: FailureQuery) -> bool:
     if value is None or question.bound is None:
         return False
     return value > question.bound if question.worse is Worse.HIGHER else value < question.bound

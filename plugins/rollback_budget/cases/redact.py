@@ -8,7 +8,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from rollback_budget.cases.finding import (
+from rollback_budget.cases.pii_detectors import (
     SECRET_KEY,
     Finder,
     Span,
@@ -18,8 +18,8 @@ from rollback_budget.cases.finding import (
     phones,
     secrets,
 )
-from rollback_budget.cases.fold import fold
-from rollback_budget.spec.case_source import Redaction
+from rollback_budget.cases.unicode_normalise import fold
+from rollback_budget.model.case_source import Redaction
 
 
 class Redactor:

@@ -25,15 +25,15 @@ from sqlalchemy import (
     text,
 )
 
-from rollback_budget.cases.question import Question
-from rollback_budget.cases.request import FailedRequest, content_of
-from rollback_budget.errors import CaseError
-from rollback_budget.sources.sql_rows import time_of
-from rollback_budget.sources.sql_session import SqlSession
-from rollback_budget.sources.sql_time import TimeColumn
-from rollback_budget.spec.case_source import CaseLog, SqlCases
-from rollback_budget.spec.model import Worse
-from rollback_budget.spec.sql_table import RequestLog
+from rollback_budget.cases.failed_request import FailedRequest, content_of
+from rollback_budget.cases.query import FailureQuery
+from rollback_budget.exceptions import CaseError
+from rollback_budget.model.budget import Worse
+from rollback_budget.model.case_source import CaseLog, SqlCases
+from rollback_budget.model.sql_table import RequestLog
+from rollback_budget.sources.sql.rows import time_of
+from rollback_budget.sources.sql.session import SqlSession
+from rollback_budget.sources.sql.time_column import TimeColumn
 
 #: Consecutive multiples of this, modulo 2**32, spread evenly (the golden ratio: Knuth, TAOCP 3, 6.4).
 _GOLDEN, _RING = 2_654_435_761, 4_294_967_296
@@ -52,13 +52,13 @@ class SqlFailures:
         self._session = SqlSession(engine, source.statement_timeout)
         self._is_sqlite = engine.dialect.name == "sqlite"
 
-    async def failing(self, question: Question) -> list[FailedRequest]:
+    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError or CaseError."""
         statement = self._bound(question) if self._log is None else self._from_log(self._log, question)
         rows = await self._session.read(statement)
         return [_request(row._asdict()) for row in rows if _is_failed(row._asdict())][: question.limit]
 
-    def _from_log(self, log: CaseLog, question: Question) -> Executable:
+    def _from_log(self, log: CaseLog, question: FailureQuery) -> Executable:
         """Return a statement that takes evenly over the window, and from every slice in turn."""
         if log.table is None or log.time is None:
             raise CaseError("cases.source.request_log needs `table` and `time`")
@@ -94,7 +94,7 @@ class SqlFailures:
         kept = [rows.c[one.name] for one in named]
         return select(*kept).order_by(turn, rows.c.at).limit(question.limit)
 
-    def _bound(self, question: Question) -> Executable:
+    def _bound(self, question: FailureQuery) -> Executable:
         """Bind what the statement mentions."""
         clause = text((self._query or "").strip().rstrip(";"))
         values = {
@@ -113,7 +113,7 @@ class SqlFailures:
         return clause.bindparams(*(bindparam(name, values[name]) for name in mentioned))
 
 
-def _condition(log: CaseLog, question: Question) -> ColumnElement[bool]:
+def _condition(log: CaseLog, question: FailureQuery) -> ColumnElement[bool]:
     """Return what makes a request fail by the breach's metric."""
     flag = log.flag_of(question.metric)
     if flag is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import AwareDatetime, JsonValue, TypeAdapter, ValidationError
 
-from rollback_budget.cases.lines import read_json
-from rollback_budget.cases.request import FailedRequest, content_of
-from rollback_budget.errors import CaseError
+from rollback_budget.cases.failed_request import FailedRequest, content_of
+from rollback_budget.cases.jsonl import read_json
+from rollback_budget.exceptions import CaseError
 
 _KEYS = {"input", "output", "trace_id", "time", "slice", "metadata"}
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)

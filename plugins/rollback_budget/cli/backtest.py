@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rollback_budget.backtest.score import Score
     from rollback_budget.backtest.sweep import Candidate
     from rollback_budget.backtest.trial import Trial
-    from rollback_budget.spec.model import RolloutSpec
+    from rollback_budget.model.spec import RolloutSpec
 
 
 @click.command()
@@ -67,8 +67,8 @@ def backtest(
     """
     from rollback_budget.backtest.folder import LABELS, recordings_of
     from rollback_budget.backtest.run import run_backtest
+    from rollback_budget.budget_file import load_budget
     from rollback_budget.charts import check_format
-    from rollback_budget.spec import load_budget
 
     if chart is not None:
         check_format(chart)
@@ -138,14 +138,22 @@ def _draw(
     chart: Path,
 ) -> None:
     from rollback_budget.backtest.trace import trace_of
-    from rollback_budget.backtest.trial import Outcome, read_record
+    from rollback_budget.backtest.trial import TrialOutcome, read_record
     from rollback_budget.charts import draw_trace, draw_trade_off
 
     if swept and rollout is None:
         draw_trade_off(swept, chart)
         return
-    interest = list(Outcome)
-    interest.sort(key=[Outcome.FALSE_TRIP, Outcome.MISSED, Outcome.FOUND, Outcome.TRIPPED, *interest].index)
+    interest = list(TrialOutcome)
+    interest.sort(
+        key=[
+            TrialOutcome.FALSE_TRIP,
+            TrialOutcome.MISSED,
+            TrialOutcome.FOUND,
+            TrialOutcome.TRIPPED,
+            *interest,
+        ].index
+    )
     chosen = min(
         (trial for trial in trials if rollout in (None, trial.recording.name)),
         key=lambda trial: interest.index(trial.outcome),
@@ -222,7 +230,7 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
     from rich.console import Console
 
     from rollback_budget.cli.text import shown
-    from rollback_budget.spec.duration import say_duration
+    from rollback_budget.model.duration import say_duration
 
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)

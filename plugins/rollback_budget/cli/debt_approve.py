@@ -15,7 +15,7 @@ from rollback_budget.cli.debt_settle import by_option
 from rollback_budget.cli.debt_text import debt_json, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, shown, url_option
-from rollback_budget.errors import CaseError
+from rollback_budget.exceptions import CaseError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -66,7 +66,7 @@ def approve(
     from rollback_budget.cases.approve import approve as approve_cases
     from rollback_budget.cases.approve import expectation_of
     from rollback_budget.gate.expectations import GateFolder
-    from rollback_budget.ledger.location import gate_folder
+    from rollback_budget.ledger.url import gate_folder
 
     kind, value = _expected(exact, contains, json_schema, rubric)
     now = datetime.now(UTC)
@@ -108,7 +108,7 @@ def _expected(
 
 
 def _read_schema(path: Path) -> JsonValue:
-    from rollback_budget.cases.lines import read_json
+    from rollback_budget.cases.jsonl import read_json
 
     try:
         schema: JsonValue = read_json(path.read_text(encoding="utf-8"))

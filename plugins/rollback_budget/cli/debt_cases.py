@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rollback_budget.cases.case import EvalCase
     from rollback_budget.cases.folder import CaseFolder
-    from rollback_budget.cases.keep import Drafted
+    from rollback_budget.cases.service import Drafted
 
 #: Characters of a text in a table.
 _SHOWN = 60
@@ -37,7 +37,7 @@ folder_option = click.option(
 def open_folder(folder: Path | None) -> CaseFolder:
     """Return the case files in ``folder``, or where the environment says they are."""
     from rollback_budget.cases.folder import CaseFolder
-    from rollback_budget.ledger.location import cases_folder
+    from rollback_budget.ledger.url import cases_folder
 
     return CaseFolder(folder or cases_folder(os.environ))
 
@@ -80,17 +80,17 @@ def draft(
       rollback-budget debt draft 313b94
       rollback-budget debt draft 313b94 --from failed.jsonl
     """
-    from rollback_budget.cases.keep import draft_debt
+    from rollback_budget.cases.service import draft_debt
 
     ledger = open_ledger(url)
     found = named_debt(ledger, fingerprint)
     spec = None
     if budget is not None:
-        from rollback_budget.spec import load_budget
+        from rollback_budget.budget_file import load_budget
 
         spec = load_budget(budget)
     if upload is not None:
-        from rollback_budget.cases.keep import draft_requests
+        from rollback_budget.cases.service import draft_requests
         from rollback_budget.cases.upload import read_upload
 
         requests = read_upload(upload)
@@ -104,7 +104,7 @@ def draft(
         )
         return
     # Airflow takes seconds to start, and no other case command needs it.
-    from rollback_budget.workflow.case_reading import read_failing
+    from rollback_budget.hooks.case_source import read_failing
 
     now = datetime.now(UTC)
     _tell(draft_debt(ledger, open_folder(folder), found, read_failing, by=by, at=now, spec=spec), as_json)
@@ -134,7 +134,7 @@ def add_case(
       echo '{"input": "Where is my order?"}' > case.jsonl
       rollback-budget debt add-case 313b94 --from case.jsonl
     """
-    from rollback_budget.cases.keep import draft_requests
+    from rollback_budget.cases.service import draft_requests
     from rollback_budget.cases.upload import read_upload
 
     ledger = open_ledger(url)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rollback_budget.cli.words import json_option, shown, url_option
-from rollback_budget.errors import LedgerError, TicketError
+from rollback_budget.exceptions import LedgerError, TicketError
 
 if TYPE_CHECKING:
-    from rollback_budget.tickets.check import Finding
+    from rollback_budget.tickets.jira.jira_check import CheckResult
 
 _MARKS = {True: "ok", False: "MISSING", None: "?"}
 
@@ -40,10 +40,10 @@ def check_jira(ctx: click.Context, budget: Path | None, conn_id: str | None, as_
 
     Exits 0 when nothing is missing, else 1. A point marked ? could not be found out.
     """
-    from rollback_budget.spec import load_budget
-    from rollback_budget.spec.ticket import TicketFields
-    from rollback_budget.tickets.check import check_jira as find_out
-    from rollback_budget.tickets.jira_connection import api_from_jira_connection, fields_of_extra
+    from rollback_budget.budget_file import load_budget
+    from rollback_budget.model.ticket import TicketFields
+    from rollback_budget.tickets.jira.connection import api_from_jira_connection, fields_of_extra
+    from rollback_budget.tickets.jira.jira_check import check_jira as find_out
 
     own = TicketFields() if budget is None else load_budget(budget).tickets
     host, login, password, extra = _connection(conn_id)
@@ -84,7 +84,7 @@ def _connection(conn_id: str | None) -> tuple[str | None, str | None, str | None
     from airflow.models.connection import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    from rollback_budget.workflow.settings import jira_conn_id
+    from rollback_budget.common.config import jira_conn_id
 
     name = conn_id or jira_conn_id()
     if name is None:
@@ -102,7 +102,7 @@ def _connection(conn_id: str | None) -> tuple[str | None, str | None, str | None
     return connection.host, connection.login, connection.password, connection.extra_dejson
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[CheckResult]) -> None:
     width = max(len(one.check) for one in findings)
     for one in findings:
         click.echo(f"{_MARKS[one.fine]:8}{one.check:{width}}  {shown(one.detail)}")

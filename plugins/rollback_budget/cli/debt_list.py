@@ -10,7 +10,7 @@ import click
 from rollback_budget.cli.debt_text import debt_json
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, shown, url_option
-from rollback_budget.ledger.debt_records import DebtState
+from rollback_budget.ledger.debt_views import DebtState
 
 _STATES = click.Choice([state.value for state in DebtState])
 

@@ -18,10 +18,10 @@ from rollback_budget.cli.words import json_option, shown, url_option
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from rollback_budget.debt.proof import Proof, Rule
-    from rollback_budget.ledger.debt_records import Debt
-    from rollback_budget.ledger.store import Ledger
-    from rollback_budget.spec.eval_columns import Columns
+    from rollback_budget.debt.proof import Proof, ProofRule
+    from rollback_budget.ledger.debt_views import Debt
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.model.eval_columns import Columns
 
 _FORMATS = click.Choice(["csv", "jsonl", "parquet", "inspect", "promptfoo"])
 
@@ -91,7 +91,7 @@ def prove(
 
     Exits 0 when the debt is paid, 1 when the proof is refused; every reason is said.
     """
-    from rollback_budget.debt.proof import Rule
+    from rollback_budget.debt.proof import ProofRule
 
     ledger = open_ledger(url)
     found = named_debt(ledger, fingerprint)
@@ -101,7 +101,7 @@ def prove(
         (breached, candidate),
         (breached_release, candidate_release),
         format_,
-        Rule(k, green_k),
+        ProofRule(k, green_k),
         folder,
     )
     _settle(ledger, proof, by, as_json)
@@ -113,7 +113,7 @@ def _judged(
     files: tuple[Path, Path],
     releases: tuple[str | None, str | None],
     format_: str | None,
-    rule: Rule,
+    rule: ProofRule,
     folder: Path | None,
 ) -> Proof:
     from rollback_budget.debt import pay, proof
@@ -138,7 +138,7 @@ def _judged(
 
 def _columns(ledger: Ledger, found: Debt) -> Columns:
     """Return how the launch gate of the service's newest rollout reads results; its numbers prove nothing."""
-    from rollback_budget.spec.eval_columns import AS_NAMED
+    from rollback_budget.model.eval_columns import AS_NAMED
 
     rollout = ledger.newest_rollout(found.service, datetime.now(UTC))
     if rollout is None or rollout.spec.launch_gate is None:

@@ -16,7 +16,7 @@ from rollback_budget.cli.words import json_option, shown, url_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rollback_budget.debt.report import Day, Report
+    from rollback_budget.debt.report import Day, DebtReport
 
 _BAR = 10
 
@@ -55,7 +55,7 @@ def report(out: Path | None, days: int, url: str | None, as_json: bool) -> None:
     _print(made)
 
 
-def _print(made: Report) -> None:
+def _print(made: DebtReport) -> None:
     from rich.console import Console
 
     last = made.days[-1]
@@ -71,7 +71,7 @@ def _print(made: Report) -> None:
     console.print(_weeks(made))
 
 
-def _owners(made: Report) -> Table:
+def _owners(made: DebtReport) -> Table:
     table = _table("owner", "owed", "overdue", "waived", "oldest due")
     for line in made.owners:
         counts = (str(line.owed), str(line.overdue), str(line.waived))
@@ -79,7 +79,7 @@ def _owners(made: Report) -> Table:
     return table
 
 
-def _weeks(made: Report) -> Table:
+def _weeks(made: DebtReport) -> Table:
     """Return the last day of each week, newest last; the days of the chart are too many for a terminal."""
     table = _table("week until", "opened", "paid", "owed", "overdue", "had a case before (30 days)")
     for day in reversed(made.days[::-1][::7]):

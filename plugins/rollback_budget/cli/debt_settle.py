@@ -11,7 +11,7 @@ import click
 from rollback_budget.cli.debt_text import debt_json, minute, named_debt
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import json_option, parse_until, shown, span, url_option
-from rollback_budget.ledger.debt_records import Waiver
+from rollback_budget.ledger.debt_views import Waiver
 
 by_option = click.option(
     "--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name."

@@ -16,8 +16,8 @@ from rollback_budget.cli.words import iso, json_option, shown, url_option
 
 if TYPE_CHECKING:
     from rollback_budget.cases.case import EvalCase
-    from rollback_budget.ledger.debt_records import Debt, DebtEvent, GateRun, ProofRecord
-    from rollback_budget.ledger.records import LoggedBreach
+    from rollback_budget.ledger.debt_views import Debt, DebtEvent, GateRun, ProofRecord
+    from rollback_budget.ledger.views import LoggedBreach
 
 #: The newest ones are shown.
 _GATES = 10

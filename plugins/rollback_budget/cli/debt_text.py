@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rollback_budget.cli.words import iso
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
-    from rollback_budget.ledger.debt_records import Debt
-    from rollback_budget.ledger.store import Ledger
+    from rollback_budget.ledger.debt_views import Debt
+    from rollback_budget.ledger.ledger import Ledger
 
 
 def named_debt(ledger: Ledger, beginning: str) -> Debt:

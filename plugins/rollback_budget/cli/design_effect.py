@@ -26,12 +26,12 @@ def design_effect(budget: Path, series: Path, as_json: bool) -> None:
 
     Exits 0, or 1 when the series has too few counts to tell.
     """
-    from rollback_budget.engine.clustering import design_effect_of
+    from rollback_budget.budget_file import load_budget
+    from rollback_budget.engine.design_effect import design_effect_of
     from rollback_budget.engine.frame import frame_of
-    from rollback_budget.errors import SeriesError
+    from rollback_budget.exceptions import SeriesError
+    from rollback_budget.model.method_plan import Counted, plan_of
     from rollback_budget.sources.recorded import read_series
-    from rollback_budget.spec import load_budget
-    from rollback_budget.spec.evidence import Counted, plan_of
 
     spec = load_budget(budget)
     samples = read_series(series)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rollback_budget.spec.model import RolloutSpec
+    from rollback_budget.model.spec import RolloutSpec
 
 
 @click.command()
@@ -37,7 +37,8 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
 
     Exits 0, or 1 with every problem of a file that does not load.
     """
-    from rollback_budget.spec import load_budget, preflight_problems, words
+    from rollback_budget.budget_file import describe as words
+    from rollback_budget.budget_file import load_budget, preflight_problems
 
     spec = load_budget(budget)
     rule = {line.id: words.say_budget(spec, line) for line in spec.budgets}

@@ -14,9 +14,9 @@ from rollback_budget.cli.words import json_option, moment, shown, url_option
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from rollback_budget.gate.finding import GateResult
-    from rollback_budget.spec.launch_gate import LaunchGate
-    from rollback_budget.spec.model import RolloutSpec
+    from rollback_budget.gate.result import GateResult
+    from rollback_budget.model.launch_gate import LaunchGate
+    from rollback_budget.model.spec import RolloutSpec
 
 #: Exit codes of ``gate check``; 2 and 3 mean something else in ``replay``.
 ASKS, BLOCKS = 4, 5
@@ -67,12 +67,12 @@ def check(
 
     Exits 0 when it would ship, 4 when the incident commander would be asked, 5 when it is blocked.
     """
+    from rollback_budget.budget_file import load_budget
     from rollback_budget.cli.ledger import open_ledger
     from rollback_budget.gate.bypass import bypass_now
     from rollback_budget.gate.check import judge_launch, judge_without_results
     from rollback_budget.gate.request import request_of
-    from rollback_budget.ledger.location import cases_folder, gate_folder
-    from rollback_budget.spec import load_budget
+    from rollback_budget.ledger.url import cases_folder, gate_folder
 
     spec = _spec(load_budget(budget), release, baseline, results, format_)
     ledger = open_ledger(url)
@@ -109,13 +109,13 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
     Example:
       rollback-budget gate compile budgets/model-v42.yaml
     """
+    from rollback_budget.budget_file import load_budget
     from rollback_budget.cases.folder import CaseFolder
     from rollback_budget.cli.ledger import open_ledger
     from rollback_budget.gate.compile import recompile
     from rollback_budget.gate.expectations import GateFolder
-    from rollback_budget.ledger.debt_records import DebtState
-    from rollback_budget.ledger.location import cases_folder, gate_folder
-    from rollback_budget.spec import load_budget
+    from rollback_budget.ledger.debt_views import DebtState
+    from rollback_budget.ledger.url import cases_folder, gate_folder
 
     spec = load_budget(budget)
     case_files = CaseFolder(cases or cases_folder(os.environ))
@@ -165,7 +165,7 @@ def _spec(
     spec: RolloutSpec, release: str | None, baseline: str | None, results: Path | None, format_: str | None
 ) -> RolloutSpec:
     """Return the spec with what the command line says otherwise."""
-    from rollback_budget.spec.launch_gate import EvalResults, LaunchGate
+    from rollback_budget.model.launch_gate import EvalResults, LaunchGate
 
     launch_gate: LaunchGate | None = spec.launch_gate
     if results is not None:
@@ -182,8 +182,8 @@ def _spec(
 def _open_engine(conn_id: str) -> Engine:
     from airflow.sdk import BaseHook
 
-    from rollback_budget.errors import EvalError
-    from rollback_budget.workflow.connections import engine_of
+    from rollback_budget.exceptions import EvalError
+    from rollback_budget.hooks.metric_source import engine_of
 
     try:
         return engine_of(conn_id, BaseHook.get_connection(conn_id).get_uri())
@@ -195,7 +195,7 @@ def _open_engine(conn_id: str) -> Engine:
 
 
 def _print(result: GateResult, as_json: bool) -> None:
-    from rollback_budget.gate.text import lines_of
+    from rollback_budget.gate.render import lines_of
 
     if as_json:
         click.echo(result.model_dump_json(indent=2))

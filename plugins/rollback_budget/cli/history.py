@@ -13,11 +13,11 @@ from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.words import choose_rollouts, iso, json_option, moment, shown, url_option
 
 if TYPE_CHECKING:
-    from rollback_budget.ledger.records import HistoryEvent, LoggedSuspension, Rollout
+    from rollback_budget.ledger.views import HistoryEvent, LoggedSuspension, Rollout
 
 
 @dataclass(frozen=True)
-class Line:
+class TrailLine:
     """One line of the trail: when (None: not known yet), what, by whom, and the rest for scripts."""
 
     at: datetime | None
@@ -73,31 +73,33 @@ def history(release: str, run: str | None, url: str | None, as_json: bool) -> No
         click.echo(shown(f"\n{len(others)} other run(s), shown with --run: {runs}"), err=True)
 
 
-def _trail(rollout: Rollout, events: list[HistoryEvent], now: datetime) -> list[Line]:
+def _trail(rollout: Rollout, events: list[HistoryEvent], now: datetime) -> list[TrailLine]:
     lines = [
-        Line(rollout.opened_at, "opened", None, f"the spec is frozen, {len(rollout.spec.budgets)} budgets")
+        TrailLine(
+            rollout.opened_at, "opened", None, f"the spec is frozen, {len(rollout.spec.budgets)} budgets"
+        )
     ]
     if rollout.shipped_at is not None and rollout.window_end is not None:
         until = f"the window is open until {moment(rollout.window_end)}"
         lines.append(
-            Line(rollout.shipped_at, "shipped", None, until, {"window_end": iso(rollout.window_end)})
+            TrailLine(rollout.shipped_at, "shipped", None, until, {"window_end": iso(rollout.window_end)})
         )
     for event in events:
         lines += _lines(event, now)
     return sorted(lines, key=lambda line: line.at or datetime.max.replace(tzinfo=UTC))
 
 
-def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
-    from rollback_budget.ledger.records import (
+def _lines(event: HistoryEvent, now: datetime) -> list[TrailLine]:
+    from rollback_budget.ledger.views import (
         CommanderDecision,
         Final,
         LoggedBreach,
         LoggedEvaluation,
         LoggedSuspension,
-        Notification,
-        Override,
+        RecordedOverride,
         Review,
         RollbackRecord,
+        SentNotification,
         StageRecord,
     )
 
@@ -107,7 +109,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
             verdict = event.evaluation.verdict.value
             said = f"round {event.round}, {event.kind}: {verdict}, {event.evaluation.sentence}"
             more = {"round": event.round, "kind": event.kind, "verdict": verdict}
-            return [Line(event.at, "verdict", None, said, more)]
+            return [TrailLine(event.at, "verdict", None, said, more)]
         case LoggedBreach():
             breach = event.breach
             more = {
@@ -117,10 +119,10 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
                 "fingerprint": event.fingerprint,
             }
             said = f"{breach.budget}, tier {breach.tier.value.upper()}: {breach.sentence}"
-            return [Line(breach.breached_at, "breach", None, said, more)]
+            return [TrailLine(breach.breached_at, "breach", None, said, more)]
         case StageRecord():
             said = f"{event.stage}: the release gets {100 * event.share:.3g} % of the traffic"
-            return [Line(event.at, "stage", None, said, {"stage": event.stage, "share": event.share})]
+            return [TrailLine(event.at, "stage", None, said, {"stage": event.stage, "share": event.share})]
         case Review():
             silence = {"rollback": "rolls back", "continue": "goes on"}[event.on_timeout.value]
             said = f"round {event.round}: no answer by {moment(event.deadline)} {silence}"
@@ -129,7 +131,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
                 "deadline": iso(event.deadline),
                 "on_timeout": event.on_timeout.value,
             }
-            return [Line(event.opened_at, "review opened", None, said, more)]
+            return [TrailLine(event.opened_at, "review opened", None, said, more)]
         case CommanderDecision():
             by = event.by or "the deadline"
             said = f"round {event.round}: {event.option}{_because(event.reason)}"
@@ -139,15 +141,15 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
                 "reason": event.reason,
                 "timed_out": event.timed_out,
             }
-            return [Line(event.at, "decided", by, said, more)]
-        case Override():
+            return [TrailLine(event.at, "decided", by, said, more)]
+        case RecordedOverride():
             budgets = ", ".join(event.budget_ids) or "blindness"
             said = f"{budgets} until {moment(event.until)}{_because(event.reason)}"
             more = {"budgets": list(event.budget_ids), "until": iso(event.until), "reason": event.reason}
-            return [Line(event.at, "override", event.by, said, more)]
+            return [TrailLine(event.at, "override", event.by, said, more)]
         case LoggedSuspension():
             return _suspension(event, now)
-        case Notification():
+        case SentNotification():
             if event.error is not None:
                 said, what = f"{event.occasion} to {event.notifier}: {event.error}", "not notified"
             else:
@@ -155,7 +157,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
             if event.sent_at is None and event.error is None:
                 what = "notifying"
             more = {"occasion": event.occasion, "notifier": event.notifier, "error": event.error}
-            return [Line(event.sent_at or event.claimed_at, what, None, said, more)]
+            return [TrailLine(event.sent_at or event.claimed_at, what, None, said, more)]
         case RollbackRecord():
             outcome = "under way" if event.outcome is None else event.outcome.value
             planes = f"control plane: {event.control_plane}; data plane: {event.data_plane}"
@@ -168,12 +170,12 @@ def _lines(event: HistoryEvent, now: datetime) -> list[Line]:
                 "detail": event.detail,
             }
             said = f"{outcome}. {event.detail} {planes}".replace(".  ", ". ")
-            return [Line(event.requested_at or event.verified_at, "rollback", None, said, more)]
+            return [TrailLine(event.requested_at or event.verified_at, "rollback", None, said, more)]
         case Final():
-            return [Line(event.at, event.decision.value.replace("_", " "), event.by, event.reason)]
+            return [TrailLine(event.at, event.decision.value.replace("_", " "), event.by, event.reason)]
 
 
-def _suspension(event: LoggedSuspension, now: datetime) -> list[Line]:
+def _suspension(event: LoggedSuspension, now: datetime) -> list[TrailLine]:
     suspension = event.suspension
     said = f"{suspension.budget} until {moment(event.planned_until)}{_because(suspension.reason)}"
     more = {
@@ -182,13 +184,15 @@ def _suspension(event: LoggedSuspension, now: datetime) -> list[Line]:
         "until": iso(suspension.until),
         "reason": suspension.reason,
     }
-    lines = [Line(suspension.since, "suspended", suspension.by, said, more)]
+    lines = [TrailLine(suspension.since, "suspended", suspension.by, said, more)]
     if event.ended_at is not None:
         early = f"{suspension.budget}{_because(event.ended_reason)}"
-        lines.append(Line(event.ended_at, "resumed", event.ended_by, early, {"suspension": event.id}))
+        lines.append(TrailLine(event.ended_at, "resumed", event.ended_by, early, {"suspension": event.id}))
     elif suspension.until <= now:
         lines.append(
-            Line(suspension.until, "resumed", None, f"{suspension.budget}: expired", {"suspension": event.id})
+            TrailLine(
+                suspension.until, "resumed", None, f"{suspension.budget}: expired", {"suspension": event.id}
+            )
         )
     return lines
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from rollback_budget.ledger.location import ledger_url
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.url import ledger_url
 
 _url = click.option(
     "--url",
@@ -21,7 +21,7 @@ _url = click.option(
 
 
 def _duration(_ctx: click.Context, _param: click.Parameter, value: str) -> timedelta:
-    from rollback_budget.spec.duration import parse_duration
+    from rollback_budget.model.duration import parse_duration
 
     try:
         return parse_duration(value)

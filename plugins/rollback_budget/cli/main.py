@@ -8,7 +8,7 @@ import click
 
 from rollback_budget import __version__
 from rollback_budget.cli.lazy import LazyGroup
-from rollback_budget.errors import RollbackBudgetError
+from rollback_budget.exceptions import RollbackBudgetError
 
 COMMANDS = {
     "validate": "rollback_budget.cli.validate:validate",

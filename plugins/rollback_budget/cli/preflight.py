@@ -31,11 +31,11 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
 
     Exits 0, with warnings too; 1 when the budget or the series cannot be read.
     """
+    from rollback_budget.budget_file import load_budget
     from rollback_budget.cli.text import shown
-    from rollback_budget.engine.survey import survey_of
-    from rollback_budget.engine.survey_text import survey_lines, warning_lines
+    from rollback_budget.engine.forecast_table import survey_lines, warning_lines
+    from rollback_budget.engine.preflight_forecast import survey_of
     from rollback_budget.sources.recorded import read_series
-    from rollback_budget.spec import load_budget
 
     spec = load_budget(budget)
     samples = read_series(series)

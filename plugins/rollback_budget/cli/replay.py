@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rollback_budget.engine.result import BudgetEvaluation, Evaluation
+    from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation
     from rollback_budget.engine.sample import Sample
-    from rollback_budget.spec.model import RolloutSpec
+    from rollback_budget.model.spec import RolloutSpec
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -76,10 +76,10 @@ def replay(
 
     Exit codes: 0 healthy, 2 breach, 3 blind, 1 an error in what was given.
     """
+    from rollback_budget.budget_file import load_budget
     from rollback_budget.engine import VerdictKind, evaluate
-    from rollback_budget.errors import SeriesError
+    from rollback_budget.exceptions import SeriesError
     from rollback_budget.sources.recorded import read_series
-    from rollback_budget.spec import load_budget
 
     spec = load_budget(budget)
     samples = read_series(series)
@@ -126,7 +126,7 @@ def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
     from rich.table import Table
 
     from rollback_budget.cli.text import shown
-    from rollback_budget.spec.duration import say_duration
+    from rollback_budget.model.duration import say_duration
 
     until = evaluation.evaluated_until
     so_far = "" if evaluation.final else " so far; the series ends before the window"

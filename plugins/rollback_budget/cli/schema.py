@@ -11,25 +11,25 @@ import click
 
 
 def _budget() -> dict[str, Any]:
-    from rollback_budget.spec.schema import budget_schema
+    from rollback_budget.budget_file.json_schema import budget_schema
 
     return budget_schema()
 
 
 def _spec() -> dict[str, Any]:
-    from rollback_budget.spec.model import RolloutSpec
+    from rollback_budget.model.spec import RolloutSpec
 
     return _with_dialect(RolloutSpec.model_json_schema(mode="serialization"))
 
 
 def _evaluation() -> dict[str, Any]:
-    from rollback_budget.engine.result import Evaluation
+    from rollback_budget.engine.evaluation import Evaluation
 
     return _with_dialect(Evaluation.model_json_schema(mode="serialization"))
 
 
 def _with_dialect(schema: dict[str, Any]) -> dict[str, Any]:
-    from rollback_budget.spec.schema import DIALECT
+    from rollback_budget.budget_file.json_schema import DIALECT
 
     return {"$schema": DIALECT, **schema}
 

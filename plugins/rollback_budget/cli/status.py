@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from rollback_budget.ledger.records import LoggedSuspension
-    from rollback_budget.ledger.standing import Gauge, Standing
-    from rollback_budget.ledger.store import Ledger
-    from rollback_budget.spec.model import Budget
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.rollout_status import Gauge, RolloutStatus
+    from rollback_budget.ledger.views import LoggedSuspension
+    from rollback_budget.model.budget import Budget
 
 #: Rollouts that ended are shown for this long.
 RECENT = timedelta(days=1)
@@ -63,7 +63,7 @@ def status(release: str | None, watch: bool, every: float, url: str | None, as_j
         return
 
 
-def standing_json(one: Standing) -> dict[str, Any]:
+def standing_json(one: RolloutStatus) -> dict[str, Any]:
     """Return one rollout's standing as JSON."""
     now = datetime.now(UTC)
     rollout = one.rollout
@@ -125,8 +125,8 @@ def _remaining(line: Budget, gauge: Gauge | None) -> timedelta:
     return line.max_duration if gauge is None else max(line.max_duration - gauge.burn, timedelta(0))
 
 
-def _standings(ledger: Ledger, release: str | None) -> list[Standing]:
-    from rollback_budget.ledger.standing import standing_of
+def _standings(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
+    from rollback_budget.ledger.rollout_status import standing_of
 
     now = datetime.now(UTC)
     if release is None:
@@ -156,7 +156,7 @@ def _console() -> Any:
     return Console(highlight=False)
 
 
-def _table(standings: list[Standing], now: datetime) -> RenderableType:
+def _table(standings: list[RolloutStatus], now: datetime) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -175,10 +175,10 @@ def _table(standings: list[Standing], now: datetime) -> RenderableType:
     return table
 
 
-def _phase(one: Standing, now: datetime) -> Text:
+def _phase(one: RolloutStatus, now: datetime) -> Text:
     from rich.text import Text
 
-    from rollback_budget.ledger.standing import Phase
+    from rollback_budget.ledger.rollout_status import Phase
 
     final = one.rollout.final
     match one.phase:
@@ -207,10 +207,10 @@ def _phase(one: Standing, now: datetime) -> Text:
     return said if final is None else said.append(f"\nby {shown(final.by)}", style="dim")
 
 
-def _left(one: Standing, now: datetime) -> Text:
+def _left(one: RolloutStatus, now: datetime) -> Text:
     from rich.text import Text
 
-    from rollback_budget.spec.duration import say_duration
+    from rollback_budget.model.duration import say_duration
 
     rollout = one.rollout
     if rollout.final is not None:
@@ -220,7 +220,7 @@ def _left(one: Standing, now: datetime) -> Text:
     return Text(f"{span(rollout.window_end - now)} of {say_duration(rollout.spec.window)}")
 
 
-def _budget(one: Standing, line: Budget) -> tuple[Text, Text, Text]:
+def _budget(one: RolloutStatus, line: Budget) -> tuple[Text, Text, Text]:
     from rich.text import Text
 
     name = Text(shown(line.id))

@@ -22,11 +22,11 @@ from rollback_budget.cli.words import (
     span,
     url_option,
 )
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
-    from rollback_budget.ledger.records import LoggedSuspension, Rollout, Scope
-    from rollback_budget.ledger.store import Ledger
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.views import LoggedSuspension, Rollout, Scope
 
 
 _by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name.")
@@ -140,7 +140,7 @@ def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
 
 def _meant_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:
     """Return the rollouts that are under way, and what to suspend for."""
-    from rollback_budget.ledger.records import Scope
+    from rollback_budget.ledger.views import Scope
 
     if run is not None:
         (chosen, *_) = choose_rollouts(ledger, which, run)
@@ -174,7 +174,7 @@ def _under_way(found: list[Rollout], which: str) -> list[Rollout]:
 def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
     """Say what the person should know. Raises LedgerError when nothing would be suspended."""
     from rollback_budget.engine.suspension import EVERY_BUDGET, names_in
-    from rollback_budget.spec.model import Tier
+    from rollback_budget.model.budget import Tier
 
     budgets = [line for one in rollouts for line in one.spec.budgets]
     covered = [line for line in budgets if budget in (line.id, line.area, EVERY_BUDGET)]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from rollback_budget.errors import Problem, SpecError
+from rollback_budget.exceptions import Problem, SpecError
 
 
 @dataclass
-class Report:
+class FileReport:
     """What was found in one budget file."""
 
     path: str
@@ -56,22 +56,22 @@ def validate(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, traffic
     ctx.exit(0 if ok else 1)
 
 
-def _check(path: Path, traffic: float | None) -> Iterable[Report]:
-    from rollback_budget.spec.load import find_budgets, is_budget
+def _check(path: Path, traffic: float | None) -> Iterable[FileReport]:
+    from rollback_budget.budget_file.load import find_budgets, is_budget
 
     if not path.is_dir():
         if path.is_file() and not is_budget(path):
             wrong = (
                 "this is a shared fragment, not a budget: validate the folder, or a budget that builds on it"
             )
-            return [Report(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
+            return [FileReport(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
         return [_check_file(path, traffic)]
     budgets = find_budgets(path)
     if not budgets:
         wrong = (
             "no budget in this folder: a budget is a .yaml file that is not defaults.yaml or _something.yaml"
         )
-        return [Report(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
+        return [FileReport(str(path), problems=[Problem(str(path), 1, 1, wrong)])]
     reports = [_check_file(budget, traffic) for budget in budgets]
     first: dict[str, str] = {}
     for budget, report in zip(budgets, reports, strict=True):
@@ -82,19 +82,19 @@ def _check(path: Path, traffic: float | None) -> Iterable[Report]:
     return reports
 
 
-def _check_file(path: Path, traffic: float | None) -> Report:
-    from rollback_budget.spec import load_budget, preflight_problems, warnings
+def _check_file(path: Path, traffic: float | None) -> FileReport:
+    from rollback_budget.budget_file import load_budget, preflight_problems, warnings
 
     try:
         spec = load_budget(path)
     except SpecError as error:
-        return Report(str(path), problems=list(error.problems))
+        return FileReport(str(path), problems=list(error.problems))
     slow = []
     if traffic is not None:
         from rollback_budget.engine.detection import slow_budgets
 
         slow = slow_budgets(spec, traffic)
-    return Report(
+    return FileReport(
         str(path),
         name=spec.name,
         release=spec.release,
@@ -104,7 +104,7 @@ def _check_file(path: Path, traffic: float | None) -> Report:
     )
 
 
-def _print(reports: list[Report]) -> None:
+def _print(reports: list[FileReport]) -> None:
     shared: set[Problem] = set()
     for report in reports:
         for problem in report.problems:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
-    from rollback_budget.ledger.records import Rollout
-    from rollback_budget.ledger.store import Ledger
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.views import Rollout
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -56,7 +56,7 @@ def parse_until(text: str, now: datetime) -> datetime:
 
     :raises click.BadParameter: it cannot be read, or lies in the past.
     """
-    from rollback_budget.spec.duration import parse_duration
+    from rollback_budget.model.duration import parse_duration
 
     if text.startswith("+"):
         try:

@@ -13,9 +13,9 @@ from enum import StrEnum
 from functools import partial
 
 from rollback_budget.debt.lifecycle import DUE_WITHIN, GRAVEST_FIRST
-from rollback_budget.ledger.debt_path import duplicates_of
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.debt_state_machine import duplicates_of
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
+from rollback_budget.ledger.ledger import Ledger
 
 #: How long a debt may be overdue before the incident commander hears of it.
 COMMANDER_AFTER = timedelta(days=3)
@@ -23,7 +23,7 @@ COMMANDER_AFTER = timedelta(days=3)
 BY = "ageing"
 
 
-class Step(StrEnum):
+class AgeingStep(StrEnum):
     """A step of ageing, in the order of time; the first word of its event's detail."""
 
     HALF_TIME = "half-time"
@@ -31,14 +31,14 @@ class Step(StrEnum):
     OVERDUE = "overdue"
 
 
-def when(debt: Debt, step: Step) -> datetime:
+def when(debt: Debt, step: AgeingStep) -> datetime:
     """Return when a debt reaches a step."""
     match step:
-        case Step.HALF_TIME:
+        case AgeingStep.HALF_TIME:
             return debt.due_at - DUE_WITHIN[debt.severity] / 2
-        case Step.DUE:
+        case AgeingStep.DUE:
             return debt.due_at
-        case Step.OVERDUE:
+        case AgeingStep.OVERDUE:
             return debt.due_at + COMMANDER_AFTER
 
 
@@ -57,7 +57,7 @@ def aged(
         return older, taken_now
     due = older
     taken = _steps_taken(debt, events)
-    for step in Step:
+    for step in AgeingStep:
         if step in taken or when(due, step) > now:
             continue
         older, sentence = _take(step, older)
@@ -79,25 +79,25 @@ def age_debts(ledger: Ledger, now: datetime) -> list[DebtEvent]:
     return recorded
 
 
-def step_of(event: DebtEvent) -> Step | None:
+def step_of(event: DebtEvent) -> AgeingStep | None:
     """Return the step that an event records, None for other events."""
     if event.kind is not DebtEventKind.ESCALATED or event.detail is None:
         return None
-    return next((step for step in Step if event.detail.startswith(f"{step.value}: ")), None)
+    return next((step for step in AgeingStep if event.detail.startswith(f"{step.value}: ")), None)
 
 
-def _take(step: Step, debt: Debt) -> tuple[Debt, str]:
+def _take(step: AgeingStep, debt: Debt) -> tuple[Debt, str]:
     due = f"{debt.due_at:%Y-%m-%d %H:%M} UTC"
     match step:
-        case Step.HALF_TIME:
+        case AgeingStep.HALF_TIME:
             return debt, f"half of its time is over, it is due {due}"
-        case Step.DUE:
+        case AgeingStep.DUE:
             graver = GRAVEST_FIRST[max(GRAVEST_FIRST.index(debt.severity) - 1, 0)]
             if graver is debt.severity:
                 return debt, f"it was due {due}, and is {graver.value} already"
             raised = replace(debt, severity=graver)
             return raised, f"it was due {due}, so it is {graver.value} now, not {debt.severity.value}"
-        case Step.OVERDUE:
+        case AgeingStep.OVERDUE:
             return debt, f"it is overdue since {due}, the incident commander is told"
 
 
@@ -116,9 +116,9 @@ def _event(debt: Debt, detail: str, now: datetime) -> DebtEvent:
     return DebtEvent(debt.fingerprint, debt.cycle, DebtEventKind.ESCALATED, now, None, BY, detail)
 
 
-def _steps_taken(debt: Debt, events: Sequence[DebtEvent]) -> set[Step]:
+def _steps_taken(debt: Debt, events: Sequence[DebtEvent]) -> set[AgeingStep]:
     """Return the steps since the debt was last owed anew."""
-    taken: set[Step] = set()
+    taken: set[AgeingStep] = set()
     for event in events:
         if event.cycle != debt.cycle:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.tickets import GONE
 
 #: A message names this many debts and counts the rest.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from rollback_budget.ledger.debt_records import SETTLED, Debt, DebtEvent, DebtEventKind, DebtState
+from rollback_budget.ledger.debt_views import SETTLED, Debt, DebtEvent, DebtEventKind, DebtState
 from rollback_budget.ledger.fingerprint import debt_fingerprint
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.spec.model import Comparison, Severity
+from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.model.budget import Comparison, Severity
 
 #: How long a debt may stay unpaid, from the breach.
 DUE_WITHIN = {

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from rollback_budget.debt.lifecycle import advance
-from rollback_budget.ledger.debt_records import DebtChange
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.debt_views import DebtChange
+from rollback_budget.ledger.ledger import Ledger
 
 
 def log_debts(ledger: Ledger, breach_fingerprints: Iterable[str] | None, now: datetime) -> list[DebtChange]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.ledger import Ledger
 
 #: Whose service names nobody.
 NOBODY = "nobody"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rollback_budget.debt.proof import Proof, Releases
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.result import Results
-from rollback_budget.ledger.debt_records import Debt, DebtState
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.exceptions import EvalError
+from rollback_budget.ledger.debt_views import Debt, DebtState
+from rollback_budget.ledger.ledger import Ledger
 
 
 def pay(ledger: Ledger, proof: Proof, by: str, now: datetime) -> Debt:

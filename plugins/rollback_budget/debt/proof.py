@@ -10,17 +10,17 @@ from datetime import datetime
 from typing import Any
 
 from rollback_budget.cases.case import EvalCase
-from rollback_budget.cases.identity import sha256
+from rollback_budget.cases.case_id import sha256
 from rollback_budget.debt.lifecycle import BYPASS_AREA, BYPASS_METRIC
 from rollback_budget.evals.result import CaseResult, Results
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind, ProofRecord
-from rollback_budget.ledger.records import LoggedBreach
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, ProofRecord
+from rollback_budget.ledger.views import LoggedBreach
 
 _OWED_ANEW = frozenset({DebtEventKind.DETECTED, DebtEventKind.REOPENED})
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ProofRule:
     """How often a case must fail and pass, where it is asked several times.
 
     :param red: failures that the breached release must show, at the least.
@@ -82,7 +82,7 @@ class Proof:
     cycle: int
     breached_release: str
     candidate_release: str
-    rule: Rule
+    rule: ProofRule
     cases: tuple[CaseProof, ...]
     left_out: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -161,7 +161,7 @@ def judge(
     breached_release: str,
     candidate_release: str,
     releases: Releases,
-    rule: Rule = Rule(),
+    rule: ProofRule = ProofRule(),
 ) -> Proof:
     """Judge a proof: every approved case of the debt must be red, green, and still what was approved.
 
@@ -210,7 +210,7 @@ def _whole(
 
 
 def _judge_case(
-    case: EvalCase, breached: Sequence[CaseResult], candidate: Sequence[CaseResult], rule: Rule
+    case: EvalCase, breached: Sequence[CaseResult], candidate: Sequence[CaseResult], rule: ProofRule
 ) -> CaseProof:
     red_rows = [row for row in breached if row.case_id == case.id]
     green_rows = [row for row in candidate if row.case_id == case.id]
@@ -275,7 +275,7 @@ def _digest(
     candidate: Results,
     breached_release: str,
     candidate_release: str,
-    rule: Rule,
+    rule: ProofRule,
 ) -> str:
     judged = [
         debt.fingerprint,

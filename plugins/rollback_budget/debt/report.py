@@ -10,11 +10,11 @@ from typing import Any
 
 from rollback_budget.debt.lifecycle import DUE_WITHIN
 from rollback_budget.debt.owners import owners_of
-from rollback_budget.ledger.debt_path import waived_until
-from rollback_budget.ledger.debt_records import Debt, DebtEvent, DebtEventKind
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.ledger.store import Ledger
-from rollback_budget.spec.model import Severity
+from rollback_budget.ledger.debt_state_machine import waived_until
+from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.model.budget import Severity
 
 #: Over how long the share of breaches that had a case before is taken.
 TRAILING = timedelta(days=30)
@@ -66,7 +66,7 @@ class OwnerLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DebtReport:
     """The burn-down.
 
     :param breaches: ever counted.
@@ -111,7 +111,7 @@ class Report:
         }
 
 
-def report_of(ledger: Ledger, now: datetime, days: int) -> Report:
+def report_of(ledger: Ledger, now: datetime, days: int) -> DebtReport:
     """Return the burn-down of everything in the ledger. Raises LedgerError."""
     debts = ledger.debts()
     owners = owners_of(ledger, debts, now)
@@ -125,7 +125,7 @@ def burn_down(
     owners: Mapping[str, str],
     now: datetime,
     days: int,
-) -> Report:
+) -> DebtReport:
     """Compute the burn-down.
 
     :param events: of all debts, in the order in which they were recorded.
@@ -143,7 +143,7 @@ def burn_down(
     today = now.astimezone(UTC).date()
     first = max(begun, today - timedelta(days=days - 1))
     shown = [first + timedelta(days=n) for n in range((today - first).days + 1)]
-    return Report(
+    return DebtReport(
         as_of=now,
         days=tuple(_day(day, spans, covered, owners, now) for day in shown),
         owners=tuple(_owner_lines(debts, owners, now)),

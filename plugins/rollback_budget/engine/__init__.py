@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rollback_budget.engine.evaluation import Breach, Evaluation, Status, VerdictKind
     from rollback_budget.engine.fold import Fold, Restart, Window, evaluate
     from rollback_budget.engine.frame import Frame, frame_of
-    from rollback_budget.engine.result import Breach, Evaluation, Status, VerdictKind
-    from rollback_budget.engine.sample import Sample, SeriesRequest, Source
+    from rollback_budget.engine.sample import Sample
 
 __all__ = [
     "Breach",
@@ -18,8 +18,6 @@ __all__ = [
     "Frame",
     "Restart",
     "Sample",
-    "SeriesRequest",
-    "Source",
     "Status",
     "VerdictKind",
     "Window",
@@ -30,8 +28,8 @@ __all__ = [
 _HOMES = {
     "fold": ("Fold", "Restart", "Window", "evaluate"),
     "frame": ("Frame", "frame_of"),
-    "result": ("Breach", "Evaluation", "Status", "VerdictKind"),
-    "sample": ("Sample", "SeriesRequest", "Source"),
+    "evaluation": ("Breach", "Evaluation", "Status", "VerdictKind"),
+    "sample": ("Sample",),
 }
 
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 from math import nan
 from typing import NamedTuple, Protocol, Self
 
+from rollback_budget.engine.evaluation import Comparand, Look, Status
 from rollback_budget.engine.frame import FINITE, Arms
-from rollback_budget.engine.instant import moment
-from rollback_budget.engine.result import Comparand, Look, Status
-from rollback_budget.spec.model import Budget, Comparison, Worse
+from rollback_budget.engine.time_us import moment
+from rollback_budget.model.budget import Budget, Comparison, Worse
 
 UNKNOWN, GOOD, BAD = Status.UNKNOWN, Status.GOOD, Status.BAD
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from math import erf, exp, inf, log, pi, sqrt
 
-from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, Line, line_of, project, step_of
 from rollback_budget.engine.eprocess import log_mean_exp, softplus
 from rollback_budget.engine.exceedances import USUAL_LEVEL, counted_beyond, share_beyond
 from rollback_budget.engine.frame import Histogram, quantile_of
-from rollback_budget.spec.duration import say_duration
-from rollback_budget.spec.evidence import Counted, alpha_of, blocks_of, plan_of
-from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec, Worse
+from rollback_budget.engine.null_boundary import (
+    LEAST,
+    MOST,
+    MULTIPLES,
+    BoundaryLine,
+    line_of,
+    project,
+    step_of,
+)
+from rollback_budget.model.budget import Budget, Comparison, Method, Worse
+from rollback_budget.model.duration import say_duration
+from rollback_budget.model.method_plan import Counted, alpha_of, blocks_of, plan_of
+from rollback_budget.model.spec import RolloutSpec
 
 #: Harm that ``explain`` and ``validate`` speak of, in multiples of the threshold.
 TYPICAL_HARM = (2.0, 5.0)
@@ -65,14 +74,14 @@ def expected_exceedance_detection(
     beyond_c, beyond_t = bounds
     rate = share_beyond(histogram, beyond_c)
     truth = share_beyond(histogram, beyond_t / (1.0 + harm * abs(budget.threshold) / 100.0))
-    return _until_found(spec, budget, per_minute, Line(0.0, 1.0), rate, (rate, truth))
+    return _until_found(spec, budget, per_minute, BoundaryLine(0.0, 1.0), rate, (rate, truth))
 
 
 def _until_found(
     spec: RolloutSpec,
     budget: Budget,
     per_minute: float,
-    line: Line,
+    line: BoundaryLine,
     step: float,
     rates: tuple[float, float],
 ) -> timedelta | None:
@@ -144,7 +153,7 @@ def _say_harm(budget: Budget, harm: float) -> str:
 
 
 def _moments(
-    line: Line, step: float, rates: tuple[float, float], requests: float
+    line: BoundaryLine, step: float, rates: tuple[float, float], requests: float
 ) -> list[tuple[float, float]]:
     """Return mean and standard deviation of a block's log evidence for each alternative."""
     rate = min(max(rates[0], LEAST), MOST)

@@ -8,12 +8,13 @@ from functools import reduce
 from math import inf
 from typing import Self
 
-from rollback_budget.engine.bets import HALF_LIFE
-from rollback_budget.engine.boundary import LEAST, MOST, MULTIPLES, Counts, Line, log_evidence
 from rollback_budget.engine.comparison import Mean, View
+from rollback_budget.engine.evidence import HALF_LIFE
 from rollback_budget.engine.frame import Histogram, quantile_in, quantile_of
-from rollback_budget.spec.evidence import Blocks
-from rollback_budget.spec.model import Budget, RolloutSpec
+from rollback_budget.engine.null_boundary import LEAST, MOST, MULTIPLES, BoundaryLine, Counts, log_evidence
+from rollback_budget.model.budget import Budget
+from rollback_budget.model.method_plan import Blocks
+from rollback_budget.model.spec import RolloutSpec
 
 #: Where a metric's name does not say which quantile it is.
 USUAL_LEVEL = 0.95
@@ -127,7 +128,7 @@ class Exceedances:
         k_t, n_t = _beyond(release, beyond_t)
         rate = min(max((slow + 0.5) / (all_past + 1.0), LEAST), MOST)
         counts = Counts(round(k_c), round(n_c), round(k_t), round(n_t))
-        logs = log_evidence(counts, rate, Line(0.0, 1.0), rate)
+        logs = log_evidence(counts, rate, BoundaryLine(0.0, 1.0), rate)
         return [evidence / self._effect for evidence in logs]
 
 

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from rollback_budget.engine.blindness import AreaClock
+from rollback_budget.engine.budget_snapshot import BudgetSnapshot
+from rollback_budget.engine.budget_state import BudgetState, OnBreach
+from rollback_budget.engine.evaluation import Blind, Evaluation, Status, VerdictKind
 from rollback_budget.engine.frame import Frame, frame_of
-from rollback_budget.engine.instant import length, micros, moment
-from rollback_budget.engine.result import Blind, Evaluation, Status, VerdictKind
+from rollback_budget.engine.messages import blind_sentence
+from rollback_budget.engine.no_data import AreaLastSeen
 from rollback_budget.engine.sample import Sample
-from rollback_budget.engine.sentence import blind_sentence
-from rollback_budget.engine.standing import Standing
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.engine.tally import OnBreach, Tally
-from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.spec.model import Action, Budget, OnBlind, RolloutSpec, Tier
+from rollback_budget.engine.time_us import length, micros, moment
+from rollback_budget.exceptions import RollbackBudgetError
+from rollback_budget.model.budget import Budget, Tier
+from rollback_budget.model.decision import Action
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import OnBlind
 
 #: Told after each look: its time, and where every budget stands that the look counted for.
-OnLook = Callable[[int, tuple[Standing, ...]], None]
+OnLook = Callable[[int, tuple[BudgetSnapshot, ...]], None]
 
 #: Looks folded at a time: bounds what is copied, and what is folded again after a breach.
 CHUNK = 256
@@ -90,7 +93,7 @@ class Fold:
             elif restart.budget_id in latest:
                 latest[restart.budget_id] = max(latest[restart.budget_id], micros(restart.at))
         self._tallies = [
-            Tally(
+            BudgetState(
                 spec,
                 budget,
                 opening=opening,
@@ -139,7 +142,7 @@ class Fold:
         """Return what the latest look of every budget found, or was suspended by; None for one without."""
         return [tally.status for tally in self._tallies]
 
-    def standings(self) -> tuple[Standing, ...]:
+    def standings(self) -> tuple[BudgetSnapshot, ...]:
         """Return where every budget stands that has had a look, in short."""
         standings = (tally.standing() for tally in self._tallies)
         return tuple(standing for standing in standings if standing is not None)
@@ -235,7 +238,7 @@ class Fold:
         self._blind = Blind(area=area, since=since, sentence=blind_sentence(area, since, until))
         return None if self._keep_going else look
 
-    def _dark(self, clock: AreaClock, stop: int) -> list[int]:
+    def _dark(self, clock: AreaLastSeen, stop: int) -> list[int]:
         """Return the looks before ``stop`` that are unknown to every budget of an area that is in force.
 
         Where every one is suspended, nobody wants to see anything.
@@ -248,12 +251,12 @@ class Fold:
         dark -= set(tallies[0].suspended).intersection(*(tally.suspended for tally in tallies[1:]))
         return sorted(look for look in dark if look < stop)
 
-    def _area_clocks(self, latest: dict[str, int], unseen_since: int) -> list[AreaClock]:
+    def _area_clocks(self, latest: dict[str, int], unseen_since: int) -> list[AreaLastSeen]:
         if self._spec.watch.on_blind is OnBlind.CONTINUE:
             return []
-        clocks: dict[str, AreaClock] = {}
+        clocks: dict[str, AreaLastSeen] = {}
         for place, budget in enumerate(self._spec.budgets):
-            clock = clocks.setdefault(budget.area, AreaClock(budget.area, unseen_since, ()))
+            clock = clocks.setdefault(budget.area, AreaLastSeen(budget.area, unseen_since, ()))
             clock.known = max(clock.known, latest[budget.id])
             clock.budgets += (place,)
         return list(clocks.values())

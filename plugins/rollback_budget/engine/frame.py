@@ -12,10 +12,10 @@ from itertools import repeat
 from math import nan
 from typing import NamedTuple
 
-from rollback_budget.engine.instant import length, micros
 from rollback_budget.engine.sample import Sample
-from rollback_budget.errors import SeriesError
-from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.engine.time_us import length, micros
+from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.spec import RolloutSpec
 
 #: ``-FINITE <= x <= FINITE`` is false for NaN and for both infinities.
 FINITE = sys.float_info.max

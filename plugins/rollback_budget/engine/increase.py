@@ -6,9 +6,10 @@ from math import isnan, nan
 from typing import Self
 
 from rollback_budget.engine.comparison import Comparing, Mean, Observation, View, limit_of, pointwise_of
+from rollback_budget.engine.evaluation import Comparand
 from rollback_budget.engine.frame import Arms
-from rollback_budget.engine.result import Comparand
-from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
+from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.spec import RolloutSpec
 
 
 class Increase:

@@ -6,22 +6,31 @@ from collections.abc import Callable
 from copy import copy
 from typing import Protocol, Self
 
-from rollback_budget.engine.bets import Arrivals, Betting, Proportions, Signs
 from rollback_budget.engine.comparison import UNKNOWN, Mean, Observation, View
+from rollback_budget.engine.evidence import BlockStatistic, CountStatistic, ProportionStatistic, SignStatistic
 from rollback_budget.engine.exceedances import Exceedances, can_resolve
-from rollback_budget.engine.threshold import Threshold
-from rollback_budget.engine.weighed import Span, Weighed
-from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.spec.evidence import Blocks, Counted, Plan, alpha_of, blocks_of, method_problem, plan_of
-from rollback_budget.spec.model import Budget, Comparison, Method, RolloutSpec
+from rollback_budget.engine.sequential_method import SequentialMethod, Span
+from rollback_budget.engine.threshold_method import ThresholdMethod
+from rollback_budget.exceptions import RollbackBudgetError
+from rollback_budget.model.budget import Budget, Comparison, Method
+from rollback_budget.model.method_plan import (
+    Blocks,
+    Counted,
+    MethodPlan,
+    alpha_of,
+    blocks_of,
+    method_problem,
+    plan_of,
+)
+from rollback_budget.model.spec import RolloutSpec
 
-__all__ = ["Deciding", "Decision", "Span", "choose"]
+__all__ = ["BudgetMethod", "DecidingMethod", "Span", "choose"]
 
 NO_GUARANTEE = "no error-rate guarantee"
 COUNTED = "events are counted, not estimated"
 
 
-class Deciding(Protocol):
+class DecidingMethod(Protocol):
     """Decides over one budget, chunk by chunk; its state must not grow with the length of the series."""
 
     @property
@@ -66,7 +75,7 @@ class Deciding(Protocol):
         ...
 
 
-class Decision:
+class BudgetMethod:
     """The method of one budget. Whether counts are known is seen at the first known look, once and for all.
 
     Nothing before that look can have counted, so that a watch that starts again decides the same.
@@ -77,11 +86,13 @@ class Decision:
         self._spec = spec
         plan = plan_of(spec, budget)
         #: Until it is known whether there are counts.
-        self._open: tuple[Plan, Span] | None = None if plan.method is plan.without_counts else (plan, span)
+        self._open: tuple[MethodPlan, Span] | None = (
+            None if plan.method is plan.without_counts else (plan, span)
+        )
         self._take(plan.method, plan.reason, plan, span)
 
     def fold(self, view: View, times: list[int], *, stop_at_breach: bool) -> int | None:
-        """Fold the looks of ``view``; see :meth:`Deciding.fold`."""
+        """Fold the looks of ``view``; see :meth:`DecidingMethod.fold`."""
         if self._open is not None:
             self._settle(view, *self._open)
         return self.deciding.fold(view, times, stop_at_breach=stop_at_breach)
@@ -92,7 +103,7 @@ class Decision:
         twin.deciding = self.deciding.copy()
         return twin
 
-    def _settle(self, view: View, plan: Plan, span: Span) -> None:
+    def _settle(self, view: View, plan: MethodPlan, span: Span) -> None:
         arms = view.arms
         for look, status in enumerate(view.statuses):
             if self._budget.comparison is Comparison.INCREASE:
@@ -108,7 +119,7 @@ class Decision:
                     self._take(plan.without_counts, f"{plan.reason}, but {lacking}", plan, span)
                 return
 
-    def _lacking(self, view: View, look: int, plan: Plan) -> str | None:
+    def _lacking(self, view: View, look: int, plan: MethodPlan) -> str | None:
         """Say what the first known look does not have that the plan counts on."""
         arms = view.arms
         if plan.counted is not Counted.EXCEEDANCES:
@@ -120,22 +131,22 @@ class Decision:
             return "the samples carry no histogram"
         return None if can_resolve(baseline, self._budget) else "the histogram is coarser than the threshold"
 
-    def _take(self, name: Method, reason: str, plan: Plan, span: Span) -> None:
+    def _take(self, name: Method, reason: str, plan: MethodPlan, span: Span) -> None:
         budget, spec = self._budget, self._spec
         self.name = name
-        self.deciding: Deciding
+        self.deciding: DecidingMethod
         if name is Method.THRESHOLD:
             counted = budget.comparison is Comparison.INCREASE and not budget.max_duration
-            self.deciding = Threshold(budget, spec)
+            self.deciding = ThresholdMethod(budget, spec)
             self.reason = f"{reason}: {COUNTED if counted else NO_GUARANTEE}"
             return
         blocks, alpha = blocks_of(spec, budget, name), alpha_of(spec)
         betting = _betting(name, plan)(budget, spec, blocks)
-        self.deciding = Weighed(budget, spec, betting, blocks, alpha, span)
+        self.deciding = SequentialMethod(budget, spec, betting, blocks, alpha, span)
         self.reason = f"{reason}: anytime-valid at alpha {alpha:.3g}"
 
 
-def choose(budget: Budget, spec: RolloutSpec, span: Span) -> Decision:
+def choose(budget: Budget, spec: RolloutSpec, span: Span) -> BudgetMethod:
     """Return how ``budget`` is decided, fresh.
 
     :raises RollbackBudgetError: the budget asks for a method that cannot decide it.
@@ -143,15 +154,15 @@ def choose(budget: Budget, spec: RolloutSpec, span: Span) -> Decision:
     problem = method_problem(spec, budget)
     if problem is not None:
         raise RollbackBudgetError(f"budget {problem}")
-    return Decision(budget, spec, span)
+    return BudgetMethod(budget, spec, span)
 
 
-def _betting(name: Method, plan: Plan) -> Callable[[Budget, RolloutSpec, Blocks], Betting]:
-    return Signs if name is Method.SIGN or plan.counted is None else _COUNTING[plan.counted]
+def _betting(name: Method, plan: MethodPlan) -> Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]:
+    return SignStatistic if name is Method.SIGN or plan.counted is None else _COUNTING[plan.counted]
 
 
-_COUNTING: dict[Counted, Callable[[Budget, RolloutSpec, Blocks], Betting]] = {
-    Counted.EVENTS: Proportions,
-    Counted.ARRIVALS: Arrivals,
+_COUNTING: dict[Counted, Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]] = {
+    Counted.EVENTS: ProportionStatistic,
+    Counted.ARRIVALS: CountStatistic,
     Counted.EXCEEDANCES: Exceedances,
 }

@@ -9,9 +9,10 @@ from typing import Final
 
 from pydantic import AwareDatetime
 
-from rollback_budget.engine.instant import length, micros
-from rollback_budget.spec.frozen import Frozen
-from rollback_budget.spec.model import Budget, RolloutSpec
+from rollback_budget.engine.time_us import length, micros
+from rollback_budget.model.base import Frozen
+from rollback_budget.model.budget import Budget
+from rollback_budget.model.spec import RolloutSpec
 
 #: Instead of a budget or an area: every budget of the rollout.
 EVERY_BUDGET: Final = "all"
@@ -47,7 +48,7 @@ def names_in(specs: Iterable[RolloutSpec]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class Stretch:
+class SuspendedStretch:
     """The suspensions of one budget, in engine time.
 
     A look counts as suspended when it was not yet to be seen at ``since`` (it is younger than ``settle``), up
@@ -87,4 +88,4 @@ class Stretch:
 
 
 #: Of a budget that nobody has suspended, which is nearly every one.
-NEVER: Final = Stretch((), timedelta(0))
+NEVER: Final = SuspendedStretch((), timedelta(0))

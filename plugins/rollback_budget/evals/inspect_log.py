@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.result import CaseResult
 from rollback_budget.evals.row import read_number
-from rollback_budget.spec.eval_columns import Columns
+from rollback_budget.exceptions import EvalError
+from rollback_budget.model.eval_columns import Columns
 
 #: What Inspect's scorers write in place of a number: correct, incorrect, partly, no answer.
 _GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}

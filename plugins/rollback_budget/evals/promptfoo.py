@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.result import CaseResult
 from rollback_budget.evals.row import read_number
-from rollback_budget.spec.eval_columns import Columns
+from rollback_budget.exceptions import EvalError
+from rollback_budget.model.eval_columns import Columns
 
 #: promptfoo's word for a request or an assertion that could not be carried out.
 _CRASHED = 2

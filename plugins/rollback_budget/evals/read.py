@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rollback_budget.errors import EvalError
 from rollback_budget.evals.inspect_log import inspect_rows, looks_like_inspect, zipped_inspect_rows
 from rollback_budget.evals.promptfoo import looks_like_promptfoo, promptfoo_rows
 from rollback_budget.evals.result import CaseResult, Results
 from rollback_budget.evals.row import check_columns, read_row
-from rollback_budget.spec.eval_columns import AS_NAMED, Columns
+from rollback_budget.exceptions import EvalError
+from rollback_budget.model.eval_columns import AS_NAMED, Columns
 
 __all__ = ["FORMATS", "Columns", "read_results"]
 

@@ -11,11 +11,11 @@ from sqlalchemy import Engine, column, inspect, select, table
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 from sqlalchemy.sql.expression import TableClause
 
-from rollback_budget.errors import EvalError, SourceError
 from rollback_budget.evals.result import Results
 from rollback_budget.evals.row import check_columns, read_row
-from rollback_budget.sources.sql_session import SqlSession
-from rollback_budget.spec.eval_columns import AS_NAMED, Columns
+from rollback_budget.exceptions import EvalError, SourceError
+from rollback_budget.model.eval_columns import AS_NAMED, Columns
+from rollback_budget.sources.sql.session import SqlSession
 
 
 def read_table(

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from rollback_budget.debt.lifecycle import bypass_fingerprint, bypassed
-from rollback_budget.errors import RollbackBudgetError
-from rollback_budget.gate.finding import BypassNote
-from rollback_budget.ledger.debt_records import Bypass
-from rollback_budget.ledger.store import Ledger
+from rollback_budget.exceptions import RollbackBudgetError
+from rollback_budget.gate.result import BypassNote
+from rollback_budget.ledger.debt_views import Bypass
+from rollback_budget.ledger.ledger import Ledger
 
 #: How long a bypass lets its release pass: for one launch and its retries, not for good.
 HOLDS_FOR = timedelta(hours=24)

@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.errors import CaseError, EvalError, MissingColumnError
 from rollback_budget.evals.result import Results
+from rollback_budget.exceptions import CaseError, EvalError, MissingColumnError
 from rollback_budget.gate.compile import JUDGED, PASS, PRESENT, compile_debt, of_delta
-from rollback_budget.gate.data import Data, OpenEngine, load
 from rollback_budget.gate.delta import DeltaRule
+from rollback_budget.gate.expectation_outcome import ExpectationOutcome
 from rollback_budget.gate.expectations import DebtExpectations, Expected, GateFolder
-from rollback_budget.gate.finding import (
+from rollback_budget.gate.findings import judge, other_inputs
+from rollback_budget.gate.request import GateRequest
+from rollback_budget.gate.result import (
     EFFECTS,
     SEVERITIES,
     Effect,
     Finding,
     GateResult,
-    Rule,
-    Verdict,
+    GateRule,
+    GateVerdict,
     about,
     verdict_of,
 )
-from rollback_budget.gate.judgement import judge, other_inputs
-from rollback_budget.gate.outcome import Outcome
-from rollback_budget.gate.request import GateRequest
+from rollback_budget.gate.rows import Data, OpenEngine, load
 from rollback_budget.gate.suite import NOTHING, Kind, Suite, assemble
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.spec.launch_gate import LaunchGate
-from rollback_budget.spec.model import Severity
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.model.budget import Severity
+from rollback_budget.model.launch_gate import LaunchGate
 
 _Files = list[tuple[Debt, DebtExpectations]]
 
@@ -44,7 +44,7 @@ def judge_without_results(request: GateRequest) -> GateResult | None:
     if not request.to_be_covered:
         return _result(request, notes, _nothing_enforced(request))
     gone = Finding(
-        rule=Rule.NO_RESULTS,
+        rule=GateRule.NO_RESULTS,
         effect=Effect.BLOCK,
         message=f"{request.service} has eval debt and its budget does not say where evaluations leave their"
         " results: add `launch_gate: {results: ...}` to it or to defaults.yaml",
@@ -69,7 +69,7 @@ def judge_launch(request: GateRequest, open_engine: OpenEngine) -> GateResult:
         results = data.results
         findings += _of_results(suite, data, request)
     except EvalError as error:
-        rule = Rule.MISSING_COLUMN if isinstance(error, MissingColumnError) else Rule.NO_RESULTS
+        rule = GateRule.MISSING_COLUMN if isinstance(error, MissingColumnError) else GateRule.NO_RESULTS
         findings.append(Finding(rule=rule, effect=Effect.BLOCK, message=str(error)))
     return _result(request, findings, _all_well(request, suite), suite, results)
 
@@ -82,10 +82,10 @@ def _of_results(suite: Suite, data: Data, request: GateRequest) -> list[Finding]
         found = judge(suite, _run(suite, data), debts, request.release)
         return [*found, *other_inputs(suite, rows, debts)]
     message = f"no evaluation of {request.release} in {data.results.origin}: the evaluator has not run for it"
-    return [Finding(rule=Rule.NOT_EVALUATED, effect=Effect.BLOCK, message=message)]
+    return [Finding(rule=GateRule.NOT_EVALUATED, effect=Effect.BLOCK, message=message)]
 
 
-def _run(suite: Suite, data: Data) -> Sequence[Outcome]:
+def _run(suite: Suite, data: Data) -> Sequence[ExpectationOutcome]:
     if not suite.checks:
         return ()
     try:
@@ -105,11 +105,11 @@ def _standing(request: GateRequest) -> Iterator[Finding]:
             message = (
                 f"this {debt.severity.value} debt was due {days} days ago; pay it with a proof, or waive it"
             )
-            yield about(debt, Rule.OVERDUE, Effect.BLOCK, message)
+            yield about(debt, GateRule.OVERDUE, Effect.BLOCK, message)
         elif debt.is_owed and debt.waiver is not None and debt.is_waived(request.at):
             waiver = debt.waiver
             message = f"waived by {waiver.by} until {waiver.until:%Y-%m-%d %H:%M} UTC: {waiver.reason}"
-            yield about(debt, Rule.WAIVED, Effect.NOTE, message)
+            yield about(debt, GateRule.WAIVED, Effect.NOTE, message)
 
 
 def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
@@ -120,16 +120,16 @@ def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
     try:
         stored = folder.read()
     except EvalError as error:
-        return [], [Finding(rule=Rule.UNREADABLE, effect=Effect.BLOCK, message=str(error))]
+        return [], [Finding(rule=GateRule.UNREADABLE, effect=Effect.BLOCK, message=str(error))]
     for debt in request.enforced:
         try:
             today = compile_debt(debt, cases, request.gate, request.budgets)
         except CaseError as error:
-            findings.append(about(debt, Rule.UNREADABLE, Effect.BLOCK, str(error)))
+            findings.append(about(debt, GateRule.UNREADABLE, Effect.BLOCK, str(error)))
             continue
         file = stored.get(debt.fingerprint, today)
         if changed := _changed(file, today):
-            findings.append(about(debt, Rule.DATA_CHANGED, Effect.BLOCK, changed))
+            findings.append(about(debt, GateRule.DATA_CHANGED, Effect.BLOCK, changed))
         if file.expectations:
             files.append((debt, file))
         elif debt in request.to_be_covered:
@@ -139,7 +139,7 @@ def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
             f"{request.service} has {len(request.to_be_covered)} eval debts and not one expectation to hold"
             f" {request.release} to: approve their cases, or waive them"
         )
-        findings.append(Finding(rule=Rule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))
+        findings.append(Finding(rule=GateRule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))
     return files, findings
 
 
@@ -166,7 +166,7 @@ def _not_covered(debt: Debt) -> Finding:
     due = f"{debt.due_at:%Y-%m-%d}"
     return about(
         debt,
-        Rule.NOT_COVERED,
+        GateRule.NOT_COVERED,
         EFFECTS[severity],
         f"no approved eval case yet, so nothing would notice it again; due {due}",
     )
@@ -215,13 +215,13 @@ def _result(
 ) -> GateResult:
     verdict = verdict_of(findings)
     reason = well
-    if verdict is not Verdict.PASS:
+    if verdict is not GateVerdict.PASS:
         effect = Effect(verdict.value)
         decisive = [finding for finding in findings if finding.effect is effect]
         more = f", and {len(decisive) - 1} more" if len(decisive) > 1 else ""
         reason = f"{decisive[0].message}{more}"
-    if request.bypass is not None and verdict is not Verdict.PASS:
-        verdict = Verdict.PASS
+    if request.bypass is not None and verdict is not GateVerdict.PASS:
+        verdict = GateVerdict.PASS
         reason = f"launched past the gate by {request.bypass.by} ({request.bypass.reason}), although {reason}"
     return GateResult(
         verdict=verdict,

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rollback_budget.cases.case import EvalCase
+from rollback_budget.cases.case_id import sha256
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.identity import sha256
-from rollback_budget.errors import CaseError
+from rollback_budget.exceptions import CaseError
 from rollback_budget.gate.delta import DeltaRule
 from rollback_budget.gate.expectations import ROLE, CaseSet, DebtExpectations, Expected
-from rollback_budget.gate.finding import SEVERITIES
-from rollback_budget.ledger.debt_records import Debt
-from rollback_budget.spec.launch_gate import LaunchGate
-from rollback_budget.spec.model import Budget, Comparison
+from rollback_budget.gate.result import SEVERITIES
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.launch_gate import LaunchGate
 
 PRESENT, JUDGED, PASS, DELTA = "cases_present", "cases_judged", "cases_pass", "delta"
 DELTA_TYPE = "expect_release_delta_to_be_within_budget"

@@ -7,9 +7,9 @@ from math import ceil
 from typing import Literal, NamedTuple
 
 from rollback_budget.engine.comparison import Limit, delta_of
-from rollback_budget.engine.result import Status
-from rollback_budget.spec.frozen import Frozen
-from rollback_budget.spec.model import Budget, Comparison, Severity, Worse
+from rollback_budget.engine.evaluation import Status
+from rollback_budget.model.base import Frozen
+from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
 
 
 class Summary(NamedTuple):

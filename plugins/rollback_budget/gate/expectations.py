@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from rollback_budget.errors import EvalError
+from rollback_budget.exceptions import EvalError
 from rollback_budget.files import replace_file
-from rollback_budget.spec.frozen import Frozen
+from rollback_budget.model.base import Frozen
 
 #: The key of an expectation's ``meta`` that says what it is to us.
 ROLE = "rollback_budget"

@@ -28,8 +28,8 @@ from great_expectations.validator.validator import Validator  # noqa: E402
 
 from rollback_budget.evals.result import Results  # noqa: E402
 from rollback_budget.gate import gx_delta  # noqa: E402, F401 - makes the expectation known by its name
-from rollback_budget.gate.data import Data, SqlRows  # noqa: E402
-from rollback_budget.gate.outcome import Outcome, Trouble  # noqa: E402
+from rollback_budget.gate.expectation_outcome import ExpectationOutcome, Trouble  # noqa: E402
+from rollback_budget.gate.rows import Data, SqlRows  # noqa: E402
 from rollback_budget.gate.suite import Check, Kind, columns_of  # noqa: E402
 
 
@@ -40,7 +40,7 @@ class _QuietValidator(Validator):
         return False
 
 
-def run_suite(checks: Sequence[Check], data: Data) -> list[Outcome]:
+def run_suite(checks: Sequence[Check], data: Data) -> list[ExpectationOutcome]:
     """Run every expectation; one that cannot be run is an outcome with its trouble, never a success."""
     frame = frame_of(data.results)
     in_sql = [check for check in checks if check.kind is Kind.DELTA and data.sql is not None]
@@ -80,8 +80,8 @@ def _sql_data(engine: SqlAlchemyExecutionEngine, rows: SqlRows) -> SqlAlchemyBat
     )
 
 
-def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) -> list[ExpectationOutcome]:
+    outcomes: list[ExpectationOutcome] = []
     configurations = []
     for check in checks:
         missing = [name for name in columns_of(check.config["kwargs"]) if name not in names]
@@ -131,13 +131,15 @@ def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) 
     return outcomes
 
 
-def _outcome(check: Check, result: Any, data: Any) -> Outcome:
+def _outcome(check: Check, result: Any, data: Any) -> ExpectationOutcome:
     raised = _raised(result.exception_info or {})
     if raised is not None:
         return _trouble(check, Trouble.ERROR, f"{check.config['type']}: {raised}")
     seen: Mapping[str, Any] = result.result
     if check.kind is Kind.PRESENT:
-        return Outcome(check.id, bool(result.success), () if result.success else tuple(_missing(check, data)))
+        return ExpectationOutcome(
+            check.id, bool(result.success), () if result.success else tuple(_missing(check, data))
+        )
     cases = tuple(dict.fromkeys(str(row["case_id"]) for row in seen.get("unexpected_index_list") or ()))
     details = seen.get("details") or {}
     detail = str(details.get("sentence", "")) if isinstance(details, Mapping) else ""
@@ -145,7 +147,7 @@ def _outcome(check: Check, result: Any, data: Any) -> Outcome:
         detail = f"observed {seen['observed_value']}"
     elif not detail and seen.get("unexpected_count"):
         detail = f"{seen['unexpected_count']} rows do not meet it"
-    return Outcome(check.id, bool(result.success), cases, detail)
+    return ExpectationOutcome(check.id, bool(result.success), cases, detail)
 
 
 def _missing(check: Check, frame: pd.DataFrame) -> list[str]:
@@ -164,5 +166,5 @@ def _raised(info: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _trouble(check: Check, trouble: Trouble, detail: str) -> Outcome:
-    return Outcome(check.id, success=False, detail=detail, trouble=trouble)
+def _trouble(check: Check, trouble: Trouble, detail: str) -> ExpectationOutcome:
+    return ExpectationOutcome(check.id, success=False, detail=detail, trouble=trouble)

@@ -7,11 +7,12 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from rollback_budget.debt.lifecycle import BYPASS_AREA
-from rollback_budget.gate.finding import BypassNote
-from rollback_budget.ledger.debt_records import Debt, DebtState
-from rollback_budget.spec.frozen import Frozen
-from rollback_budget.spec.launch_gate import LaunchGate
-from rollback_budget.spec.model import Budget, RolloutSpec
+from rollback_budget.gate.result import BypassNote
+from rollback_budget.ledger.debt_views import Debt, DebtState
+from rollback_budget.model.base import Frozen
+from rollback_budget.model.budget import Budget
+from rollback_budget.model.launch_gate import LaunchGate
+from rollback_budget.model.spec import RolloutSpec
 
 
 class GateRequest(Frozen):

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from rollback_budget.errors import EvalError
+from rollback_budget.exceptions import EvalError
 from rollback_budget.gate.compile import DELTA_TYPE, JUDGED, PASS, PRESENT
 from rollback_budget.gate.expectations import DebtExpectations, Expected
-from rollback_budget.ledger.debt_records import Debt
+from rollback_budget.ledger.debt_views import Debt
 
 
 class Kind(StrEnum):

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from sqlalchemy import Select, select
 
-from rollback_budget.engine.result import Breach, Evaluation
+from rollback_budget.engine.evaluation import Breach, Evaluation
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import DebtEventRow
 from rollback_budget.ledger.fingerprint import breach_fingerprint, debt_fingerprint
-from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.models import BreachRow, EvaluationRow, RolloutRow
-from rollback_budget.ledger.records import LoggedBreach, LoggedEvaluation
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import LoggedBreach, LoggedEvaluation
 
 
 class Breaches(Looks):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from rollback_budget.ledger.debt_models import CaseRow, DebtRow, TicketRow
-from rollback_budget.ledger.debt_records import CaseEntry, CaseState, Debt, DebtState
+from rollback_budget.ledger.debt_repository import Payments
+from rollback_budget.ledger.debt_views import CaseEntry, CaseState, Debt, DebtState
 from rollback_budget.ledger.debts import view
-from rollback_budget.ledger.payments import Payments
 
 #: A debt without cases: drafting is next.
 UNDRAFTED = (DebtState.DETECTED, DebtState.FILED, DebtState.REOPENED)

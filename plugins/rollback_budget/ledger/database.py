@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.models import REVISION, Base
 
 VERSION_TABLE = "rollback_budget_alembic_version"

@@ -76,7 +76,7 @@ class TicketRow(Base):
     seen_at: Mapped[datetime | None]
 
 
-class TicketDeedRow(Base):
+class TicketOperationRow(Base):
     """Something done to a ticket once (a comment, a file, a transition): claimed before it is sent."""
 
     __tablename__ = "ticket_deeds"

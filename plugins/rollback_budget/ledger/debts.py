@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
-from rollback_budget.ledger.debt_records import (
+from rollback_budget.ledger.debt_views import (
     SETTLED,
     Debt,
     DebtChange,
@@ -22,15 +22,15 @@ from rollback_budget.ledger.debt_records import (
     TicketState,
     Waiver,
 )
-from rollback_budget.ledger.records import LoggedBreach
-from rollback_budget.ledger.story import Story
-from rollback_budget.spec.model import Comparison, Severity
+from rollback_budget.ledger.history import RolloutHistory
+from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.model.budget import Comparison, Severity
 
 #: Says what a debt (None: not known yet) becomes by another breach, and what that is called.
 Advance = Callable[[Debt | None, LoggedBreach], tuple[Debt, DebtEventKind]]
 
 
-class Debts(Story):
+class Debts(RolloutHistory):
     """The debts of the ledger. Every method raises LedgerError."""
 
     def count_breach(self, breach: LoggedBreach, at: datetime, advance: Advance) -> DebtChange | None:

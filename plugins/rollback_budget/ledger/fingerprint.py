@@ -11,8 +11,8 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.model import Comparison
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Comparison
 
 
 def debt_fingerprint(

@@ -9,12 +9,12 @@ from sqlalchemy import select
 
 from rollback_budget.ledger.database import insert_once
 from rollback_budget.ledger.debt_models import BypassRow, GateRunRow
-from rollback_budget.ledger.debt_records import Bypass, GateRun
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.ledger.story import Story
+from rollback_budget.ledger.debt_views import Bypass, GateRun
+from rollback_budget.ledger.history import RolloutHistory
+from rollback_budget.ledger.rollout_key import RolloutKey
 
 
-class Gates(Story):
+class Gates(RolloutHistory):
     """The gate's part of the ledger. Every method raises LedgerError."""
 
     def record_gate_run(self, run: GateRun) -> None:

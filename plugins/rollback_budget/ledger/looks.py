@@ -13,14 +13,14 @@ from sqlalchemy import ColumnElement, CursorResult, delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from rollback_budget.engine.budget_snapshot import BudgetSnapshot
+from rollback_budget.engine.evaluation import Status
 from rollback_budget.engine.frame import FINITE
-from rollback_budget.engine.result import Status
-from rollback_budget.engine.standing import Standing
-from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import LookRow, RolloutRow
-from rollback_budget.ledger.records import LoggedLook
+from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollouts import Rollouts
-from rollback_budget.spec.model import RolloutSpec
+from rollback_budget.ledger.views import LoggedLook
+from rollback_budget.model.spec import RolloutSpec
 
 #: Databases limit the values of one statement.
 _KEYS, _ROWS = 400, 300
@@ -152,7 +152,7 @@ class Looks(Rollouts):
         return found
 
 
-def pack(spec: RolloutSpec, standings: Sequence[Standing]) -> str:
+def pack(spec: RolloutSpec, standings: Sequence[BudgetSnapshot]) -> str:
     """Write one look as a JSON array with an entry per budget of the spec, null where it did not count.
 
     An entry is ``[status, burn, delta, release, baseline, release_n, baseline_n, p]``: status ``g``, ``b`` or
@@ -163,7 +163,7 @@ def pack(spec: RolloutSpec, standings: Sequence[Standing]) -> str:
     return "[" + ",".join(_entry(by_budget.get(budget.id)) for budget in spec.budgets) + "]"
 
 
-def _entry(standing: Standing | None) -> str:
+def _entry(standing: BudgetSnapshot | None) -> str:
     if standing is None:
         return "null"
     look, p_value = standing.look, standing.p_value

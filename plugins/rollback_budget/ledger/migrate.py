@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.database import VERSION_TABLE, Database, current_revision
 from rollback_budget.ledger.models import REVISION, Base
 

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import NotificationRow, ReviewRow
-from rollback_budget.ledger.records import Notification, Review
+from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.suspensions import Suspensions
-from rollback_budget.spec.model import OnTimeout
+from rollback_budget.ledger.views import Review, SentNotification
+from rollback_budget.model.decision import OnTimeout
 
 #: Whoever claimed a message this long ago and has neither sent it nor failed is taken for dead.
 LOST_AFTER = timedelta(minutes=2)
@@ -91,7 +91,7 @@ class Reviews(Suspensions):
                 .values(sent_at=at if error is None else None, error=error)
             )
 
-    def notifications(self, key: RolloutKey) -> list[Notification]:
+    def notifications(self, key: RolloutKey) -> list[SentNotification]:
         """Return the messages about a rollout, in the order of claiming."""
         with self.read() as session:
             rollout_id = self._row(session, key).id
@@ -101,6 +101,6 @@ class Reviews(Suspensions):
                 .order_by(NotificationRow.id)
             )
             return [
-                Notification(row.occasion, row.notifier, row.claimed_at, row.sent_at, row.error)
+                SentNotification(row.occasion, row.notifier, row.claimed_at, row.sent_at, row.error)
                 for row in rows
             ]

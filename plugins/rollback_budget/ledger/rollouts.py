@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import Select, and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.database import Database, insert_once
-from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import RollbackRow, RolloutRow
-from rollback_budget.ledger.records import Final, FinalDecision, Rollout
-from rollback_budget.spec.model import RolloutSpec
-from rollback_budget.targets.change import Outcome
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision, Rollout
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.targets.apply import Outcome
 
 #: A rollout that began longer ago holds its service no more, whatever became of it.
 LONGEST_CLAIM = timedelta(days=90)

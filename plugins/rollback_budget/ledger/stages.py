@@ -6,14 +6,14 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from rollback_budget.ledger.actions import Actions
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.key import RolloutKey
+from rollback_budget.ledger.decisions import Decisions
 from rollback_budget.ledger.models import StageRow
-from rollback_budget.ledger.records import StageRecord
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import StageRecord
 
 
-class Stages(Actions):
+class Stages(Decisions):
     """The stages in the ledger. Every method raises LedgerError."""
 
     def record_stage(self, key: RolloutKey, stage: int, share: float, at: datetime) -> StageRecord:

@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.errors import LedgerError
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.key import RolloutKey
 from rollback_budget.ledger.models import SuspensionRow
-from rollback_budget.ledger.records import LoggedSuspension, Scope
+from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.stages import Stages
+from rollback_budget.ledger.views import LoggedSuspension, Scope
 
 
 class Suspensions(Stages):

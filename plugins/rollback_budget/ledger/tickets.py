@@ -15,8 +15,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketDeedRow, TicketRow
-from rollback_budget.ledger.debt_records import Claim, Debt, DebtEventKind, DebtState, Ticket, TicketState
+from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketOperationRow, TicketRow
+from rollback_budget.ledger.debt_views import Claim, Debt, DebtEventKind, DebtState, Ticket, TicketState
 from rollback_budget.ledger.debts import Debts, ticket_view, view
 
 #: The status of a ticket that its tracker knows nothing of any more.
@@ -142,7 +142,9 @@ class Tickets(Debts):
                 return False
             session.delete(row)
             # The deeds were done to the ticket that is gone.
-            session.execute(delete(TicketDeedRow).where(TicketDeedRow.debt_fingerprint == fingerprint))
+            session.execute(
+                delete(TicketOperationRow).where(TicketOperationRow.debt_fingerprint == fingerprint)
+            )
             return True
 
     def ticket_told(self, fingerprint: str, told: int) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote_plus
 
-from rollback_budget.errors import SourceError
+from rollback_budget.exceptions import SourceError
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

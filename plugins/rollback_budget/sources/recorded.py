@@ -18,8 +18,9 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
-from rollback_budget.engine.sample import Sample, SeriesRequest
-from rollback_budget.errors import SeriesError, SourceError
+from rollback_budget.engine.sample import Sample
+from rollback_budget.exceptions import SeriesError, SourceError
+from rollback_budget.sources.base import SeriesRequest
 
 REQUIRED = ("time", "metric", "version", "value")
 
@@ -27,7 +28,7 @@ REQUIRED = ("time", "metric", "version", "value")
 _Row = tuple[str, Mapping[str, Any]]
 
 
-class RecordedSource:
+class RecordedSeries:
     """A file as a metric source: what replays, tests and the demo use."""
 
     def __init__(self, path: str | Path) -> None:

@@ -13,9 +13,9 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import FlagdTarget
-from rollback_budget.targets.target import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import FlagdTarget
+from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
 
 #: Weights are whole numbers; a millionth is the finest share.
 _FINEST = 1_000_000

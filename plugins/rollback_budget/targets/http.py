@@ -10,10 +10,10 @@ from urllib.parse import quote
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import HttpHealth, HttpTarget
-from rollback_budget.targets.target import NOTHING, Serving, Versions, rewrite_current
-from rollback_budget.targets.wire import Send, is_good, read_json, require_accepted, said
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import HttpHealth, HttpTarget
+from rollback_budget.targets.base import NOTHING, Serving, Versions, rewrite_current
+from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted, said
 
 
 class HttpControl:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import MlflowTarget
-from rollback_budget.targets.target import NOTHING, Serving, Versions, require_unchanged, rewrite_current
-from rollback_budget.targets.wire import Send, read_json, require_accepted
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import MlflowTarget
+from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.http_responses import Send, read_json, require_accepted
 
 _API = "/api/2.0/mlflow"
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from rollback_budget.errors import TargetError
-from rollback_budget.spec.target import UnleashTarget
-from rollback_budget.targets.target import NOTHING, Serving, Versions, require_unchanged, rewrite_current
-from rollback_budget.targets.wire import Send, is_good, read_json, require_accepted
+from rollback_budget.exceptions import TargetError
+from rollback_budget.model.target import UnleashTarget
+from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted
 
 _GRADUAL = "flexibleRollout"
 #: Variants share a thousand.

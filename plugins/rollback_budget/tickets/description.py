@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollback_budget.engine.result import BudgetEvaluation, Look
-from rollback_budget.ledger.debt_records import DebtEventKind
-from rollback_budget.ledger.key import RolloutKey
-from rollback_budget.spec.duration import say_duration
-from rollback_budget.spec.model import Budget, Comparison, RolloutSpec
-from rollback_budget.tickets.account import Account
+from rollback_budget.engine.evaluation import BudgetEvaluation, Look
+from rollback_budget.ledger.debt_views import DebtEventKind
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.duration import say_duration
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.tickets.ticket_context import TicketContext
 
 HOW_TO_PAY = (
     "Pre-release evaluation did not catch this, so a case that reproduces it is owed.",
@@ -57,7 +58,7 @@ class Description:
     how_to_pay: tuple[str, ...] = HOW_TO_PAY
 
 
-def describe(account: Account, link: Callable[[RolloutKey], str | None]) -> Description:
+def describe(account: TicketContext, link: Callable[[RolloutKey], str | None]) -> Description:
     """Describe a debt from what the ledger knows of it.
 
     :param link: where a rollout's DAG run is seen.
@@ -98,7 +99,7 @@ def describe(account: Account, link: Callable[[RolloutKey], str | None]) -> Desc
     )
 
 
-def lead_of(account: Account) -> str:
+def lead_of(account: TicketContext) -> str:
     """Return the newest breach in one sentence; for a debt without one, what made it."""
     if account.breaches:
         return account.breaches[0].breach.sentence
@@ -106,7 +107,7 @@ def lead_of(account: Account) -> str:
     return f"a launch went past the gate: {made[-1].detail or 'no reason is known'}" if made else "no breach"
 
 
-def table_of(account: Account) -> tuple[tuple[str, ...], ...]:
+def table_of(account: TicketContext) -> tuple[tuple[str, ...], ...]:
     """Return where each budget of the newest breach's rollout stood when it was last evaluated."""
     if account.rollout is None or account.evaluation is None:
         return ()
@@ -122,7 +123,7 @@ def table_of(account: Account) -> tuple[tuple[str, ...], ...]:
     return (head, *rows) if rows else ()
 
 
-def story_of(account: Account) -> tuple[str, ...]:
+def story_of(account: TicketContext) -> tuple[str, ...]:
     """Return what happened to the debt since it was filed, oldest first, one line each."""
     lines = [
         (event.at, f"{_TOLD[event.kind]}{_by(event.by)}{_saying(event.detail)}")

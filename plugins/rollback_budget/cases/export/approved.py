@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from rollback_budget.cases.case import EvalCase, Expectation
-from rollback_budget.cases.identity import sha256
-from rollback_budget.cases.keep import is_same
-from rollback_budget.cases.lines import write_json
-from rollback_budget.cases.request import is_chat
-from rollback_budget.errors import CaseError
+from rollback_budget.cases.case_id import sha256
+from rollback_budget.cases.failed_request import is_chat
+from rollback_budget.cases.jsonl import write_json
+from rollback_budget.cases.service import is_same
+from rollback_budget.exceptions import CaseError
 
 
 @dataclass(frozen=True, slots=True)

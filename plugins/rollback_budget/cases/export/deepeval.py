@@ -9,7 +9,7 @@ from typing import Any
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.export.approved import ApprovedCase
 from rollback_budget.cases.export.text import template
-from rollback_budget.cases.lines import write_json
+from rollback_budget.cases.jsonl import write_json
 
 
 def files(cases: Sequence[ApprovedCase]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rollback_budget.cases.export import deepeval, inspect_ai, mlflow, promptfoo
 from rollback_budget.cases.export.approved import ApprovedCase
-from rollback_budget.errors import CaseError
+from rollback_budget.exceptions import CaseError
 from rollback_budget.files import replace_file
 
 

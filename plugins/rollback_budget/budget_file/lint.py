@@ -1,0 +1,153 @@
+"""What a loaded budget lacks for shipping, and what about it is probably not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from rollback_budget.model.budget import Budget, Comparison, Tier
+from rollback_budget.model.decision import Action
+from rollback_budget.model.duration import write_duration
+from rollback_budget.model.json_api import HttpJsonSource
+from rollback_budget.model.method_plan import method_problem
+from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.source import PrometheusSource, SqlSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.sql_table import ROLES, is_quantile
+
+_HERE = "to this budget or to defaults.yaml"
+
+
+def preflight_problems(spec: RolloutSpec) -> list[str]:
+    """Return why this rollout must not ship; each names the missing key and what to add."""
+    problems = []
+    if spec.owner is None:
+        problems.append(f"`owner` is missing: add `owner: <team>` {_HERE}")
+    if not spec.incident_commanders:
+        problems.append(
+            f"`incident_commander` is missing: add `incident_commander: <Airflow user id>` {_HERE}"
+        )
+    if spec.source is None:
+        problems.append(f"`source` is missing: add `source: {{type: sql, conn_id: ...}}` {_HERE}")
+    if spec.target is None:
+        problems.append(f"`target` is missing: add `target: {{conn_id: ..., read: ..., write: ...}}` {_HERE}")
+    if isinstance(spec.source, SqlSource) and spec.source.log is not None:
+        problems += _not_in_the_table(spec, spec.source)
+    elif isinstance(spec.source, SqlSource) and spec.source.query is None:
+        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
+        problems += [
+            f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
+        ]
+    if isinstance(spec.source, PrometheusSource):
+        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
+        problems += [
+            f"`metrics.{name}.query` is missing: say which series make it up, or choose a `preset`"
+            for name in unasked
+        ]
+        if spec.source.slice_label is None and any(budget.slice for budget in spec.budgets):
+            problems.append(
+                "`source.slice_label` is missing: name the label that holds the slice of a budget"
+            )
+    if isinstance(spec.source, HttpJsonSource):
+        problems += _not_asked(spec, spec.source)
+    problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
+    return problems
+
+
+def _not_in_the_table(spec: RolloutSpec, source: SqlSource) -> Iterator[str]:
+    """Yield what the table of a ``sql`` source is not said to hold."""
+    section = "aggregate" if source.request_log is None else "request_log"
+    for metric in {budget.metric: None for budget in spec.budgets}:
+        if source.log is not None and not source.log.gives(metric):
+            role = ROLES.get(metric)
+            hint = (
+                f"name its column as `source.{section}.{role}`"
+                if role
+                else "read it by `source.query` instead"
+            )
+            if is_quantile(metric):
+                key = "latency" if source.aggregate is None else f"quantiles.{metric}"
+                hint = f"name its column as `source.{section}.{key}`"
+            yield f"{metric} is not in the table of `source.{section}`: {hint}"
+    if source.log is not None and source.log.slice is None and any(budget.slice for budget in spec.budgets):
+        yield f"`source.{section}.slice` is missing: name the column that holds the slice of a budget"
+
+
+def _not_asked(spec: RolloutSpec, source: HttpJsonSource) -> Iterator[str]:
+    """Yield what the requests of an ``http_json`` source do not ask for."""
+    section = "datadog" if source.datadog is not None else "langfuse" if source.langfuse else "requests"
+    for series in {budget.series: None for budget in spec.budgets}:
+        if source.metrics is not None and series not in source.metrics:
+            yield f"{series} is in none of the `series` of `source.{section}`: say there how to read it"
+    if source.langfuse is not None and spec.watch.step not in (timedelta(minutes=1), timedelta(hours=1)):
+        yield "`watch.step` must be 1m or 1h: Langfuse groups by minute or by hour"
+
+
+def warnings(spec: RolloutSpec) -> list[str]:
+    """Return what is allowed and probably not meant."""
+    found = []
+    if not any(spec.metric(budget.metric).user_impact for budget in spec.budgets):
+        found.append("no budget is on a metric that users feel: every metric has `user_impact: false`")
+    undescribed = {b.metric: None for b in spec.budgets if b.metric not in spec.metrics}
+    if undescribed:
+        names = ", ".join(undescribed)
+        found.append(
+            f"no description under `metrics` for {names}: without kind and unit they are plain gauges"
+        )
+    found += [said for budget in spec.budgets if (said := _scale_warning(spec, budget))]
+    if spec.decision.tier_a_breach.action is Action.RECORD_ONLY and any(
+        budget.tier is Tier.A for budget in spec.budgets
+    ):
+        found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
+    found += _skewed_means(spec)
+    found += _traffic_warnings(spec)
+    if isinstance(spec.source, PrometheusSource) and spec.watch.step < spec.source.scrape_interval:
+        step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
+        found.append(
+            f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): looks overlap"
+        )
+    return found
+
+
+def _skewed_means(spec: RolloutSpec) -> list[str]:
+    """Say where ``sign`` takes a small baseline for a cheap one: the mean of few values is mostly low."""
+    if spec.target is None or spec.target.ship_share <= 0.5:
+        return []
+    return [
+        f"{budget.id}: a mean of skewed values needs as much traffic on {spec.baseline} "
+        f"as on {spec.release}; give `target.ship_share` at most 0.5"
+        for budget in spec.budgets
+        if spec.metric(budget.metric).kind is MetricKind.MEAN and budget.comparison.needs_baseline
+    ]
+
+
+def _traffic_warnings(spec: RolloutSpec) -> list[str]:
+    """Say where the traffic is divided in a way that leaves too little to decide on."""
+    if spec.target is None:
+        return []
+    found = []
+    compared = [budget.id for budget in spec.budgets if budget.comparison.needs_baseline]
+    if spec.target.ship_share >= 1 and compared and spec.analysis.baseline == "concurrent":
+        found.append(
+            f"`target.ship_share` leaves {spec.baseline} no traffic to compare with, so that"
+            f" {', '.join(compared)} stay unknown; leave it some, or use `_above` and `_below`"
+        )
+    longest = max((budget.max_duration for budget in spec.budgets), default=timedelta(0))
+    short = [stage for stage in spec.target.stages if stage.hold < longest]
+    if short:
+        found.append(
+            f"a stage holds for {write_duration(short[0].hold)} and a budget takes {write_duration(longest)}:"
+            " what begins in it is found only after the share was raised"
+        )
+    return found
+
+
+def _scale_warning(spec: RolloutSpec, budget: Budget) -> str | None:
+    """Say when a threshold is on a scale that its metric does not have."""
+    kind = spec.metrics[budget.metric].kind if budget.metric in spec.metrics else None
+    if budget.comparison is Comparison.DELTA_PP and kind not in (None, MetricKind.PROPORTION):
+        return f"{budget.id}: percentage points need `kind: proportion`, {budget.metric} is a {kind}"
+    never = budget.comparison is Comparison.DELTA_PCT and budget.threshold <= -100
+    if never or (budget.comparison is Comparison.DELTA_PP and abs(budget.threshold) >= 100):
+        return f"{budget.id}: no change can go beyond {budget.threshold:g}"
+    return None

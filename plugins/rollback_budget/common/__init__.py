@@ -1,0 +1,1 @@
+"""What hooks, triggers, sensors and operators share: configuration, XCom contracts, the ledger."""

@@ -1,0 +1,99 @@
+"""Writing a rollout's story into the ledger, and reading its sticky end; each again without doubling."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.config import open_ledger
+from rollback_budget.common.xcom import ReviewAnswer, RolloutXcom
+from rollback_budget.engine.evaluation import Evaluation
+from rollback_budget.engine.suspension import Suspension
+from rollback_budget.exceptions import LedgerError
+
+if TYPE_CHECKING:
+    from rollback_budget.clock import Log
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.rollout_key import RolloutKey
+    from rollback_budget.ledger.views import Final
+
+
+def final_if_known(key: RolloutKey, log: Log) -> Final | None:
+    """Return the final decision; None when there is none yet, or when the ledger cannot say."""
+    try:
+        rollout = open_ledger().rollout(key)
+    except LedgerError as error:
+        log.warning("going on without the ledger: %s", error)
+        return None
+    return None if rollout is None else rollout.final
+
+
+def review_is_over(key: RolloutKey, round_: int) -> bool:
+    """Whether the ledger holds an answer to this round's review, or the end; False when it cannot say."""
+    ledger = open_ledger()
+    try:
+        rollout = ledger.rollout(key)
+        if rollout is not None and rollout.final is not None:
+            return True
+        return any(decision.round == round_ for decision in ledger.decisions(key))
+    except LedgerError:
+        return False
+
+
+def sync_ledger(ledger: Ledger, exchange: RolloutXcom, rounds: int) -> None:
+    """Write every verdict and every answer of this run that the ledger does not hold yet.
+
+    Tasks in a hurry do not wait for the ledger; the ones that write it catch up for all of them.
+    """
+    shipment = exchange.shipment()
+    for round_ in range(1, rounds + 1):
+        for kind in ("watch", "guard"):
+            evaluation = exchange.evaluation(round_, kind)
+            if evaluation is not None:
+                _record_evaluation(ledger, exchange.key, round_, kind, evaluation)
+    for answer in exchange.answers(before=rounds + 1):
+        assert shipment is not None
+        record_answer(ledger, exchange.key, answer, shipment.window_end)
+
+
+def _record_evaluation(
+    ledger: Ledger, key: RolloutKey, round_: int, kind: str, evaluation: Evaluation
+) -> None:
+    now = utc_now()
+    ledger.record_evaluation(key, round_, kind, evaluation, now)
+    ledger.log_breaches(key, evaluation.breaches, now)
+
+
+def record_answer(ledger: Ledger, key: RolloutKey, answer: ReviewAnswer, until: datetime) -> None:
+    """Write a commander's answer and, when it was "go on", the override; ``until`` holds unless they said."""
+    ledger.record_decision(
+        key, answer.round_, answer.option, answer.by, answer.reason, answer.at, timed_out=answer.by is None
+    )
+    if answer.mute:
+        for budget in answer.budgets:
+            _suspend(ledger, key, answer, budget, answer.until or until)
+    if answer.go_on:
+        ledger.record_override(
+            key,
+            answer.round_,
+            answer.budgets,
+            answer.author,
+            answer.reason or "",
+            answer.at,
+            answer.until or until,
+        )
+
+
+def _suspend(ledger: Ledger, key: RolloutKey, answer: ReviewAnswer, budget: str, until: datetime) -> None:
+    """Write a mute as what it is, a suspension; one that comes late holds from then on."""
+    from rollback_budget.ledger.views import Scope
+
+    now = utc_now()
+    if until <= now:
+        return
+    ledger.suspend(
+        Scope(key.dag_id, key.run_id),
+        Suspension(budget=budget, since=now, until=until, by=answer.author, reason=answer.reason or ""),
+        once=f"{key}/round_{answer.round_}/{budget}/{answer.at.isoformat()}",
+    )

@@ -1,0 +1,45 @@
+"""What the watches of one process share: one cache of suspensions, of ended rollouts, and one look writer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from rollback_budget.common import config
+from rollback_budget.watch.finished_rollouts import FinishedRollouts
+from rollback_budget.watch.look_writer import LookWriter
+from rollback_budget.watch.suspension_cache import SuspensionCache
+
+if TYPE_CHECKING:
+    from rollback_budget.ledger.rollout_key import RolloutKey
+    from rollback_budget.ledger.views import LoggedSuspension
+
+
+@cache
+def process_finished_rollouts() -> FinishedRollouts:
+    """Return the one that all watches of this process share."""
+
+    def read(after: datetime) -> Collection[RolloutKey]:
+        return config.open_ledger().ended_rollouts(after)
+
+    return FinishedRollouts(read)
+
+
+@cache
+def process_suspension_cache() -> SuspensionCache:
+    """Return the one that all watches of this process share."""
+
+    def read(after: datetime) -> Sequence[LoggedSuspension]:
+        return config.open_ledger().suspensions(after=after)
+
+    return SuspensionCache(read)
+
+
+@cache
+def process_look_writer() -> LookWriter:
+    """Return the one that all watches of this process share."""
+
+    return LookWriter(lambda: config.open_ledger(), log=logging.getLogger(LookWriter.__module__))

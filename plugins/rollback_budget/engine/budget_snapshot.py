@@ -1,0 +1,27 @@
+"""Standings: where one budget stands after one look, small enough to be kept for every look."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rollback_budget.engine.comparison import Observation
+from rollback_budget.engine.suspension import Suspension
+
+
+class BudgetSnapshot(NamedTuple):
+    """One budget after one look.
+
+    :param look: what the look found, in engine time; NaN is unknown.
+    :param burn: how much of the budget's duration is used up, in microseconds.
+    :param p_value: always-valid; None for a method without one.
+    :param looks: how many there were, ``unknown_looks`` among them.
+    :param suspension: what the look was made under; None when the budget is in force.
+    """
+
+    budget: str
+    look: Observation
+    burn: int
+    p_value: float | None
+    looks: int
+    unknown_looks: int
+    suspension: Suspension | None = None

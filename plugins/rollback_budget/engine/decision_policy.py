@@ -1,0 +1,67 @@
+"""What a verdict leads to: the agreed rule, as one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from rollback_budget.engine.evaluation import Evaluation, VerdictKind
+from rollback_budget.model.decision import Action, OnTimeout, TierDecision
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import OnBlind
+
+
+class NextStep(StrEnum):
+    """Where a rollout goes after a watch."""
+
+    PROMOTE = "promote"
+    ROLL_BACK = "roll_back"
+    ASK = "ask"
+
+
+@dataclass(frozen=True)
+class Question:
+    """How the commander is asked: how long, and what silence means."""
+
+    within: timedelta
+    on_timeout: OnTimeout
+
+
+def rounds_of(spec: RolloutSpec) -> int:
+    """Return how many times a rollout may be watched: once, and once more for every override."""
+    return spec.max_overrides + 1
+
+
+def next_step(spec: RolloutSpec, evaluation: Evaluation | None, *, round_: int, rounds: int) -> NextStep:
+    """Return where the verdict of round ``round_`` (counted from 1) of ``rounds`` leads.
+
+    A breach that nobody may override any more rolls back without asking. So does a watch that ended
+    without a verdict (None: the task itself failed), unless the rule lets the commander look first.
+    """
+    ask = NextStep.ASK if round_ < rounds else NextStep.ROLL_BACK
+    if evaluation is None or evaluation.verdict is VerdictKind.BLIND:
+        return NextStep.ROLL_BACK if spec.watch.on_blind is OnBlind.ROLLBACK else ask
+    actions = {spec.decision.of(breach.tier).action for breach in evaluation.breaches}
+    if Action.AUTO_ROLLBACK in actions:
+        return NextStep.ROLL_BACK
+    if Action.INCIDENT_COMMANDER_DECISION in actions:
+        return ask
+    return NextStep.PROMOTE
+
+
+def question_of(spec: RolloutSpec, evaluation: Evaluation | None) -> Question:
+    """Return the terms of the review: the shortest deadline, and the safest meaning of silence."""
+    decisions: list[TierDecision] = []
+    if evaluation is not None:
+        decisions = [
+            decision
+            for decision in (spec.decision.of(breach.tier) for breach in evaluation.breaches)
+            if decision.action is Action.INCIDENT_COMMANDER_DECISION
+        ]
+    decisions = decisions or [spec.decision.tier_b_breach]
+    silent = {decision.on_timeout for decision in decisions}
+    return Question(
+        within=min(decision.within for decision in decisions),
+        on_timeout=OnTimeout.ROLLBACK if OnTimeout.ROLLBACK in silent else OnTimeout.CONTINUE,
+    )

@@ -1,0 +1,78 @@
+"""A survey as a table of text, for a task log and a terminal."""
+
+from __future__ import annotations
+
+from rollback_budget.engine.messages import say_value
+from rollback_budget.engine.preflight_forecast import (
+    HARMS,
+    ArmForecast,
+    BudgetForecast,
+    Forecast,
+    PreflightForecast,
+)
+from rollback_budget.model.duration import say_duration
+from rollback_budget.model.metric import Metric
+
+_GAP = "  "
+
+
+def survey_lines(survey: PreflightForecast) -> list[str]:
+    """Return the lines of the table; warnings are not among them."""
+    span = say_duration(survey.end - survey.start)
+    rows = [
+        (
+            "budget",
+            _cut(survey.baseline),
+            _cut(survey.release),
+            "events/min",
+            "method",
+            *(f"{harm:g}x found in" for harm in HARMS),
+        ),
+        *map(_row, survey.budgets),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    heading = f"the last {span} to {survey.end:%Y-%m-%d %H:%M} UTC, and what this watch can expect:"
+    return [heading, lines[0], _GAP.join("-" * width for width in widths), *lines[1:]]
+
+
+def warning_lines(survey: PreflightForecast) -> list[str]:
+    """Return one line for each warning."""
+    return [f"{budget.budget}: {warning}" for budget in survey.budgets for warning in budget.warnings]
+
+
+def _row(budget: BudgetForecast) -> tuple[str, ...]:
+    metric = Metric(kind=budget.kind, unit=budget.unit)
+    return (
+        _cut(budget.budget, 60),
+        *(
+            say_value(arm.value, metric) if arm.known else "nothing yet"
+            for arm in (budget.baseline, budget.release)
+        ),
+        _traffic(budget.baseline, budget.release),
+        budget.method.value,
+        *map(_found_in, budget.forecasts),
+    )
+
+
+def _value(arm: ArmForecast, metric: Metric) -> str:
+    return say_value(arm.value, metric) if arm.known else "nothing yet"
+
+
+def _traffic(baseline: ArmForecast, release: ArmForecast) -> str:
+    """Return the events a minute, of each version that has any."""
+    said = [f"{arm.per_minute:.3g}" for arm in (baseline, release) if arm.per_minute is not None]
+    return " / ".join(said) if said else "not known"
+
+
+def _found_in(forecast: Forecast) -> str:
+    if forecast.words:
+        return forecast.words
+    return "not forecast" if forecast.after is None else f"about {say_duration(forecast.after)}"
+
+
+def _cut(text: str, length: int = 30) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"

@@ -1,0 +1,233 @@
+"""What about the samples of the last hour would make a watch worth less than its budget promises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from math import inf
+
+from rollback_budget.engine.comparison import BAD
+from rollback_budget.engine.evaluation import BudgetEvaluation
+from rollback_budget.engine.exceedances import USUAL_LEVEL, add_histograms, can_resolve
+from rollback_budget.engine.frame import Arms, Histogram, quantile_in, quantile_of
+from rollback_budget.engine.increase import comparing
+from rollback_budget.engine.sample import Sample
+from rollback_budget.model.budget import Budget, Comparison, Method
+from rollback_budget.model.duration import parse_duration, say_duration
+from rollback_budget.model.method_plan import plan_of
+from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.query import PrometheusQuery
+from rollback_budget.model.source import PrometheusSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.target import HttpTarget
+
+#: Fewer known looks than this share are worth a warning.
+MOST_KNOWN = 0.5
+#: More bad looks than this share without any change are worth a warning, where each look is decided alone.
+MOST_NOISE = 0.05
+
+_RANGE = re.compile(r"\[\s*((?:\d+(?:ms|[smhd]))+)\s*[\]:]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One version of one series, look by look; NaN is unknown."""
+
+    values: Sequence[float]
+    counts: Sequence[float]
+    buckets: Sequence[Histogram | None]
+
+    @cached_property
+    def known(self) -> list[int]:
+        """The looks of which something is known."""
+        return [look for look, value in enumerate(self.values) if value == value]
+
+    @cached_property
+    def histogram(self) -> Histogram:
+        """All histograms in one; empty where there are none."""
+        nothing: Histogram = {}
+        return reduce(add_histograms, (histogram for histogram in self.buckets if histogram), nothing)
+
+    def or_else(self, other: Column) -> Column:
+        """Return itself, or ``other`` when nothing is known."""
+        return self if self.known or self.histogram else other
+
+
+@dataclass(frozen=True)
+class BudgetSamples:
+    """What came for one budget.
+
+    :param release: may be empty: the release has no traffic before it is shipped.
+    :param standing: how the engine would decide.
+    :param samples: of the budget's series, by version.
+    :param first_known: the earliest look of the baseline at which any series is known; None without one.
+    """
+
+    spec: RolloutSpec
+    budget: Budget
+    release: Column
+    baseline: Column
+    standing: BudgetEvaluation
+    samples: Mapping[str, Sequence[Sample]]
+    first_known: int | None
+
+    @property
+    def tested(self) -> Column:
+        """Says how the metric is: the baseline, or the release where only that has traffic."""
+        return self.baseline.or_else(self.release)
+
+
+def warnings_of(found: BudgetSamples) -> tuple[str, ...]:
+    """Return what is wrong with one budget's samples, the worst first."""
+    return tuple(warning for check in _CHECKS for warning in check(found))
+
+
+def share_of_release(spec: RolloutSpec) -> float | None:
+    """Return the share of traffic that the release gets; None when nobody says it here."""
+    if spec.target is None or (isinstance(spec.target, HttpTarget) and spec.target.write is None):
+        return None
+    return spec.target.ship_share
+
+
+def _absent(found: BudgetSamples) -> Iterator[str]:
+    spec, budget, baseline = found.spec, found.budget, found.baseline
+    if baseline.known:
+        return
+    came = found.samples.get(spec.baseline, ())
+    if came and not baseline.histogram:
+        yield (
+            f"all {len(came)} samples of {spec.baseline} are NaN: a rate of nothing, or a division by 0;"
+            " looks are unknown until there is a number"
+        )
+    elif found.first_known is not None and spec.metric(budget.metric).kind is MetricKind.COUNT:
+        yield (
+            f"no series of it, and other metrics of {spec.baseline} have one: a counter that is not"
+            " initialised at 0 loses its first event; initialise it"
+        )
+    elif budget.comparison.needs_baseline:
+        yield f"no baseline traffic: nothing came of {spec.baseline}, and looks are unknown until it does"
+    elif not found.release.known:
+        yield f"nothing came of either version: check the query of {budget.metric}"
+
+
+def _sparse(found: BudgetSamples) -> Iterator[str]:
+    column, looks = found.tested, len(found.tested.values)
+    if column.known and len(column.known) < MOST_KNOWN * looks:
+        yield f"known at {len(column.known)} of {looks} looks only: the others are unknown and burn nothing"
+    least = found.budget.min_samples
+    few = sum(column.counts[look] < least for look in column.known)
+    if few > MOST_KNOWN * len(column.known):
+        yield f"{few} of {len(column.known)} looks have fewer events than `min_samples: {least}`: unknown"
+
+
+def _late_birth(found: BudgetSamples) -> Iterator[str]:
+    known, first = found.baseline.known, found.first_known
+    if found.spec.metric(found.budget.metric).kind is not MetricKind.COUNT or not known or first is None:
+        return
+    if known[0] > first and found.baseline.values[known[0]] >= 0.0:
+        begun = say_duration(known[0] * found.spec.watch.step)
+        yield (
+            f"its series began {begun} into the hour, later than others: a counter born at 1 hides its first"
+            " event; initialise it at 0"
+        )
+
+
+def _scale(found: BudgetSamples) -> Iterator[str]:
+    if found.spec.metric(found.budget.metric).kind is not MetricKind.PROPORTION:
+        return
+    values = [column.values[look] for column in (found.release, found.baseline) for look in column.known]
+    largest = max(values, default=0.0)
+    if largest > 1.0 + 1e-9:
+        yield f"values up to {largest:.3g} came, and a proportion lies between 0 and 1: divide in the query"
+
+
+def _histogram(found: BudgetSamples) -> Iterator[str]:
+    budget, histogram = found.budget, found.tested.histogram
+    if not histogram:
+        return
+    level = quantile_of(budget.metric) or USUAL_LEVEL
+    value, largest = quantile_in(histogram, level), max((b for b in histogram if b < inf), default=0.0)
+    if value != value:
+        yield f"{budget.metric} lies beyond the largest bound of its histogram ({largest:g}): add larger ones"
+    elif budget.comparison is Comparison.DELTA_PCT and not can_resolve(histogram, budget):
+        below = max((bound for bound in histogram if 0.0 < bound <= value), default=0.0)
+        above = min(bound for bound in histogram if bound > value)
+        yield (
+            f"the histogram is too coarse: {budget.metric} lies between its bounds {below:g} and {above:g},"
+            f" further apart than {abs(budget.threshold):g} %; {found.standing.method} is left: add bounds"
+        )
+
+
+def _no_counts(found: BudgetSamples) -> Iterator[str]:
+    plan = plan_of(found.spec, found.budget)
+    column, method = found.tested, found.standing.method
+    if not column.known or column.histogram or method is plan.method:
+        return
+    lacking = found.standing.method_reason.partition(", but ")[2].partition(":")[0] or "no counts came"
+    yield f"{lacking}: {method} is left instead of {plan.method}"
+
+
+def _noise(found: BudgetSamples) -> Iterator[str]:
+    """A version against itself, a look later: what is bad there is bad without any change."""
+    budget, values = found.budget, found.tested.values
+    plain = budget.comparison.needs_baseline and budget.comparison is not Comparison.INCREASE
+    if not plain or found.standing.method is not Method.THRESHOLD or len(found.tested.known) < 3:
+        return
+    counts = found.tested.counts
+    later = Arms(list(values[1:]), list(counts[1:]), list(values[:-1]), list(counts[:-1]))
+    view = comparing(budget, found.spec).view(later, 0, len(values) - 1)
+    bad = view.statuses.count(BAD) / len(view.statuses)
+    if bad > MOST_NOISE:
+        yield f"{100 * bad:.0f} % of looks would be bad with no change at all: from one to the next, itself"
+
+
+def _already_beyond(found: BudgetSamples) -> Iterator[str]:
+    budget = found.budget
+    if budget.comparison.needs_baseline or not found.baseline.known:
+        return
+    column = found.baseline
+    values, counts = list(column.values), list(column.counts)
+    arms = Arms(values, counts, values, counts)
+    statuses = comparing(budget, found.spec).view(arms, 0, len(column.values)).statuses
+    bad = statuses.count(BAD)
+    if 2 * bad > len(column.known):
+        yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {len(column.known)} looks"
+
+
+def _alone(found: BudgetSamples) -> Iterator[str]:
+    if found.budget.comparison.needs_baseline and share_of_release(found.spec) == 1.0:
+        yield (
+            "the release gets all traffic (`target.ship_share`), so that no baseline is left to compare with:"
+            " give it a share below 100 %"
+        )
+
+
+def _ranges(found: BudgetSamples) -> Iterator[str]:
+    source, query = found.spec.source, found.spec.metric(found.budget.metric).query
+    if not isinstance(source, PrometheusSource) or query is None:
+        return
+    texts = (query.value, query.n) if isinstance(query, PrometheusQuery) else (query,)
+    for written in {match for text in texts if text for match in _RANGE.findall(text)}:
+        if parse_duration(written) < 2 * source.scrape_interval:
+            yield (
+                f"its query reads a range of [{written}], shorter than two scrapes"
+                f" ({say_duration(source.scrape_interval)} each): empty at times; write [$window]"
+            )
+    if found.spec.watch.step < source.scrape_interval:
+        yield "`watch.step` is shorter than `source.scrape_interval`: some looks have no scrape of their own"
+
+
+_CHECKS = (
+    _absent,
+    _sparse,
+    _late_birth,
+    _scale,
+    _histogram,
+    _no_counts,
+    _noise,
+    _already_beyond,
+    _alone,
+    _ranges,
+)

@@ -1,0 +1,134 @@
+"""Sentences: a breach and a blind area, said so that the person on call understands them at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from math import floor, log10
+from typing import NamedTuple
+
+from rollback_budget.engine.evaluation import Comparand
+from rollback_budget.model.budget import Budget, Comparison, Worse
+from rollback_budget.model.duration import say_duration
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.spec import RolloutSpec
+
+#: Smaller ones are said to be below it.
+LEAST_P_VALUE = 0.0001
+
+
+class Weight(NamedTuple):
+    """What the evidence of a breach weighs: over which time it is quoted, how strong, and since when."""
+
+    over: timedelta
+    p_value: float
+    since: datetime
+
+
+def breach_sentence(
+    spec: RolloutSpec, budget: Budget, over_burn: Comparand, burn: timedelta, weight: Weight | None = None
+) -> str:
+    """Say what was beyond which threshold, by how much, and for how long; and how sure that is."""
+    lasted = _for(burn) if weight is None else f" over {say_duration(weight.over)}"
+    what = f"{say_found(spec, budget, over_burn)}{lasted}, {_say_agreed(spec, budget)}"
+    said = f"{budget.area}: {what}{_for(budget.max_duration)}"
+    if weight is None:
+        return said
+    p_value = f"p = {weight.p_value:.1g}" if weight.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
+    return f"{said}; {p_value} (anytime-valid), evidence since {weight.since:%H:%M} UTC"
+
+
+def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
+    """Say how the release compared, for example ``p95 was 31 % above model-v41 (2.10 s against 1.60 s)``."""
+    metric = spec.metric(budget.metric)
+    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
+    arms = _arms(budget, metric, both)
+    if budget.comparison is Comparison.INCREASE:
+        return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
+    if not budget.comparison.needs_baseline:
+        return f"{name} was {say_value(both.release_value, metric)}{arms}"
+    if not both.delta:
+        return f"{name} was the same as {spec.baseline}{arms}"
+    side = "above" if both.delta > 0 else "below"
+    delta = _beyond(abs(both.delta), abs(budget.threshold))
+    return f"{name} was {delta}{_delta_unit(budget, metric)} {side} {spec.baseline}{arms}"
+
+
+def _say_agreed(spec: RolloutSpec, budget: Budget) -> str:
+    metric = spec.metric(budget.metric)
+    if budget.comparison is Comparison.INCREASE:
+        return f"budget: {_more(budget.threshold, worse=budget.worse)}"
+    if not budget.comparison.needs_baseline:
+        bound = "at most" if budget.worse is Worse.HIGHER else "at least"
+        return f"budget {bound} {say_value(budget.threshold, metric)}"
+    return f"budget {budget.threshold:+.6g}{_delta_unit(budget, metric)}"
+
+
+def blind_sentence(area: str, since: datetime, until: datetime) -> str:
+    """Say since when nothing could be seen of an area."""
+    moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{area}: no budget could be read for {say_duration(until - since)}, since {moment}"
+
+
+def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
+    """Return what stands in brackets: both values, and how many events are behind them."""
+    if budget.comparison is Comparison.INCREASE:
+        metric = metric.model_copy(update={"kind": MetricKind.COUNT})
+    said = []
+    counts = [both.release_n]
+    if budget.comparison.needs_baseline:
+        said.append(
+            f"{say_value(both.release_value, metric)} against {say_value(both.baseline_value, metric)}"
+        )
+        counts.append(both.baseline_n)
+    if all(count is not None for count in counts):
+        said.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
+    return f" ({', '.join(said)})" if said else ""
+
+
+def say_value(value: float | None, metric: Metric) -> str:
+    """Say a value in its metric's unit, in three digits."""
+    if value is None:
+        return "unknown"
+    if metric.kind is MetricKind.PROPORTION:
+        return f"{_digits(100.0 * value)} %"
+    text = _grouped(value, 0) if value.is_integer() and metric.kind is MetricKind.COUNT else _digits(value)
+    return f"{text} {metric.unit}" if metric.unit else text
+
+
+def _digits(value: float) -> str:
+    """Return three digits that count, and never fewer than the whole part has."""
+    return _grouped(value, _decimals(value, 3))
+
+
+def _beyond(delta: float, threshold: float) -> str:
+    """Return ``delta`` in two digits, or as many more as it takes to be seen to lie beyond the threshold."""
+    decimals = _decimals(delta, 2)
+    while decimals < 6 and round(delta, decimals) <= threshold < delta:
+        decimals += 1
+    return _grouped(delta, decimals)
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 if value == 0.0 else min(max(digits - 1 - floor(log10(abs(value))), 0), 12)
+
+
+def _grouped(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace(",", " ")
+
+
+def _more(delta: float | None, *, worse: Worse = Worse.HIGHER) -> str:
+    delta = delta or 0.0
+    fewer = delta < 0 or (delta == 0 and worse is Worse.LOWER)
+    return f"{abs(delta):.4g} {'fewer' if fewer else 'more'}"
+
+
+def _delta_unit(budget: Budget, metric: Metric) -> str:
+    if budget.comparison is Comparison.DELTA_PCT:
+        return " %"
+    if budget.comparison is Comparison.DELTA_PP:
+        return " pp"
+    return f" {metric.unit}" if metric.unit else ""
+
+
+def _for(duration: timedelta) -> str:
+    return f" for {say_duration(duration)}" if duration else ""

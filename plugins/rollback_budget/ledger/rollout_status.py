@@ -1,0 +1,103 @@
+"""Standings: where a rollout is now, as far as the ledger alone can say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from rollback_budget.engine.evaluation import Evaluation, Status
+from rollback_budget.ledger.history import RolloutHistory
+from rollback_budget.ledger.views import FinalDecision, LoggedLook, LoggedSuspension, Review, Rollout
+from rollback_budget.targets.apply import Outcome
+
+
+class Phase(StrEnum):
+    """What a rollout is doing."""
+
+    OPENED = "opened"
+    WATCHING = "watching"
+    REVIEW = "review"
+    ENDING = "ending"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    PROMOTED = "promoted"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Where one budget is, by the newest look at it that the ledger holds.
+
+    :param at: the time of that look.
+    :param delta: in the unit of the budget's comparison; None is unknown.
+    """
+
+    at: datetime
+    status: Status
+    delta: float | None
+    burn: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStatus:
+    """Where one rollout is.
+
+    :param round: counted from 1.
+    :param review: the one that is open; None in every other phase.
+    :param gauges: by budget; one without a look has none.
+    :param outcome: of the rollback; None while it is under way, and without one.
+    :param suspensions: those that hold now.
+    """
+
+    rollout: Rollout
+    phase: Phase
+    round: int
+    review: Review | None
+    gauges: Mapping[str, Gauge]
+    outcome: Outcome | None
+    suspensions: tuple[LoggedSuspension, ...]
+
+
+def standing_of(ledger: RolloutHistory, rollout: Rollout, now: datetime) -> RolloutStatus:
+    """Read where ``rollout`` stands. Raises LedgerError."""
+    answered = {decision.round for decision in ledger.decisions(rollout.key)}
+    went_on = {override.round for override in ledger.overrides(rollout.key) if override.round}
+    reviews = ledger.reviews(rollout.key)
+    waiting = [review for review in reviews if review.round not in answered]
+    rollback = ledger.rollback_of(rollout.key)
+    evaluations = ledger.evaluations(rollout.key)
+    outcome = None if rollback is None else rollback.outcome
+    review = waiting[-1] if waiting and rollout.final is None else None
+    return RolloutStatus(
+        rollout=rollout,
+        phase=_phase(rollout, review, outcome, now),
+        round=max([1, *(round_ + 1 for round_ in went_on), *(review.round for review in reviews)]),
+        review=review,
+        gauges=_gauges(ledger.newest_looks(rollout.key), evaluations[-1].evaluation if evaluations else None),
+        outcome=outcome,
+        suspensions=tuple(one for one in ledger.suspensions_of(rollout.key) if one.is_active(now)),
+    )
+
+
+def _gauges(looks: Sequence[LoggedLook], evaluation: Evaluation | None) -> dict[str, Gauge]:
+    """Go by the looks, which come while a watch is on, and by the latest verdict where it saw more."""
+    gauges = {look.budget: Gauge(look.time, look.status, look.delta, look.burn) for look in looks}
+    for budget in () if evaluation is None else evaluation.budgets:
+        known = gauges.get(budget.budget)
+        if budget.look is not None and (known is None or budget.look.time >= known.at):
+            look = budget.look
+            gauges[budget.budget] = Gauge(look.time, look.status, look.delta, budget.burn)
+    return gauges
+
+
+def _phase(rollout: Rollout, review: Review | None, outcome: Outcome | None, now: datetime) -> Phase:
+    if rollout.final is not None:
+        if rollout.final.decision is FinalDecision.PROMOTED:
+            return Phase.PROMOTED
+        return Phase.ROLLING_BACK if outcome is None else Phase.ROLLED_BACK
+    if rollout.shipped_at is None or rollout.window_end is None:
+        return Phase.OPENED
+    if review is not None:
+        return Phase.REVIEW
+    return Phase.WATCHING if now < rollout.window_end else Phase.ENDING

@@ -1,0 +1,1 @@
+"""Frozen types of a rollout: what a budget file means."""

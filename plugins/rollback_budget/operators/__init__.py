@@ -1,0 +1,1 @@
+"""Operators: the tasks of a rollout and of eval debt."""

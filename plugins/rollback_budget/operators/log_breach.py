@@ -1,0 +1,53 @@
+"""Logging a breach, beside the rollback: neither waits for the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, BaseOperator
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.xcom import RolloutXcom, Tasks
+from rollback_budget.operators.rollback import PATIENT_RETRIES
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Updated by every logged breach; the eval-debt DAG is scheduled on it. For a URI with a scheme Airflow would
+#: look through every provider, at every parse.
+BREACH = Asset(name="rollback_budget.breach", group="rollback_budget")
+
+
+class LogBreachOperator(BaseOperator):
+    """
+    Writes a round's breaches into the ledger and emits the asset event ``rollback_budget.breach``.
+
+    :param tasks: the task ids of the rollout.
+    :param round_: counted from 1.
+    :param task: whose verdict is logged, ``watch`` or ``guard``.
+    """
+
+    ui_color = "#e8e8f8"
+
+    def __init__(self, *, tasks: Tasks, round_: int, task: str = "watch", **kwargs: Any) -> None:
+        super().__init__(**{**PATIENT_RETRIES, "outlets": [BREACH], **kwargs})
+        self.tasks = tasks
+        self.round_ = round_
+        self.task = task
+
+    def execute(self, context: Context) -> list[str]:
+        """Return the fingerprints of the breaches; logging one again changes nothing."""
+        exchange = RolloutXcom(self.tasks, context)
+        evaluation = exchange.evaluation(self.round_, self.task)
+        assert evaluation is not None
+        ledger = open_ledger()
+        sync_ledger(ledger, exchange, self.round_)
+        fingerprints = ledger.log_breaches(exchange.key, evaluation.breaches, utc_now())
+        context["outlet_events"][BREACH].extra = {
+            "dag_id": exchange.key.dag_id,
+            "run_id": exchange.key.run_id,
+            "breaches": list(fingerprints),
+        }
+        return fingerprints

@@ -1,0 +1,168 @@
+"""Asking the incident commander, with the evidence before their eyes and a deadline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLBranchOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException
+
+from rollback_budget.common.commander_response import (
+    SHORTEST_REASON,
+    Choice,
+    InvalidResponseError,
+    read_reply,
+)
+from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
+from rollback_budget.common.ledger_sync import final_if_known, record_answer
+from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
+from rollback_budget.engine.decision_policy import Question, question_of
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.model.decision import OnTimeout
+from rollback_budget.operators.human_question import HumanQuestionOperator
+from rollback_budget.operators.review_body import ReviewContext, review_body
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
+    """
+    The incident commander decides within the deadline; silence means what the budget file says.
+
+    Waits as a deferred task, so that the deadline holds to the second and a review that was overtaken is
+    closed; Airflow takes answers to it as to any human-in-the-loop task. An answer that cannot be followed
+    (an override without a reason) is asked again until the deadline.
+
+    :param tasks: the task ids of the rollout.
+    :param round_: counted from 1.
+    :param rounds: how many rounds the rollout has.
+    """
+
+    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, **kwargs: Any) -> None:
+        self.round_ = round_
+        self.rounds = rounds
+        super().__init__(
+            tasks=tasks,
+            subject="Roll back, or go on?",
+            options=[choice.value for choice in Choice],
+            defaults=Choice.ROLL_BACK.value,
+            params=_fields(),
+            options_mapping={
+                Choice.ROLL_BACK.value: tasks.in_round(round_, "overruled"),
+                Choice.GO_ON.value: tasks.in_round(round_ + 1, "watch"),
+                Choice.PROMOTE.value: tasks.in_round(round_, "accepted"),
+            },
+            **kwargs,
+        )
+
+    def ask(self, context: Context) -> Any:
+        """Wait until somebody answers or the deadline comes, unless this rollout has ended."""
+        exchange = RolloutXcom(self.tasks, context)
+        final = final_if_known(exchange.key, self.log)
+        if final is not None:
+            raise AirflowSkipException(f"nothing to decide: {final}")
+        spec = exchange.spec()
+        evaluation = exchange.evaluation(self.round_)
+        question = question_of(spec, evaluation)
+        deadline = self.deadline_of(exchange)
+        situation = ReviewContext(
+            spec=spec,
+            evaluation=evaluation,
+            deadline=deadline,
+            question=question,
+            round_=self.round_,
+            rounds=self.rounds,
+            key=exchange.key,
+            earlier=tuple(exchange.answers(before=self.round_)),
+            link=link_to_run(exchange.key),
+            chart=link_to_chart(exchange.key),
+        )
+        self.subject = f"{spec.release}: roll back, or go on?"
+        self.body = review_body(situation)
+        default = _default(question).value
+        self.defaults = [default]
+        self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
+        self.put(context, exchange.key, deadline, default)
+
+    def deadline_of(self, exchange: RolloutXcom) -> datetime:
+        """Return the deadline that the decision set."""
+        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+        return datetime.fromisoformat(decided)
+
+    def silence(self, exchange: RolloutXcom) -> str:
+        """Return what the budget file says that silence means."""
+        return _default(question_of(exchange.spec(), exchange.evaluation(self.round_))).value
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
+        if "error" in event:
+            self.process_trigger_event_error(event)
+        exchange = RolloutXcom(self.tasks, context)
+        shipment = exchange.shipment()
+        assert shipment is not None
+        try:
+            answer = self._answer(exchange, event, shipment)
+        except InvalidResponseError as error:
+            user = (event.get("responded_by_user") or {}).get("name")
+            self.log.warning("the answer of %s cannot be followed, asking again: %s", user, error)
+            return self.ask(context)
+        context["ti"].xcom_push(key=ANSWER_KEY, value=answer.model_dump(mode="json"))
+        self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
+        self._record(exchange, answer, shipment)
+        final = final_if_known(exchange.key, self.log)
+        if final is not None:
+            self.log.warning("this answer changes nothing, the rollout has ended: %s", final)
+            return self.do_branch(context, None)
+        return super().execute_complete(context, {**event, "responded_at": answer.at})
+
+    def _answer(self, exchange: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
+        evaluation = exchange.evaluation(self.round_)
+        reply = read_reply(event, shipment.window_end)
+        closed = event.get("closed")
+        return ReviewAnswer(
+            round_=self.round_,
+            option=reply.choice.value,
+            go_on=reply.choice is Choice.GO_ON,
+            by=reply.by if closed is None else closed["by"],
+            reason=reply.reason if closed is None else f"closed without an answer: {closed['reason']}",
+            at=reply.at,
+            budgets=() if evaluation is None else tuple(breach.budget for breach in evaluation.breaches),
+            until=reply.until,
+            mute=reply.mute,
+            promote=reply.choice is Choice.PROMOTE,
+        )
+
+    def _record(self, exchange: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
+        try:
+            record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
+        except LedgerError as error:
+            self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
+
+
+def _default(question: Question) -> Choice:
+    return Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
+
+
+def _fields() -> dict[str, Param]:
+    """Return the form; only such types let a review time out."""
+    return {
+        "reason": Param(
+            None,
+            type=["null", "string"],
+            minLength=SHORTEST_REASON,
+            description="Why. Required to go on and to promote; it is kept with the rollout.",
+        ),
+        "until": Param(
+            None,
+            type=["null", "string"],
+            description="Go on: until when, as 03:27 (UTC) or 2026-01-31T03:27Z. Empty: the window's end.",
+        ),
+        "mute": Param(
+            False,
+            type="boolean",
+            description="Go on: mute the breached budgets until then; otherwise they may ask again.",
+        ),
+    }

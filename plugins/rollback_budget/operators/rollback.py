@@ -1,0 +1,269 @@
+"""Putting the baseline back, proving it, and writing down what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from pydantic import AwareDatetime
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.xcom import BASELINE_KEY, REPORT_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.model.base import Frozen
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.operators.traffic_ramp import shares_left
+from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
+from rollback_budget.targets.base import NOTHING
+from rollback_budget.targets.verification import ReleaseTraffic
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from rollback_budget.clock import Log
+    from rollback_budget.engine.evaluation import Evaluation
+
+#: How many times a change that was accepted is waited for, a whole deadline each.
+MOST_PROOFS = 2
+
+
+class RollbackReport(Frozen):
+    """What came of a rollback, as it travels to the task that writes it down."""
+
+    outcome: Outcome
+    requested_at: AwareDatetime | None
+    verified_at: AwareDatetime | None
+    control_plane: str
+    data_plane: str
+    detail: str
+    by: str
+    reason: str
+    release_serves: bool = False
+    baseline_troubles: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """What came of it, what both planes say, and what to do about it."""
+        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
+        return f"{self.outcome.value}: {self.detail} {planes} {self.outcome.next_step}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody needs to be paged: the release is out, by us or by whoever came after."""
+        if self.outcome is Outcome.SUPERSEDED:
+            return not self.release_serves
+        return self.outcome is Outcome.EFFECTIVE
+
+
+class RollbackOperator(BaseOperator):
+    """
+    Gives the baseline all traffic and verifies it on control plane and data plane.
+
+    Never waits for the ledger, never overwrites somebody's newer change, and never does it twice. A
+    rollback that is not proven within the target's deadline fails the task.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    :param send: False when the team's own operator has put the baseline back, and it is only verified.
+    """
+
+    ui_color = "#f9d6d5"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.rounds = rounds
+        self.send = send
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the :class:`RollbackReport`."""
+        exchange = RolloutXcom(self.tasks, context)
+        if not self.send and exchange.pull(self.tasks.id("verdict")) is None:
+            raise AirflowSkipException("nothing was rolled back")
+        spec = exchange.spec()
+        shipment = exchange.shipment()
+        assert shipment is not None
+        by, reason = author_of(exchange, self.rounds)
+        take_rolled_back(exchange, by, reason, self.log)
+        self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
+        report, troubles = self._roll_back(spec, shipment, exchange)
+        document = RollbackReport(
+            outcome=report.outcome,
+            requested_at=report.requested_at,
+            verified_at=report.verified_at,
+            control_plane=report.control_plane,
+            data_plane=report.data_plane,
+            detail=" ".join([report.detail, *map(_say_trouble, troubles)]),
+            by=by,
+            reason=reason,
+            baseline_troubles=tuple(troubles),
+            release_serves=report.serving is not None and report.serving.share(spec.release) > NOTHING,
+        )
+        context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
+        self.log.info("%s", report)
+        if not document.is_settled:
+            from rollback_budget.operators.announce import page, rollback_message
+
+            page(rollback_message(exchange, document), context, self.log)
+            self._report_unproven(context, document)
+        return document.model_dump(mode="json")
+
+    def _report_unproven(self, context: Context, report: RollbackReport) -> None:
+        """Fail loudly; what was accepted and is not effective is tried once more, then left to people.
+
+        The one place that knows, at the end of every try, that somebody must be paged.
+        """
+        said = f"the rollback is not proven. {report.said}"
+        self.log.error("%s", said)
+        if report.outcome is not Outcome.FAILED and context["ti"].try_number >= MOST_PROOFS:
+            raise AirflowFailException(said)
+        raise AirflowException(said)
+
+    def _roll_back(
+        self, spec: RolloutSpec, shipment: Shipment, exchange: RolloutXcom
+    ) -> tuple[ChangeReport, list[str]]:
+        from rollback_budget.hooks.http import close_shared_session
+        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.traffic_target import open_target
+
+        assert spec.target is not None
+        change = TrafficChange(
+            shares={spec.release: 0.0, spec.baseline: 1.0},
+            before=shares_left(spec, shipment),
+            idempotency_key=rollback_key(exchange),
+            deadline=spec.target.deadline,
+            send=self.send,
+        )
+        target = open_target(spec)
+        if spec.source is None:
+            return change_traffic(target, change, log=self.log.info), []
+        evaluation = evaluation_behind(exchange, self.rounds)
+        with asyncio.Runner() as runner:
+            observe = ReleaseTraffic(
+                spec,
+                open_source,
+                runner,
+                breaches=() if evaluation is None else evaluation.breaches,
+                before=exchange.pull(self.tasks.id("preflight"), BASELINE_KEY),
+                warn=lambda trouble: self.log.error("%s", _say_trouble(trouble)),
+            )
+            try:
+                report = change_traffic(target, change, observe=observe, log=self.log.info)
+                return report, observe.baseline_troubles(report.requested_at or utc_now())
+            finally:
+                runner.run(close_shared_session())
+
+
+class RecordRollbackOperator(BaseOperator):
+    """
+    Writes the rollback, its author and the story before it into the ledger, however long that takes.
+
+    Fails when the rollback is not proven, so that the run does.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    """
+
+    ui_color = "#f9d6d5"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
+        super().__init__(**{**PATIENT_RETRIES, **kwargs})
+        self.tasks = tasks
+        self.rounds = rounds
+
+    def execute(self, context: Context) -> None:
+        """Write once; a retry changes nothing that is there."""
+        from rollback_budget.ledger.views import FinalDecision, RollbackRecord
+
+        exchange = RolloutXcom(self.tasks, context)
+        if exchange.shipment() is None:
+            raise AirflowSkipException("nothing was shipped, so there is nothing to record")
+        value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
+        if value is None:
+            raise AirflowFailException("the rollback task ended without a report; see its log")
+        report = RollbackReport.model_validate(value)
+        ledger = open_ledger()
+        ledger.take_final(exchange.key, FinalDecision.ROLLED_BACK, report.by, report.reason, utc_now())
+        sync_ledger(ledger, exchange, self.rounds)
+        ledger.record_rollback(
+            exchange.key,
+            RollbackRecord(
+                idempotency_key=rollback_key(exchange),
+                outcome=report.outcome,
+                requested_at=report.requested_at,
+                verified_at=report.verified_at,
+                control_plane=report.control_plane,
+                data_plane=report.data_plane,
+                detail=report.detail,
+            ),
+        )
+        if not report.is_settled:
+            raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
+
+
+#: For tasks that write the ledger: about four hours of patience.
+PATIENT_RETRIES: dict[str, Any] = {
+    "retries": 60,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+
+def rollback_key(exchange: RolloutXcom) -> str:
+    """Return the one idempotency key of this rollout's rollback."""
+    return f"{exchange.key}/rollback"
+
+
+def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> None:
+    """Take the final decision "rolled back"; a rollout that was promoted is skipped.
+
+    Without the ledger the rollback goes on.
+    """
+    from rollback_budget.ledger.views import FinalDecision
+
+    try:
+        final = open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
+    except LedgerError as error:
+        log.warning("a rollback does not wait for the ledger: %s", error)
+        return
+    if final.decision is FinalDecision.PROMOTED:
+        raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")
+
+
+def evaluation_behind(exchange: RolloutXcom, rounds: int) -> Evaluation | None:
+    """Return the verdict that led to the rollback: the latest guard's or watch's; None when there is none."""
+    for round_ in range(rounds, 0, -1):
+        for task in ("guard", "watch"):
+            evaluation = exchange.evaluation(round_, task)
+            if evaluation is not None:
+                return evaluation
+    return None
+
+
+def _say_trouble(trouble: str) -> str:
+    return f"The baseline is itself unhealthy: {trouble}."
+
+
+def author_of(exchange: RolloutXcom, rounds: int) -> tuple[str, str]:
+    """Return who rolls back and why: tier A during a review, the commander, the deadline, or the rule."""
+    for round_ in range(rounds, 0, -1):
+        guarded = exchange.evaluation(round_, "guard")
+        if guarded is not None:
+            return "the rule", guarded.sentence
+        answer = next((one for one in exchange.answers(before=round_ + 1) if one.round_ == round_), None)
+        if answer is not None and answer.go_on:
+            # They decided to go on; what rolls back is the round after it, which gave no verdict.
+            break
+        evaluation = exchange.evaluation(round_)
+        said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
+        if answer is not None:
+            return answer.author, answer.reason or said
+        if evaluation is not None:
+            return "the rule", said
+    return "the rule", "the watch gave no verdict"

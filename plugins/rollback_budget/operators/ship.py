@@ -1,0 +1,156 @@
+"""Sending the release its first traffic, and giving it the rest of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.config import open_ledger
+from rollback_budget.common.decision_author import author_of_promotion
+from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.xcom import REPORT_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.operators.traffic_ramp import shares_left, shares_of
+from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.rollout_key import RolloutKey
+    from rollback_budget.ledger.views import Final
+
+
+class ShipOperator(BaseOperator):
+    """
+    Sends the release its share of traffic and opens the window once the control plane serves it.
+
+    :param tasks: the task ids of the rollout.
+    :param send: False when the team's own operator has shipped already, and only the window is opened.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, tasks: Tasks, send: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.send = send
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the :class:`Shipment`; a run ships once, however often this task runs."""
+        exchange = RolloutXcom(self.tasks, context)
+        spec = exchange.spec()
+        ledger = open_ledger()
+        rollout = ledger.rollout(exchange.key)
+        if rollout is not None and rollout.final is not None:
+            _check_rolled_back(ledger, exchange.key, rollout.final)
+            raise AirflowSkipException(f"this rollout has ended and is not shipped again: {rollout.final}")
+        shares: dict[str, float] | None = None
+        if self.send:
+            assert spec.target is not None
+            shares = shares_of(spec, spec.target.ramp[0])
+        if rollout is None or rollout.shipped_at is None:
+            if shares is not None:
+                self._send(spec, shares, exchange)
+            elif spec.target is not None:
+                shares = _shares_now(spec)
+            start = utc_now()
+            start, end = ledger.record_shipped(exchange.key, start, start + spec.window)
+        else:
+            assert rollout.window_end is not None
+            start, end = rollout.shipped_at, rollout.window_end
+        self.log.info("the window is open from %s to %s", start, end)
+        return Shipment(window_start=start, window_end=end, shares=shares).model_dump(mode="json")
+
+    def _send(self, spec: RolloutSpec, shares: dict[str, float], exchange: RolloutXcom) -> None:
+        report = apply_shares(spec, shares, None, f"{exchange.key}/ship", self.log.info)
+        if report.outcome is not Outcome.EFFECTIVE:
+            raise AirflowException(f"{spec.release} was not shipped: {report}")
+
+
+class PromoteOperator(BaseOperator):
+    """
+    Takes the final decision "promoted" and gives the release all traffic.
+
+    Without the ledger nothing is promoted: a rollout that was rolled back stays so.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    :param send: False when a team's own operators move the traffic.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.rounds = rounds
+        self.send = send
+
+    def execute(self, context: Context) -> None:
+        """Promote, unless the ledger says that this rollout was rolled back."""
+        from rollback_budget.ledger.views import FinalDecision
+
+        exchange = RolloutXcom(self.tasks, context)
+        spec = exchange.spec()
+        shipment = exchange.shipment()
+        assert shipment is not None
+        ledger = open_ledger()
+        by, reason = author_of_promotion(exchange, self.rounds)
+        final = ledger.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
+        if final.decision is not FinalDecision.PROMOTED:
+            raise AirflowSkipException(f"not promoted, this rollout has ended already: {final}")
+        sync_ledger(ledger, exchange, self.rounds)
+        if not self.send:
+            return
+        report = apply_shares(
+            spec,
+            {spec.release: 1.0, spec.baseline: 0.0},
+            shares_left(spec, shipment),
+            f"{exchange.key}/promote",
+            self.log.info,
+        )
+        context["ti"].xcom_push(key=REPORT_KEY, value=str(report))
+        if report.outcome is Outcome.SUPERSEDED:
+            self.log.warning("%s", report)
+        elif report.outcome is not Outcome.EFFECTIVE:
+            raise AirflowException(f"{spec.release} was not promoted: {report}")
+
+
+def _check_rolled_back(ledger: Ledger, key: RolloutKey, final: Final) -> None:
+    """Fail where a rollback was decided and never proven: a cleared run must not end as if all were well."""
+    from rollback_budget.ledger.views import FinalDecision
+
+    record = ledger.rollback_of(key)
+    if final.decision is not FinalDecision.ROLLED_BACK or record is None:
+        return
+    if record.outcome not in (Outcome.EFFECTIVE, Outcome.SUPERSEDED):
+        raise AirflowFailException(
+            f"this rollout was rolled back by {final.by}, but that is not proven: {record.detail} Look at who"
+            " serves and put the baseline back by hand; to try a release again, trigger a new run"
+        )
+
+
+def apply_shares(
+    spec: RolloutSpec,
+    shares: dict[str, float],
+    before: Sequence[Mapping[str, float]] | None,
+    key: str,
+    log: Any,
+) -> ChangeReport:
+    """Change the traffic on the control plane and verify it there."""
+    from rollback_budget.hooks.traffic_target import open_target
+
+    assert spec.target is not None
+    change = TrafficChange(shares=shares, before=before, idempotency_key=key, deadline=spec.target.deadline)
+    return change_traffic(open_target(spec), change, log=log)
+
+
+def _shares_now(spec: RolloutSpec) -> dict[str, float]:
+    from rollback_budget.hooks.traffic_target import open_target
+
+    return dict(open_target(spec).read().shares)

@@ -1,0 +1,187 @@
+"""The ramp of a rollout: more traffic for the release, stage by stage, beside the watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.config import open_ledger
+from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.engine.evaluation import VerdictKind
+from rollback_budget.exceptions import LedgerError, RollbackBudgetError
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sensors.rollback_budget import PATIENCE
+from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
+from rollback_budget.targets.base import Serving, Target
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: How soon a stage that is held is looked at again.
+HELD_FOR = timedelta(seconds=30)
+
+
+class StageHeldError(RollbackBudgetError):
+    """The release gets no more traffic now: something was breached, or the ledger cannot say."""
+
+
+class _RampOverError(Exception):
+    """There is no further stage; the message says why."""
+
+
+class StagesOperator(BaseOperator):
+    """
+    Gives the release its next share of traffic once the stage before has held long enough.
+
+    Waits in the triggerer. Nothing is raised while a breach or a review is open, after the final decision,
+    over somebody else's change, or without the ledger.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.rounds = rounds
+
+    def execute(self, context: Context) -> None:
+        """Raise what is due, then wait for the next stage; each is raised once, however often this runs."""
+        exchange = RolloutXcom(self.tasks, context)
+        shipment = exchange.shipment()
+        if shipment is None:
+            raise AirflowSkipException("nothing was shipped")
+        spec = exchange.spec()
+        assert spec.target is not None
+        while True:
+            try:
+                stage, due = self._next(exchange, spec, shipment)
+                if due > utc_now():
+                    self.log.info("stage %d of %d begins at %s", stage, len(spec.target.ramp), due)
+                    self._wait(exchange, due)
+                self._raise(exchange, spec, stage)
+            except StageHeldError as held:
+                self.log.info("the release gets no more traffic now: %s", held)
+                self._wait(exchange, utc_now() + HELD_FOR)
+            except _RampOverError as over:
+                self.log.info("no further stage: %s", over)
+                return
+
+    def execute_complete(self, context: Context, event: Any) -> None:  # noqa: ARG002
+        """Look again."""
+        self.execute(context)
+
+    def _next(self, exchange: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> tuple[int, datetime]:
+        """Return the stage (counted from 1) that comes next, and when; raises when there is none."""
+        assert spec.target is not None
+        ramp = spec.target.ramp
+        ledger = open_ledger()
+        try:
+            rollout = ledger.rollout(exchange.key)
+            if rollout is not None and rollout.final is not None:
+                raise _RampOverError(f"the rollout has ended: {rollout.final}")
+            reached = ledger.stages(exchange.key) or [
+                ledger.record_stage(exchange.key, 1, ramp[0], shipment.window_start)
+            ]
+        except LedgerError as error:
+            raise StageHeldError(str(error)) from error
+        last = reached[-1]
+        if last.stage >= len(ramp):
+            raise _RampOverError(f"the release has its {100 * ramp[-1]:g} %")
+        if utc_now() >= shipment.window_end:
+            raise _RampOverError("the window is over")
+        return last.stage + 1, last.at + spec.target.stages[last.stage - 1].hold
+
+    def _raise(self, exchange: RolloutXcom, spec: RolloutSpec, stage: int) -> None:
+        from rollback_budget.hooks.traffic_target import open_target
+
+        assert spec.target is not None
+        before, share = spec.target.ramp[stage - 2 : stage]
+        change = TrafficChange(
+            shares=shares_of(spec, share),
+            before=[shares_of(spec, before)],
+            idempotency_key=f"{exchange.key}/stage_{stage}",
+            deadline=spec.target.deadline,
+        )
+        target = _Held(open_target(spec), lambda: self._require_quiet(exchange))
+        report = change_traffic(target, change, log=self.log.info)
+        if report.outcome is Outcome.SUPERSEDED:
+            raise AirflowSkipException(f"the ramp ends here: {report}")
+        if report.outcome is not Outcome.EFFECTIVE:
+            raise AirflowException(f"stage {stage} was not reached: {report}")
+        open_ledger().record_stage(exchange.key, stage, share, utc_now())
+        self.log.info("stage %d: %s", stage, report)
+
+    def _require_quiet(self, exchange: RolloutXcom) -> None:
+        """Raise :class:`StageHeldError` while somebody or something decides about the release."""
+        for round_ in range(1, self.rounds + 1):
+            evaluation = exchange.evaluation(round_)
+            asked = exchange.pull(self.tasks.in_round(round_, "decide"), DEADLINE_KEY)
+            if evaluation is None and asked is None:
+                break
+            answers = [answer for answer in exchange.answers(before=round_ + 1) if answer.round_ == round_]
+            if exchange.evaluation(round_, "guard") is not None:
+                raise StageHeldError("a tier A breach during the review")
+            if not any(answer.go_on for answer in answers):
+                healthy = evaluation is not None and evaluation.verdict is VerdictKind.HEALTHY
+                said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
+                raise StageHeldError("the window is over" if healthy else said)
+        try:
+            rollout = open_ledger().rollout(exchange.key)
+        except LedgerError as error:
+            raise StageHeldError(str(error)) from error
+        if rollout is not None and rollout.final is not None:
+            raise StageHeldError(f"the rollout has ended: {rollout.final}")
+
+    def _wait(self, exchange: RolloutXcom, until: datetime) -> None:
+        from rollback_budget.triggers.stage import StageTrigger
+
+        now = utc_now()
+        self.defer(
+            trigger=StageTrigger(
+                dag_id=exchange.key.dag_id,
+                run_id=exchange.key.run_id,
+                until=until.isoformat(),
+                deferred_at=now.isoformat(),
+            ),
+            method_name="execute_complete",
+            timeout=until - now + PATIENCE,
+        )
+
+
+def shares_of(spec: RolloutSpec, share: float) -> dict[str, float]:
+    """Return both versions' shares when the release has ``share``."""
+    return {spec.release: share, spec.baseline: 1.0 - share}
+
+
+def shares_left(spec: RolloutSpec, shipment: Shipment) -> list[Mapping[str, float]] | None:
+    """Return every state of the traffic that this rollout may have left; None when it is not known."""
+    if shipment.shares is None:
+        return None
+    stages = spec.target.ramp if spec.target is not None and spec.target.stages else ()
+    return [shipment.shares, *(shares_of(spec, share) for share in stages)]
+
+
+class _Held:
+    """A target that asks once more right before each write."""
+
+    def __init__(self, target: Target, require_quiet: Callable[[], None]) -> None:
+        self._target = target
+        self._require_quiet = require_quiet
+
+    def read(self) -> Serving:
+        return self._target.read()
+
+    def rehearse(self, serving: Serving) -> tuple[str, ...]:
+        return self._target.rehearse(serving)
+
+    def apply(self, shares: Mapping[str, float], *, expected: Serving, idempotency_key: str) -> None:
+        self._require_quiet()
+        self._target.apply(shares, expected=expected, idempotency_key=idempotency_key)

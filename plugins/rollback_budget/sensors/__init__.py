@@ -1,0 +1,1 @@
+"""Sensors: the watch of a release."""

@@ -1,0 +1,1 @@
+"""Samples from any API that answers JSON."""

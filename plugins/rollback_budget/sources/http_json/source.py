@@ -1,0 +1,103 @@
+"""Samples from any API that answers JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from rollback_budget.engine.sample import Sample
+from rollback_budget.model.json_api import HttpJsonSource, JsonRequest
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import SeriesRequest, Source
+from rollback_budget.sources.http_client import HttpClient, read_json
+from rollback_budget.sources.http_json.datadog import DatadogSeries
+from rollback_budget.sources.http_json.json_samples import PointReader
+from rollback_budget.sources.http_json.langfuse import requests_of
+from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
+from rollback_budget.sources.resilience.chunking import all_of, parts_of
+
+
+def open_http_json(spec: RolloutSpec, client: HttpClient) -> Source:
+    """Return the ``http_json`` source that ``spec`` describes; raises :class:`SourceError`."""
+    source = spec.source
+    assert isinstance(source, HttpJsonSource)
+    if source.datadog is not None:
+        return DatadogSeries(source.datadog, client, source.timeout)
+    requests, place = source.requests, "source.requests"
+    if source.langfuse is not None:
+        requests, place = requests_of(source.langfuse, spec.watch.step), "source.langfuse.queries"
+    return JsonApi(requests, client, source.timeout, place)
+
+
+class JsonApi:
+    """The ``http_json`` source. One attempt for each request; all of them at once.
+
+    :param requests: what to ask; those that give none of the wanted series are not sent.
+    :param timeout: for one request.
+    :param place: how messages name the list of requests.
+    """
+
+    def __init__(
+        self, requests: Sequence[JsonRequest], client: HttpClient, timeout: timedelta, place: str
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._readers = [
+            (asked, PointReader(asked, f"{place}[{at}]"), f"{place}[{at}]")
+            for at, asked in enumerate(requests)
+        ]
+
+    async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
+        """Return the samples of ``request``; raises :class:`SourceError`."""
+        answers = []
+        for asked, reader, place in self._readers:
+            if asked.metric is None and not asked.series.keys() & set(request.series):
+                continue
+            versions: tuple[str | None, ...] = (None,)
+            if _mentions(asked, "$version"):
+                versions = (request.release, request.baseline)
+            for part in parts_of(request, asked.longest):
+                answers += [self._ask(asked, reader, place, part, version) for version in versions]
+        return [sample for samples in await all_of(answers) for sample in samples]
+
+    async def _ask(
+        self,
+        asked: JsonRequest,
+        reader: PointReader,
+        place: str,
+        request: SeriesRequest,
+        version: str | None,
+    ) -> list[Sample]:
+        values = _values(request, version)
+        reply = await self._client.request(
+            asked.method,
+            fill_path(asked.path, values),
+            query={name: as_text(fill(value, values)) for name, value in asked.query.items()} or None,
+            body=fill(asked.body, values),
+            timeout=self._timeout,
+        )
+        return reader.samples(read_json(reply, f"{place} ({asked.method} {asked.path})"), request, version)
+
+
+def _values(request: SeriesRequest, version: str | None) -> dict[str, Any]:
+    return {
+        **range_values(request.start, request.end),
+        "$step_s": int(request.step.total_seconds()),
+        "$step_ms": round(request.step.total_seconds() * 1000),
+        "$release": request.release,
+        "$baseline": request.baseline,
+        "$version": version,
+    }
+
+
+def _mentions(asked: JsonRequest, placeholder: str) -> bool:
+    return placeholder in asked.path.split("/") or _holds((asked.query, asked.body), placeholder)
+
+
+def _holds(template: Any, placeholder: str) -> bool:
+    if isinstance(template, Mapping):
+        return any(_holds(value, placeholder) for value in template.values())
+    if isinstance(template, list | tuple):
+        return any(_holds(item, placeholder) for item in template)
+    return bool(template == placeholder)

@@ -1,0 +1,1 @@
+"""Samples from Prometheus and what speaks its API."""

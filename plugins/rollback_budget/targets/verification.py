@@ -1,0 +1,228 @@
+"""What the data plane says after a rollback: who gets the requests, and how what serves is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from math import isfinite, nan
+from typing import TYPE_CHECKING, NamedTuple
+
+from rollback_budget.clock import grid_floor, utc_now
+from rollback_budget.engine.comparison import BAD, GOOD, UNKNOWN, Limit, delta_of
+from rollback_budget.engine.evaluation import Breach, Status
+from rollback_budget.engine.frame import Arms, frame_of
+from rollback_budget.engine.sample import Sample
+from rollback_budget.exceptions import SeriesError, SourceError
+from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import SeriesRequest, Source
+from rollback_budget.targets.apply import Recovery, Traffic
+
+if TYPE_CHECKING:
+    from rollback_budget.sources.base import OpenSource
+
+#: Over how many steps the baseline's own health is judged.
+STEPS_OF_HEALTH = 15
+
+
+class ReleaseTraffic:
+    """Looks at both versions since a rollback was requested.
+
+    :param spec: names the versions and the source.
+    :param runner: runs the source's coroutines.
+    :param breaches: what was breached, and shall recover.
+    :param before: the baseline's values when the rollout began, by series.
+    :param warn: told once, at the first look, when the baseline is itself unhealthy.
+    """
+
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        open_source: OpenSource,
+        runner: asyncio.Runner,
+        *,
+        breaches: Sequence[Breach] = (),
+        before: Mapping[str, float] | None = None,
+        warn: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._spec = spec
+        self._open_source = open_source
+        self._runner = runner
+        self._breaches = breaches
+        self._before = before or {}
+        self._warn = warn
+        self._source: Source | None = None
+        self._troubles: list[str] | None = None
+
+    def __call__(self, since: datetime) -> Traffic:
+        """Return the release's share, and what recovers, over the whole buckets since then."""
+        self.baseline_troubles(since)
+        step = self._spec.watch.step
+        start = grid_floor(since, step) + step
+        end = grid_floor(utc_now() - self._spec.watch.settle, step)
+        if end <= start:
+            return Traffic(None, "no whole bucket since the change yet")
+        try:
+            samples = self._runner.run(self._fetch(start, end))
+            recovery = recovery_of(self._spec, self._breaches, samples, start, end)
+        except (SourceError, SeriesError) as error:
+            return Traffic(None, f"cannot be known: {error}")
+        share, said, knowable = self._share(samples)
+        return Traffic(share, said, knowable, recovery)
+
+    def baseline_troubles(self, until: datetime) -> list[str]:
+        """Return where the baseline is itself beyond a budget up to then; asked once; empty when unknown."""
+        if self._troubles is None:
+            spec = self._spec
+            end = grid_floor(min(until, utc_now() - spec.watch.settle), spec.watch.step)
+            start = end - STEPS_OF_HEALTH * spec.watch.step
+            try:
+                samples = self._runner.run(self._fetch(start, end))
+                self._troubles = baseline_troubles(spec, samples, start, end, self._before)
+            except (SourceError, SeriesError):
+                self._troubles = []
+            for trouble in self._troubles:
+                self._warn(trouble)
+        return self._troubles
+
+    async def _fetch(self, start: datetime, end: datetime) -> list[Sample]:
+        spec = self._spec
+        if self._source is None:
+            self._source = await self._open_source(spec)
+        series = tuple(sorted({budget.series for budget in spec.budgets}))
+        request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
+        return [sample for sample in await self._source.fetch(request) if start < sample.time <= end]
+
+    def _share(self, samples: list[Sample]) -> tuple[float | None, str, bool]:
+        if samples and all(sample.n is None for sample in samples):
+            return None, "cannot be known: no metric counts requests", False
+        requests: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for sample in samples:
+            requests[sample.series][sample.version] += sample.n or 0.0
+        # Every series counts the same requests; the fullest one misses the fewest.
+        counted = max(requests.values(), key=lambda versions: sum(versions.values()), default={})
+        total = sum(counted.values())
+        if total == 0:
+            return None, "no requests since the change", True
+        release = counted.get(self._spec.release, 0.0)
+        return release / total, f"{release:g} of {total:g} requests since the change", True
+
+
+class Level(NamedTuple):
+    """One version's mean over some looks, weighted by events where every look has them; NaN is unknown."""
+
+    value: float
+    n: float
+
+
+def level_of(values: Sequence[float], counts: Sequence[float]) -> Level:
+    """Return the mean of the looks that are known."""
+    known = [(value, n) for value, n in zip(values, counts, strict=True) if isfinite(value)]
+    if not known:
+        return Level(nan, nan)
+    total = sum(n for _, n in known)
+    if not isfinite(total):
+        return Level(sum(value for value, _ in known) / len(known), nan)
+    return Level(sum(value * n for value, n in known) / total if total > 0 else nan, total)
+
+
+def baseline_levels(
+    spec: RolloutSpec, samples: Iterable[Sample], start: datetime, end: datetime
+) -> dict[str, float]:
+    """Return the baseline's mean of every series that is known."""
+    frame = frame_of(spec, samples, start=start, end=end)
+    levels = {name: level_of(arms.baseline, arms.baseline_n).value for name, arms in frame.arms.items()}
+    return {name: value for name, value in levels.items() if isfinite(value)}
+
+
+def recovery_of(
+    spec: RolloutSpec,
+    breaches: Sequence[Breach],
+    samples: Iterable[Sample],
+    start: datetime,
+    end: datetime,
+) -> Recovery | None:
+    """Return whether what was breached is good again for what serves after a rollback: the baseline.
+
+    The release gets no traffic any more, so a delta between the versions says nothing. What users feel now is
+    the baseline's value; it has recovered when it is within the budget of what the baseline's was while the
+    release was worse (``_above`` and ``_below``: within the budget itself; ``_increase``: the release adds no
+    event). Measured over ``(start, end]``.
+    """
+    budgets = {budget.id: budget for budget in spec.budgets}
+    asked = [(budgets[breach.budget], breach) for breach in breaches if breach.budget in budgets]
+    if not asked:
+        return None
+    frame = frame_of(spec, samples, start=start, end=end)
+    each = [_recovery(budget, breach, frame.arms[budget.series], spec) for budget, breach in asked]
+    said = "; ".join(one.said for one in each)
+    if any(one.good is False for one in each):
+        return Recovery(False, said)
+    if all(one.good for one in each):
+        return Recovery(True, said)
+    return Recovery(None, said, knowable=any(one.good is None and one.knowable for one in each))
+
+
+def baseline_troubles(
+    spec: RolloutSpec, samples: Iterable[Sample], start: datetime, end: datetime, before: Mapping[str, float]
+) -> list[str]:
+    """Say where the baseline is itself beyond a budget: its ``_above`` or ``_below``, or what it was before.
+
+    :param before: its values when the rollout began, by series; what is missing is not compared.
+    """
+    frame = frame_of(spec, samples, start=start, end=end)
+    troubles = []
+    for budget in spec.budgets:
+        arms = frame.arms[budget.series]
+        level = level_of(arms.baseline, arms.baseline_n)
+        was = before.get(budget.series, nan)
+        if budget.comparison is Comparison.INCREASE or _status(budget, level, was) is not BAD:
+            continue
+        since = f", {_say(spec, budget, was)} before the rollout" if isfinite(was) else ""
+        troubles.append(
+            f"{budget.metric} of {spec.baseline} is {_say(spec, budget, level.value)}{since}, beyond"
+            f" {budget.key} {budget.threshold:+g}"
+        )
+    return list(dict.fromkeys(troubles))
+
+
+def _recovery(budget: Budget, breach: Breach, arms: Arms, spec: RolloutSpec) -> Recovery:
+    if budget.comparison is Comparison.INCREASE:
+        return _no_more_events(budget, arms, spec)
+    was = nan
+    if budget.comparison.needs_baseline:
+        if breach.over_burn.baseline_value is None:
+            said = (
+                f"whether {budget.metric} recovers cannot be known: the baseline's value at the breach is not"
+            )
+            return Recovery(None, said, knowable=False)
+        was = breach.over_burn.baseline_value
+    level = level_of(arms.baseline, arms.baseline_n)
+    status = _status(budget, level, was)
+    if status is UNKNOWN:
+        return Recovery(None, f"whether {budget.metric} recovers is not known yet: too few samples")
+    against = f", it was {_say(spec, budget, was)} at the breach" if isfinite(was) else ""
+    verb = "recovers" if status is GOOD else "does not recover"
+    now = f"{_say(spec, budget, level.value)} for {spec.baseline}, which serves"
+    return Recovery(status is GOOD, f"{budget.metric} {verb}: {now}{against}")
+
+
+def _no_more_events(budget: Budget, arms: Arms, spec: RolloutSpec) -> Recovery:
+    if not any(map(isfinite, [*arms.baseline, *arms.release])):
+        return Recovery(None, f"whether {budget.metric} recover is not known yet: no samples")
+    events = sum(value for value in arms.release if isfinite(value))
+    return Recovery(events <= 0, f"{events:g} {budget.metric} of {spec.release} since the change")
+
+
+def _status(budget: Budget, level: Level, was: float) -> Status:
+    """Return the status of a version's level, held against the budget or against what it was before."""
+    if not isfinite(level.value) or level.n < budget.min_samples:
+        return UNKNOWN
+    delta = delta_of(budget, level.value, was)
+    return Limit(budget).status(budget, delta, level.value, was)
+
+
+def _say(spec: RolloutSpec, budget: Budget, value: float) -> str:
+    return f"{value:.4g} {spec.metric(budget.metric).unit}".rstrip()

@@ -1,0 +1,182 @@
+"""Trackers: where a debt's ticket is kept, and what can be done to it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.tickets import GONE
+from rollback_budget.tickets.ticket_context import TicketContext
+
+#: Where a rollout's DAG run is seen; None when the deployment does not say its address.
+RunLink = Callable[[RolloutKey], str | None]
+
+
+def no_link(_key: RolloutKey) -> None:
+    """Return no address: what tickets get when nobody says where DAG runs are seen."""
+
+
+class TicketStatus(StrEnum):
+    """The category of a ticket's status, in Jira's words, or that there is no such ticket any more."""
+
+    NEW = "new"
+    INDETERMINATE = "indeterminate"
+    DONE = "done"
+    GONE = GONE
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRef:
+    """A ticket that exists: its key in the tracker, and where to open it.
+
+    :param issue_id: the tracker's own id, which stays when the ticket moves; None where it has none.
+    """
+
+    key: str
+    url: str | None = None
+    issue_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTicket:
+    """A debt's ticket as a search found it.
+
+    :param told: the number of occurrences that it speaks of.
+    """
+
+    ref: TicketRef
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSnapshot:
+    """How a ticket looked.
+
+    :param closing: what tells one closing of it from the next; empty when the tracker does not say.
+    :param labels: its labels, as far as they were asked for.
+    """
+
+    ref: TicketRef
+    status: TicketStatus
+    priority: str | None = None
+    closing: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What a comment says, before any markup; every string is data.
+
+    :param marker: a line by which the comment is found again.
+    """
+
+    marker: str
+    paragraphs: tuple[str, ...]
+    bullets: tuple[str, ...] = ()
+
+
+class Tracker(Protocol):
+    """A ticket system.
+
+    Implementations raise :class:`~rollback_budget.exceptions.TicketError`; only what sends may be ambiguous.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the ledger calls this tracker, at most 20 characters."""
+        ...
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after a lost answer :meth:`find` can be trusted to see what was created."""
+        ...
+
+    def find(self, debt: Debt) -> FoundTicket | None:
+        """Return the debt's ticket, the oldest when there are several; None when there is none."""
+        ...
+
+    def create(self, account: TicketContext) -> TicketRef:
+        """Create the debt's ticket with one request, never sent again here."""
+        ...
+
+
+@runtime_checkable
+class RewritingTracker(Tracker, Protocol):
+    """A tracker whose tickets are ours alone and are written anew."""
+
+    def rewrite(self, ref: TicketRef, account: TicketContext) -> bool:
+        """Bring a ticket up to date; calling it again changes nothing. Return whether it changed."""
+        ...
+
+
+@runtime_checkable
+class CommentingTracker(Tracker, Protocol):
+    """A tracker whose tickets belong to people: their text is left alone, and what is new is said."""
+
+    def link_of(self, key: RolloutKey) -> str | None:
+        """Return where a rollout's DAG run is seen."""
+        ...
+
+    def open_tickets(self, known: Iterable[str]) -> dict[str, TicketSnapshot]:
+        """Return the tickets of ours that are not done, by issue id; it may lag behind.
+
+        :param known: issue ids of which the newest is wanted.
+        """
+        ...
+
+    def see(self, ref: TicketRef) -> TicketSnapshot:
+        """Look at one ticket as it is now, wherever it was moved."""
+        ...
+
+    def comment(self, ref: TicketRef, note: Comment) -> None:
+        """Add a comment."""
+        ...
+
+    def has_comment(self, ref: TicketRef, note: Comment) -> bool:
+        """Whether the comment is there."""
+        ...
+
+    def attach(self, ref: TicketRef, name: str, content: bytes, media_type: str) -> None:
+        """Attach a file."""
+        ...
+
+    def has_attachment(self, ref: TicketRef, name: str) -> bool:
+        """Whether a file of that name is attached."""
+        ...
+
+    def link(self, ref: TicketRef, global_id: str, url: str, title: str) -> None:
+        """Link something in another system; the same ``global_id`` again brings the link up to date."""
+        ...
+
+    def wanted_priority(self, account: TicketContext) -> str | None:
+        """Return the priority that the ticket should have at least; None when nobody has said any."""
+        ...
+
+    def raise_priority(self, ref: TicketRef, priority: str) -> None:
+        """Raise the priority; one that is as high or higher stays."""
+        ...
+
+    def close(self, ref: TicketRef, close_with: str | None) -> None:
+        """Bring the ticket into a status of the category done."""
+        ...
+
+    def reopen(self, ref: TicketRef) -> None:
+        """Bring the ticket into a status of another category than done."""
+        ...
+
+    def duplicates(self, debt: Debt, ref: TicketRef) -> list[TicketRef]:
+        """Return the debt's other tickets, verified, oldest first."""
+        ...
+
+    def link_duplicate(self, duplicate: TicketRef, original: TicketRef) -> None:
+        """Say of a ticket that it duplicates another."""
+        ...
+
+    def has_duplicate_link(self, duplicate: TicketRef, original: TicketRef) -> bool:
+        """Whether that is said already."""
+        ...

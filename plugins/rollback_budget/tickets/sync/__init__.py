@@ -1,0 +1,1 @@
+"""Keeping each debt's ticket up to date, each thing once."""

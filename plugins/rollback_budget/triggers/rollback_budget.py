@@ -1,0 +1,100 @@
+"""The trigger of a watch: one per rollout, in the triggerer, no worker slot while waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.watch_process import (
+    process_finished_rollouts,
+    process_look_writer,
+    process_suspension_cache,
+)
+from rollback_budget.model.interning import share
+from rollback_budget.sources.base import OpenSource
+from rollback_budget.watch.gc_freeze import process_gc_freeze
+from rollback_budget.watch.startup_semaphore import starting
+from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
+from rollback_budget.watch.watcher import Watcher
+
+
+class RollbackBudgetTrigger(BaseTrigger):
+    """Watches a rollout until its verdict, and fires once with ``{"evaluation": …}``.
+
+    Its path and its arguments are persisted by Airflow: they outlive an upgrade, so neither is renamed, and
+    arguments of older versions stay accepted.
+
+    :param plan: a :class:`~rollback_budget.watch.watch_plan.WatchPlan` as JSON.
+    :param deferred_at: when the task deferred, ISO 8601.
+    """
+
+    def __init__(self, *, plan: str, deferred_at: str, **retired: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.plan = plan
+        self.deferred_at = deferred_at
+        self.retired = retired
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the arguments that rebuild this trigger elsewhere."""
+        return (
+            "rollback_budget.workflow.trigger.RollbackBudgetTrigger",
+            {"plan": self.plan, "deferred_at": self.deferred_at},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is a verdict; a restart anywhere replays the window and goes on."""
+        # Thousands may start at once: one at a time, and whatever else is due in between.
+        async with starting():
+            plan = _read(self.plan)
+            watcher = Watcher(
+                plan,
+                _open_source(),
+                log=self.log,
+                suspensions=process_suspension_cache(),
+                looks=process_look_writer(),
+                elapsed=time.monotonic,
+            )
+            process_gc_freeze().grown()
+        evaluation = await watcher.look()
+        process_gc_freeze().grown()
+        while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
+            await asyncio.sleep(watcher.seconds_to_next_look())
+            evaluation = await watcher.look()
+        if evaluation is not None:
+            self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
+        await self._hold()
+        yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
+
+    async def _hold(self) -> None:
+        since = max(utc_now() - datetime.fromisoformat(self.deferred_at), timedelta(0))
+        await asyncio.sleep(max((HOLD_AFTER_DEFER - since).total_seconds(), 0))
+
+
+def _read(text: str) -> WatchPlan:
+    """Return the plan with what other watches say, too, held once; nothing else of it is kept."""
+    plan = WatchPlan.model_validate_json(text)
+    return plan.model_copy(update={"spec": share(plan.spec)})
+
+
+async def _is_pointless(plan: WatchPlan) -> bool:
+    """Whether the rollout has ended, or a guard's commander has answered."""
+    if plan.role is not Role.GUARD:
+        return process_finished_rollouts()(plan)
+    if plan.rollout is None:
+        return False
+    from rollback_budget.common.ledger_sync import review_is_over
+
+    return await asyncio.to_thread(review_is_over, plan.rollout, plan.round_)
+
+
+def _open_source() -> OpenSource:
+    # Hooks are imported where they are used, in the triggerer, and not while DAGs are parsed.
+    from rollback_budget.hooks.metric_source import open_shared_source
+
+    return open_shared_source

@@ -1,0 +1,62 @@
+"""Late samples of one watch: read again, reported, and never folded into what is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from rollback_budget.clock import Log, Now
+from rollback_budget.engine.evaluation import Evaluation, Late
+from rollback_budget.engine.late_data import LateData
+from rollback_budget.engine.sample import Sample
+from rollback_budget.model.source import lateness_of
+from rollback_budget.model.spec import RolloutSpec
+
+#: A trickle of late samples is one line in so long.
+QUIET = timedelta(minutes=10)
+
+
+class LateSamples:
+    """Says which samples came too late for their looks.
+
+    :param began: where the watch begins to read; nothing before it is read again.
+    """
+
+    def __init__(self, spec: RolloutSpec, began: datetime, log: Log, now: Now) -> None:
+        step = spec.watch.step
+        self._reach = -(-lateness_of(spec.source) // step) * step
+        self._began = began
+        self._lateness = LateData(self._reach)
+        self._log = log
+        self._now = now
+        self._said_at: datetime | None = None
+        self._unsaid = 0
+        self._late: Late | None = None
+
+    def reread_from(self, read_until: datetime) -> datetime:
+        """Return where a reading that goes on from ``read_until`` has to start."""
+        return max(read_until - self._reach, self._began)
+
+    def notice(self, samples: Iterable[Sample], until: datetime) -> None:
+        """Compare a reading with the ones before; looks up to ``until`` are decided after it."""
+        late = self._lateness.notice(samples, until)
+        if late:
+            newest = max(sample.time for sample in late)
+            before = self._late or Late(samples=0, newest=newest)
+            self._late = Late(samples=before.samples + len(late), newest=max(before.newest, newest))
+            self._unsaid += len(late)
+        if self._unsaid and (self._said_at is None or self._now() - self._said_at >= QUIET):
+            assert self._late is not None
+            self._log.warning(
+                "%s samples came late or changed once their looks were decided, the newest for %s: decisions "
+                "stay, and replay on the final data may differ; a longer watch.settle waits for them",
+                self._unsaid,
+                self._late.newest,
+            )
+            self._said_at, self._unsaid = self._now(), 0
+
+    def add_to(self, evaluation: Evaluation | None) -> Evaluation | None:
+        """Return ``evaluation`` with what came late."""
+        if evaluation is None or self._late is None:
+            return evaluation
+        return evaluation.model_copy(update={"late": self._late})

@@ -1,0 +1,52 @@
+"""What a watch is told: the frozen spec and the window, as JSON that outlives a process."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import AwareDatetime
+
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.model.base import Frozen
+from rollback_budget.model.spec import RolloutSpec
+
+#: Upstream race: a task resumed before the scheduler has noted its deferral fails that try.
+HOLD_AFTER_DEFER = timedelta(seconds=10)
+
+
+class Role(StrEnum):
+    """A watch looks at every budget; a guard only at tier A, while the commander thinks."""
+
+    WATCH = "watch"
+    GUARD = "guard"
+
+
+class Override(Frozen):
+    """A commander's "go on": from ``at`` on, ``budgets`` burn anew (none: the blind clock starts anew)."""
+
+    at: AwareDatetime
+    budgets: tuple[str, ...] = ()
+
+
+class WatchPlan(Frozen):
+    """Everything that a watch needs besides the metrics themselves.
+
+    :param rollout: the rollout's key in the ledger; None for a sensor that stands alone.
+    :param until: when a guard stops although nothing happened; None for a watch.
+    :param round_: counted from 1.
+    """
+
+    spec: RolloutSpec
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    round_: int = 1
+    role: Role = Role.WATCH
+    overrides: tuple[Override, ...] = ()
+    until: AwareDatetime | None = None
+    rollout: RolloutKey | None = None
+
+    @property
+    def latest_end(self) -> datetime:
+        """When this watch has nothing more to see, data delay included."""
+        return (self.until or self.window_end) + self.spec.watch.settle + self.spec.watch.poll

@@ -1,0 +1,129 @@
+"""What comes late is reported and changes no decision; a source that says so is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from rollback_budget.engine import Sample, evaluate
+from rollback_budget.engine.evaluation import Evaluation, Late, VerdictKind
+from rollback_budget.engine.late_data import LateData
+from rollback_budget.model.source import SqlSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import Watch
+from rollback_budget.sources.base import SeriesRequest, Source
+from rollback_budget.watch.watch_plan import WatchPlan
+from rollback_budget.watch.watcher import Watcher
+from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
+
+pytestmark = pytest.mark.pure
+
+WINDOW = 90
+
+
+class Log:
+    """A request log whose rows arrive at times of their own."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.rows: list[tuple[datetime, Sample]] = []
+        self.asked: list[SeriesRequest] = []
+
+    async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
+        self.asked.append(request)
+        arrived: dict[object, Sample] = {}
+        for came_at, sample in self.rows:
+            if came_at <= self.now and request.start < sample.time <= request.end:
+                arrived[sample.time, sample.version] = sample
+        return list(arrived.values())
+
+
+class IngestedLog(Log):
+    """The same, with a column that says when each row was written."""
+
+    async def settled_until(self) -> datetime | None:
+        return max((sample.time for came_at, sample in self.rows if came_at <= self.now), default=None)
+
+
+def spec(**source: object) -> RolloutSpec:
+    plain = rollout(budget(), minutes=WINDOW, watch=Watch(settle=timedelta(0)))
+    return plain.model_copy(update={"source": SqlSource(conn_id="log", **source)})  # type: ignore[arg-type]
+
+
+def slow_release(onset: int) -> list[Sample]:
+    release = [1.6 if minute < onset else 2.1 for minute in range(1, WINDOW + 1)]
+    return arm(RELEASE, release, n=200) + arm(BASELINE, [1.6] * WINDOW, n=200)
+
+
+def watch(log: Log, agreed: RolloutSpec) -> tuple[Evaluation | None, Watcher]:
+    async def open_source(_spec: RolloutSpec) -> Source:
+        return log
+
+    async def run() -> Evaluation | None:
+        for minute in range(1, WINDOW + 1):
+            log.now = at(minute)
+            verdict = await watcher.look()
+            if verdict is not None:
+                return verdict
+        return None
+
+    plan = WatchPlan(spec=agreed, window_start=START, window_end=START + agreed.window)
+    watcher = Watcher(plan, open_source, log=logging.getLogger(__name__), now=lambda: log.now)
+    return asyncio.run(run()), watcher
+
+
+def test_late_rows_are_counted_logged_once_and_decide_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(START)
+    samples = slow_release(onset=20)
+    hidden = {at(minute) for minute in range(40, 45)}
+    for sample in samples:
+        came_at = sample.time + (3 * MINUTE if sample.time in hidden else timedelta(0))
+        if sample.version == RELEASE and sample.time == at(30):
+            log.rows.append((came_at, sample._replace(value=1.6)))
+            came_at += 2 * MINUTE
+        log.rows.append((came_at, sample))
+    agreed = spec(late=timedelta(minutes=5))
+    verdict, _ = watch(log, agreed)
+    assert verdict is not None
+    assert verdict.verdict is VerdictKind.BREACH
+    # Five looks of both arms, and one value that was mended.
+    assert verdict.late == Late(samples=11, newest=at(44))
+    assert verdict.budgets[0].late_looks == 5
+    replayed = evaluate(agreed, samples, start=START)
+    assert replayed.breaches[0].breached_at < verdict.breaches[0].breached_at
+    said = [line.split()[0] for line in caplog.messages if "came late" in line]
+    assert said == ["1", "2", "8"]
+
+
+def test_without_lateness_every_bucket_is_asked_for_once() -> None:
+    log = Log(START)
+    log.rows = [(sample.time, sample) for sample in slow_release(onset=WINDOW + 1)]
+    watch(log, spec(late=timedelta(0)))
+    assert all(request.end - request.start == MINUTE for request in log.asked)
+    assert LateData(timedelta(0)).notice([log.rows[0][1]], START) == []
+
+
+def test_looks_wait_for_the_watermark_and_decide_as_replay_does() -> None:
+    samples = slow_release(onset=20)
+    log = IngestedLog(START)
+    log.rows = [(sample.time + 7 * MINUTE, sample) for sample in samples]
+    verdict, _ = watch(log, spec())
+    replayed = evaluate(spec(), samples, start=START)
+    assert verdict is not None
+    assert verdict.breaches == replayed.breaches
+    assert verdict.late is None
+    assert log.now == replayed.breaches[0].breached_at + 7 * MINUTE
+
+
+def test_a_watermark_that_stops_makes_the_watch_blind_instead_of_good() -> None:
+    log = IngestedLog(START)
+    log.rows = [(sample.time, sample) for sample in slow_release(onset=WINDOW + 1) if sample.time <= at(30)]
+    agreed = spec()
+    verdict, _ = watch(log, agreed)
+    assert verdict is not None
+    assert verdict.verdict is VerdictKind.BLIND
+    assert log.now == at(30) + agreed.watch.blind_after
