@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test test-fast search check format docs bench bench-quality schema clean
+.PHONY: help venv demo test test-fast search check format docs bench bench-quality schema release-check dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,13 @@ bench: $(STAMP) ## Print the figures that the README quotes
 
 bench-quality: $(STAMP) ## Simulate how good the decisions are, and write docs/explanation/decision-quality.md
 	@$(BIN)/python -m bench.decision_quality
+
+release-check: $(STAMP) ## Check that version, changelog and tag (TAG=v1.2.3) agree
+	$(BIN)/python .ci/check_release.py $(TAG)
+
+dist: $(STAMP) ## Build wheel and source distribution into dist/
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """``python -m bench.decision_quality``: how often the rules roll back what is harmless, and miss what is not.
 
-Simulates with fixed seeds, prints the tables and writes ``docs/explanation/decision-quality.md`` with its chart.
+Simulates with fixed seeds, prints the tables, and writes ``docs/explanation/decision-quality.md`` with its
+chart.
 """
 
 from __future__ import annotations

@@ -29,7 +29,11 @@ class ConfigOptions(SphinxDirective):
                 [f"`{name}`", option["description"], _default(option), f"`{_variable(section, name)}`"]
                 for name, option in described["options"].items()
             ]
-            found.append(nodes.paragraph("", "", *self.parse_inline(f"`[{section}]` in Airflow's configuration file.")[0]))
+            found.append(
+                nodes.paragraph(
+                    "", "", *self.parse_inline(f"`[{section}]` in Airflow's configuration file.")[0]
+                )
+            )
             found.append(keys_table(self, ["option", "meaning", "default", "environment variable"], rows))
         return found
 

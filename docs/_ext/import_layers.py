@@ -115,7 +115,7 @@ def _boxes(line: Sequence[str], top: float, free: frozenset[str]) -> Iterator[st
 def _box(left: float, top: float, width: float, name: str, *, free: bool) -> str:
     kind = "box free" if free else "box"
     return (
-        f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{BOX_HEIGHT}" rx="5"/>'
+        f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{BOX_HEIGHT}" rx="5"/>'
         f'<text x="{left + width / 2:.1f}" y="{top + BOX_HEIGHT / 2 + 4.5:.1f}" text-anchor="middle">'
         f"{escape(name)}</text>"
     )
@@ -163,7 +163,7 @@ def _listed(names: Sequence[str]) -> str:
 class ImportLayers(SphinxDirective):
     """Draw the layers, and list the other contracts below them.
 
-    Warns of a layer that the page does not explain: that is, names nowhere as ``` `name/` ``` or ``` `name.py` ```.
+    Warns of a layer that the page does not explain, that is: names nowhere as code, as a folder or a module.
     """
 
     def run(self) -> list[nodes.Node]:

@@ -8,7 +8,9 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 
-def keys_table(directive: SphinxDirective, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> nodes.table:
+def keys_table(
+    directive: SphinxDirective, heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> nodes.table:
     """Build a table; cells are parsed in the syntax of the page that the directive stands on."""
     group = nodes.tgroup("", cols=len(heads))
     for _ in heads:
