@@ -268,7 +268,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Night]]:
         SimpleNamespace(send=lambda **_message: None),
         raising=False,
     )
-    monkeypatch.setattr(change, "Clock", QuickClock)
+    monkeypatch.setattr(change, "DeadlineClock", QuickClock)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def make(spec: RolloutSpec, *, backwards: bool = False) -> Night:

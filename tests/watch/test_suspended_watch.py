@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rollback_budget.engine import Source
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.exceptions import LedgerError
@@ -17,6 +16,7 @@ from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import LoggedSuspension, Scope
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
+from rollback_budget.sources.base import Source
 from rollback_budget.watch import suspension_cache as suspended
 from rollback_budget.watch.suspension_cache import SuspensionCache
 from rollback_budget.watch.watch_plan import WatchPlan
