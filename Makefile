@@ -24,8 +24,8 @@ demo: $(STAMP) ## Show the main job: three rollouts on a real Airflow (KEEP=1 le
 test: $(STAMP) ## Run every test; what needs a system package installs it or is skipped with a reason
 	@tests/run.sh
 
-test-fast: $(STAMP) ## Run the pure tests only: no Airflow, no database, no network; about a minute
-	@$(BIN)/pytest -n 2 --dist loadfile -m pure -q
+test-fast: $(STAMP) ## Run the quick pure tests: no Airflow, no database, no network; within a minute on two cores
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "pure and not slow" $$(grep -rl 'mark\.pure' tests --include='test_*.py')
 
 search: $(STAMP) ## Look for new counterexamples: the property tests with inputs that they never saw
 	@HYPOTHESIS_PROFILE=search $(BIN)/pytest -n 2 --dist load -m pure --hypothesis-show-statistics -p no:cacheprovider \

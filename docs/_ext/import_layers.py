@@ -19,7 +19,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
-WIDTH, BOX_HEIGHT, ROW_GAP, LINE_GAP, BOX_GAP, MARGIN = 760, 30, 26, 8, 12, 16
+WIDTH, BOX_HEIGHT, ROW_GAP, LINE_GAP, BOX_GAP, MARGIN = 760, 28, 20, 8, 12, 16
 #: Width of a letter of the monospace font, and the space on both sides of a name.
 LETTER, PADDING = 8.0, 12
 
