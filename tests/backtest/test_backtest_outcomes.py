@@ -21,7 +21,7 @@ from rollback_budget.model.watch_settings import OnBlind
 from rollback_budget.sources.recorded import read_series
 from tests.backtest.rollouts import NOON, at, past_rollouts, record, write_budget
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 
 def test_every_rollout_gets_the_outcome_that_its_label_and_onset_say(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 SCENARIOS = (

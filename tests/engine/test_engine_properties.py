@@ -17,7 +17,7 @@ from rollback_budget.model.watch_settings import OnBlind, Watch
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, at, budget, moved, property_test, rollout
 from tests.engine.oracle import Oracle
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 MINUTES = 40
 

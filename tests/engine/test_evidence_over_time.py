@@ -184,6 +184,7 @@ LONG = recorded(150, harm_from=50)
 BARE = recorded(150, n=None, harm_from=50)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(st.lists(st.integers(1, 149), max_size=12), st.booleans())
 def test_a_watch_that_was_cut_anywhere_decides_the_same(cuts: list[int], counted: bool) -> None:

@@ -20,7 +20,7 @@ from rollback_budget.model.launch_gate import Delta, EvalResults, LaunchGate
 from tests.cases.factories import case
 from tests.gate.factories import BASELINE, CANDIDATE, NOW, Launch, a_case, a_debt, only, row, rules
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 
 @pytest.fixture
