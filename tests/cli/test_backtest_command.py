@@ -12,7 +12,7 @@ import pytest
 
 from tests.backtest.rollouts import past_rollouts, write_budget
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 
 def backtest(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -91,6 +91,7 @@ def walked(fold: Fold) -> int:
     return sum(map(gc.is_tracked, seen.values()))
 
 
+@pytest.mark.slow
 def test_a_burning_watch_gives_the_garbage_collector_no_more_to_walk_after_a_day_than_after_an_hour() -> None:
     lines = [
         budget("success", Comparison.DELTA_PP, -2.0, minutes=DAY, tier=Tier.C, worse=Worse.LOWER, **more)
