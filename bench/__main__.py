@@ -44,12 +44,12 @@ def main(names: list[str]) -> int:
 def _table(title: str, figures: list[Figure]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
-    for heading in ("measured", "agreed"):
+    for heading in ("measured", "target"):
         table.add_column(heading, justify="right")
     table.add_column("kept")
     for figure in figures:
-        kept = "" if not figure.agreed else "yes" if figure.kept else "NO"
-        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", figure.agreed, kept)
+        kept = "" if not figure.target else "yes" if figure.kept else "NO"
+        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", figure.target, kept)
     return table
 
 

@@ -28,7 +28,7 @@ from demo.waiting import DemoError, wait_for
 from rollback_budget.common.commander_response import Choice
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
-from tests.stack.airflow_harness import BASELINE, WATCH, Field, Scenario
+from tests.stack.airflow_harness import BASELINE, WATCH, Harness, Scenario
 from tests.support.postgres import find_binaries, running_postgres
 
 TITLE = "decision: to the rollback request, on a real Airflow with PostgreSQL"
@@ -72,10 +72,10 @@ class Passage:
 def measure(runs: int = RUNS) -> list[Figure]:
     """Roll out ``runs`` services three times each."""
     figures = []
-    with running_lanes(runs) as lanes:
+    with running_rollouts(runs) as services:
         for kind in Kind:
             psutil.cpu_percent()
-            passages = lanes.measure(kind)
+            passages = services.measure(kind)
             busy = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
             for part in ("total", "ours", "airflow"):
                 seconds = [getattr(passage, part) for passage in passages]
@@ -89,129 +89,130 @@ def measure(runs: int = RUNS) -> list[Figure]:
 
 
 @contextmanager
-def running_lanes(count: int) -> Iterator[Lanes]:
-    """Start PostgreSQL, Airflow on it, the ledger in it, and a simulated service for each lane."""
+def running_rollouts(count: int) -> Iterator[ParallelRollouts]:
+    """Start PostgreSQL, Airflow on it, the ledger in it, and a simulated service for each rollout."""
     binaries = find_binaries()
     if binaries is None:
         raise DemoError(
             "no PostgreSQL server found under /usr/lib/postgresql; install the package postgresql"
         )
     with tempfile.TemporaryDirectory() as folder, running_postgres(binaries) as cluster:
-        home = Path(folder) / "field"
+        home = Path(folder) / "harness"
         plugins = home / "airflow" / "plugins"
         plugins.mkdir(parents=True)
         shutil.copy(marks.__file__, plugins)
         file = home / "marks.jsonl"
-        field = Field(
+        harness = Harness(
             home,
-            [_lane(number) for number in range(count)],
+            [_scenario(number) for number in range(count)],
             database_url=cluster.database().replace("postgresql:", "postgresql+psycopg2:"),
             ledger_url=cluster.database(),
             environment={"BENCH_MARKS": str(file)},
             rate=10,
         )
         try:
-            field.start()
-            # A lane ships what was rolled back there before: debt of that breach would close the launch gate.
-            field.stack.api.call("PATCH", "/dags/eval_debt", {"is_paused": True})
-            yield Lanes(field, file)
+            harness.start()
+            # A service ships what was rolled back there before: debt of that breach would close the launch
+            # gate.
+            harness.stack.api.call("PATCH", "/dags/eval_debt", {"is_paused": True})
+            yield ParallelRollouts(harness, file)
         finally:
-            field.stop()
+            harness.stop()
 
 
-def _lane(number: int) -> Scenario:
+def _scenario(number: int) -> Scenario:
     name = f"lane_{number}"
     target = {"conn_id": f"router_{name}", "deadline": "30s", "request_timeout": "10s"}
     watch = {**WATCH, "settle": "1s"}
     return Scenario(name, NEVER_S, BUDGETS, further={"target": target, "watch": watch})
 
 
-class Lanes:
+class ParallelRollouts:
     """Services that are rolled out and rolled back again and again.
 
     :param file: where the marks are.
     """
 
-    def __init__(self, field: Field, file: Path) -> None:
-        self._field = field
+    def __init__(self, harness: Harness, file: Path) -> None:
+        self._harness = harness
         self._file = file
 
     def measure(self, kind: Kind) -> list[Passage]:
-        """Roll out every lane once and return how the rollbacks came about."""
-        lanes = list(self._field.scenarios)
-        self._ship(kind, lanes)
+        """Roll out every rollout once and return how the rollbacks came about."""
+        services = list(self._harness.scenarios)
+        self._ship(kind, services)
         if kind is not Kind.TIER_A:
-            self._ask(lanes)
+            self._ask(services)
         if kind is Kind.ANSWER:
             time.sleep(PARKED_S)
         passages = []
-        for lane in lanes:
-            let_go = self._let_go(kind, lane)
-            requested = self._wait_for_request(lane)
-            passages.append(self._passage(kind, lane, let_go, requested))
-        for lane in lanes:
-            self._field.end(lane)
+        for service in services:
+            let_go = self._let_go(kind, service)
+            requested = self._wait_for_request(service)
+            passages.append(self._passage(kind, service, let_go, requested))
+        for service in services:
+            self._harness.end(service)
         return passages
 
-    def _ship(self, kind: Kind, lanes: list[str]) -> None:
-        """Bring every lane to a watch that waits."""
-        for number, lane in enumerate(lanes):
+    def _ship(self, kind: Kind, services: list[str]) -> None:
+        """Bring every rollout to a watch that waits."""
+        for number, service in enumerate(services):
             within = FIRST_DEADLINE_S + number * NEXT_DEADLINE_S if kind is Kind.SILENCE else NEVER_S
             decision = {"tier_b_breach": f"incident_commander_decision_within_{within}s"}
-            self._field.worsen(lane, incident=0.0, handoff=0.05)
-            self._field.edit_budget(lane, decision=decision)
-            self._field.trigger(lane)
-        for lane in lanes:
-            self._field.reach(lane, "round_1.watch", "deferred", timeout_s=180)
+            self._harness.worsen(service, incident=0.0, handoff=0.05)
+            self._harness.edit_budget(service, decision=decision)
+            self._harness.trigger(service)
+        for service in services:
+            self._harness.reach(service, "round_1.watch", "deferred", timeout_s=180)
         time.sleep(PARKED_S)
 
-    def _ask(self, lanes: list[str]) -> None:
-        """Bring every lane to a review that waits."""
-        for lane in lanes:
-            self._field.worsen(lane, handoff=1.0)
-        for lane in lanes:
-            self._field.reach(lane, "round_1.review", "deferred", timeout_s=180)
+    def _ask(self, services: list[str]) -> None:
+        """Bring every rollout to a review that waits."""
+        for service in services:
+            self._harness.worsen(service, handoff=1.0)
+        for service in services:
+            self._harness.reach(service, "round_1.review", "deferred", timeout_s=180)
 
-    def _let_go(self, kind: Kind, lane: str) -> float:
+    def _let_go(self, kind: Kind, service: str) -> float:
         """Make happen what is waited for; return when that was sent."""
         now = time.time()
         if kind is Kind.TIER_A:
-            self._field.worsen(lane, incident=1.0)
+            self._harness.worsen(service, incident=1.0)
         if kind is Kind.ANSWER:
-            self._field.answer(lane, Choice.ROLL_BACK, "no more of this").raise_for_status()
+            self._harness.answer(service, Choice.ROLL_BACK, "no more of this").raise_for_status()
         return now
 
-    def _wait_for_request(self, lane: str) -> float:
+    def _wait_for_request(self, service: str) -> float:
         """Return when the service was asked to give the baseline everything."""
-        shipped = self._field.rollout(lane).shipped_at
+        shipped = self._harness.rollout(service).shipped_at
         assert shipped is not None
 
         def request() -> Change | None:
-            changes = self._field.services[lane].router.changes
+            changes = self._harness.services[service].router.changes
             return next(
                 (one for one in changes if one.at > shipped.timestamp() and one.weights[BASELINE] == 1), None
             )
 
-        found = wait_for(request, f"the rollback of {lane}", timeout_s=240, every_s=0.05)
+        found = wait_for(request, f"the rollback of {service}", timeout_s=240, every_s=0.05)
         assert found is not None
         return found.at
 
-    def _passage(self, kind: Kind, lane: str, let_go: float, requested: float) -> Passage:
-        began, ended = self._marks(lane)
+    def _passage(self, kind: Kind, service: str, let_go: float, requested: float) -> Passage:
+        began, ended = self._marks(service)
         ours = requested - began["rollback"]
         tasks, since = ["round_1.review"], let_go
         if kind is Kind.TIER_A:
-            tasks, since = ["round_1.watch", "round_1.decide"], self._verdict_at(lane)
+            tasks, since = ["round_1.watch", "round_1.decide"], self._verdict_at(service)
         if kind is Kind.SILENCE:
-            since = datetime.fromisoformat(self._xcom(lane, "round_1.decide", DEADLINE_KEY)).timestamp()
-            answer = ReviewAnswer.model_validate(self._xcom(lane, "round_1.review", ANSWER_KEY))
+            since = datetime.fromisoformat(self._xcom(service, "round_1.decide", DEADLINE_KEY)).timestamp()
+            answer = ReviewAnswer.model_validate(self._xcom(service, "round_1.review", ANSWER_KEY))
             ours += answer.at.timestamp() - since
         ours += sum(ended[task] - began[task] for task in tasks)
         return Passage(requested - since, ours)
 
-    def _marks(self, lane: str) -> tuple[dict[str, float], dict[str, float]]:
-        """Return when each task of the lane's run last began, and when it succeeded."""
-        key = self._field.key(lane)
+    def _marks(self, service: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Return when each task of the service's run last began, and when it succeeded."""
+        key = self._harness.key(service)
         found: dict[str, dict[str, float]] = {"began": {}, "ended": {}}
         for line in self._file.read_text().splitlines():
             dag_id, run_id, task_id, what, at = json.loads(line)
@@ -219,10 +220,10 @@ class Lanes:
                 found[what][task_id] = at
         return found["began"], found["ended"]
 
-    def _verdict_at(self, lane: str) -> float:
-        """Return when the trigger of the lane's watch came to its verdict, from its log."""
-        key = self._field.key(lane)
-        folder = self._field.stack.logs / "tasks" / f"dag_id={key.dag_id}" / f"run_id={key.run_id}"
+    def _verdict_at(self, service: str) -> float:
+        """Return when the trigger of the service's watch came to its verdict, from its log."""
+        key = self._harness.key(service)
+        folder = self._harness.stack.logs / "tasks" / f"dag_id={key.dag_id}" / f"run_id={key.run_id}"
         lines = [
             json.loads(line)
             for log in (folder / "task_id=round_1.watch").glob("*.trigger.*")
@@ -231,6 +232,6 @@ class Lanes:
         [verdict] = [line for line in lines if line["event"].startswith("the verdict is ")]
         return datetime.fromisoformat(verdict["timestamp"]).timestamp()
 
-    def _xcom(self, lane: str, task_id: str, key: str) -> Any:
-        rollout = self._field.key(lane)
-        return self._field.stack.api.xcom(rollout.dag_id, rollout.run_id, task_id, key)
+    def _xcom(self, service: str, task_id: str, key: str) -> Any:
+        rollout = self._harness.key(service)
+        return self._harness.stack.api.xcom(rollout.dag_id, rollout.run_id, task_id, key)

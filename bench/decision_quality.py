@@ -1,6 +1,7 @@
 """``python -m bench.decision_quality``: how often the rules roll back what is harmless, and miss what is not.
 
-Simulates with fixed seeds, prints the tables and writes ``docs/decision-quality.md`` with its chart.
+Simulates with fixed seeds, prints the tables, and writes ``docs/explanation/decision-quality.md`` with its
+chart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.progress import track
 from bench.quality.cells import cells, measure
 from bench.quality.report import chart, page, targets_missed
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "explanation"
 
 
 def main(arguments: list[str]) -> int:

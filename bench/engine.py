@@ -12,7 +12,7 @@ from random import Random
 from bench.figure import Figure, best_of
 from rollback_budget.engine import Fold, Sample, Window, evaluate, frame_of
 from rollback_budget.engine.eprocess import EProcess
-from rollback_budget.engine.null_boundary import MULTIPLES, BoundaryLine, Counts, log_evidence
+from rollback_budget.engine.null_boundary import MULTIPLES, Counts, NullBoundary, log_evidence
 from rollback_budget.model.budget import Budget, Comparison, Method, Severity, Tier, Worse
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 DAY = 24 * 60
 RELEASE, BASELINE = "model-v42", "model-v41"
 #: Half of -2 % of a success rate.
-LINE = BoundaryLine(0.01, 0.99)
+LINE = NullBoundary(0.01, 0.99)
 #: Metric, comparison, threshold, minutes, and a level that stays within the budget.
 RULES = (
     ("task_success", Comparison.DELTA_PCT, -2.0, 20, 0.9),

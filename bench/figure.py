@@ -11,7 +11,7 @@ from time import process_time
 class Figure:
     """What was measured.
 
-    :param limit: what it must stay at or under, in the same unit; None where nothing was agreed.
+    :param limit: what it must stay at or under, in the same unit; None for a figure without a target.
     :param at_least: what it must reach, in the same unit.
     """
 
@@ -23,14 +23,14 @@ class Figure:
 
     @property
     def kept(self) -> bool:
-        """Whether what was agreed, if anything, is kept."""
+        """Whether the target, if there is one, is met."""
         return (self.limit is None or self.value <= self.limit) and (
             self.at_least is None or self.value >= self.at_least
         )
 
     @property
-    def agreed(self) -> str:
-        """What was agreed, in words; nothing where nothing was."""
+    def target(self) -> str:
+        """The target in words; empty without one."""
         if self.at_least is not None:
             return f"at least {self.at_least:g} {self.unit}"
         return "" if self.limit is None else f"at most {self.limit:g} {self.unit}"

@@ -65,7 +65,7 @@ def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
 
 
 def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPlan:
-    """Return what the watch of rollout ``number`` is told."""
+    """Return the plan of the watch of rollout ``number``."""
     spec = spec_of(number, watch)
     return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window, rollout=key_of(number))
 
@@ -90,9 +90,9 @@ def key_of(number: int) -> RolloutKey:
 def open_in(ledger: Ledger, rollouts: int, start: datetime, seen_until: datetime) -> None:
     """Enter the fleet in a ledger, with looks up to ``seen_until``: none up to there is written again."""
     for number in range(rollouts):
-        ledger.open_rollout(key_of(number), spec_of(number), start)
+        ledger.rollouts.open(key_of(number), spec_of(number), start)
     seen = pack(spec_of(0), ())
-    ledger.record_looks([LookRecord(key_of(number), seen_until, seen) for number in range(rollouts)])
+    ledger.looks.add([LookRecord(key_of(number), seen_until, seen) for number in range(rollouts)])
 
 
 @contextmanager

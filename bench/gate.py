@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from bench.figure import Figure
 from rollback_budget.cases.case import EvalCase, Expectation, ExpectationKind, Provenance
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.gate.check import judge_launch
+from rollback_budget.gate.check import check_launch
 from rollback_budget.gate.compile import compile_debt
 from rollback_budget.gate.expectations import GateFolder
 from rollback_budget.gate.request import GateRequest
@@ -77,7 +77,7 @@ def measure() -> list[Figure]:
                 gate_folder=folder / "gate",
             )
             begun = perf_counter()
-            result = judge_launch(request, lambda _conn_id: engine)
+            result = check_launch(request, lambda _conn_id: engine)
             took = perf_counter() - begun
             assert (result.verdict, result.cases, result.deltas) == ("pass", DEBTS * CASES, DEBTS), (
                 result.reason

@@ -34,7 +34,7 @@ from rollback_budget import RollbackBudgetSensor
 
 with DAG("watches", schedule=None):
     for number in range({WATCHES}):
-        RollbackBudgetSensor(task_id=f"watch_{{number}}", budget=f"BUDGETS/{{number}}.yaml")
+        RollbackBudgetSensor(task_id=f"watch_{{number}}", budget=f"BUDGETS/{{number}}.yaml", deferrable=True)
 
 with DAG("deferred", schedule=None):
     for number in range({DEFERRED}):

@@ -36,7 +36,7 @@ def measure() -> list[Figure]:
         ledger.migrate()
         keys = [RolloutKey("rollout", f"run {number}") for number in range(ROLLOUTS)]
         for key in keys:
-            ledger.open_rollout(key, spec, NOON)
+            ledger.rollouts.open(key, spec, NOON)
         empty = file.stat().st_size
         records = [
             LookRecord(key, NOON + timedelta(minutes=minute), pack(spec, look))
@@ -45,12 +45,12 @@ def measure() -> list[Figure]:
         ]
         begun = process_time()
         for first in range(0, len(records), BATCH):
-            ledger.record_looks(records[first : first + BATCH])
+            ledger.looks.add(records[first : first + BATCH])
         writing = (process_time() - begun) / len(records)
-        again = best_of(1, lambda: ledger.record_looks(records[:BATCH])) / BATCH
+        again = best_of(1, lambda: ledger.looks.add(records[:BATCH])) / BATCH
         size = (_size(file) - empty) / ROLLOUTS
-        reading = best_of(3, lambda: ledger.looks(keys[0]))
-        asking = best_of(3, lambda: ledger.looks_until(keys)) / len(keys)
+        reading = best_of(3, lambda: ledger.looks.of(keys[0]))
+        asking = best_of(3, lambda: ledger.looks.newest_times(keys)) / len(keys)
     return [
         Figure("event loop: packing one look of a rollout", 1e6 * packing, "µs", 50),
         Figure(f"thread: writing one look, in batches of {BATCH}", 1e6 * writing, "µs", 100),

@@ -45,9 +45,11 @@ def measure() -> list[Figure]:
         Figure("poll begun late, 99th percentile", steady["begun_late_p99_s"], "s", 2),
         Figure("poll done late, verdict included, 99th percentile", steady["ended_late_p99_s"], "s", 2),
         Figure(
-            "from a settled bucket to its verdict, polls spread, median", steady["told_after_median_s"], "s"
+            "from a settled bucket to its verdict, polls spread, median",
+            steady["verdict_after_median_s"],
+            "s",
         ),
-        Figure("from a settled bucket to its verdict, 99th percentile", steady["told_after_p99_s"], "s"),
+        Figure("from a settled bucket to its verdict, 99th percentile", steady["verdict_after_p99_s"], "s"),
         Figure("CPU, of one core", 100 * steady["cpu_share"], "%", 60),
         Figure("CPU a poll", 1e3 * steady["cpu_per_poll_s"], "ms"),
         Figure("event loop: longest at work without a pause", 1e3 * steady["busy_worst_s"], "ms"),

@@ -150,13 +150,14 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.model.interning import share
-    from rollback_budget.sources.http_client import AiohttpClient, Reply
+    from rollback_budget.transport.async_client import AiohttpClient
+    from rollback_budget.transport.response import Response
     from rollback_budget.watch.watcher import Watcher
 
     found, now = Followed(), start
     ask = AiohttpClient.request
 
-    async def remember(self: AiohttpClient, *args: Any, **options: Any) -> Reply:
+    async def remember(self: AiohttpClient, *args: Any, **options: Any) -> Response:
         reply = await ask(self, *args, **options)
         found.body = reply.body
         return reply
@@ -187,7 +188,7 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
 
 
 async def kept_by_watches(rollouts: int, start: datetime, minutes: int) -> float:
-    """Return the bytes that one watch holds, what its trigger was told included."""
+    """Return the bytes that one watch holds, its trigger's plan included."""
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.model.interning import share
@@ -198,8 +199,8 @@ async def kept_by_watches(rollouts: int, start: datetime, minutes: int) -> float
     now = start
 
     def begin(text: str) -> Watcher:
-        told = WatchPlan.model_validate_json(text)
-        plan = told.model_copy(update={"spec": share(told.spec)})
+        plan = WatchPlan.model_validate_json(text)
+        plan = plan.model_copy(update={"spec": share(plan.spec)})
         return Watcher(plan, open_shared_source, log=quiet, now=lambda: now)
 
     async def look(watchers: list[Watcher]) -> None:

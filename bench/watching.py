@@ -39,7 +39,7 @@ class Record:
         self.begun_late: list[float] = []
         self.ended_late: list[float] = []
         #: From the moment that a bucket has settled to its verdict.
-        self.told_after: list[float] = []
+        self.verdict_after: list[float] = []
         self.unknown = 0
         self.blocked: list[float] = []
         self.busy: list[float] = []
@@ -51,14 +51,14 @@ class Record:
     def figures(self) -> dict[str, Any]:
         cpu = (time.process_time() - self.cpu_s) / (time.monotonic() - self.at)
         begun, ended = sorted(self.begun_late), sorted(self.ended_late)
-        told = sorted(self.told_after)
+        delays = sorted(self.verdict_after)
         return {
             "polls": len(ended),
             "begun_late_p99_s": begun[int(0.99 * len(begun))] if begun else None,
             "ended_late_p99_s": ended[int(0.99 * len(ended))] if ended else None,
             "ended_within_2_s": sum(late <= 2 for late in ended) / max(len(ended), 1),
-            "told_after_median_s": told[len(told) // 2] if told else None,
-            "told_after_p99_s": told[int(0.99 * len(told))] if told else None,
+            "verdict_after_median_s": delays[len(delays) // 2] if delays else None,
+            "verdict_after_p99_s": delays[int(0.99 * len(delays))] if delays else None,
             "unknown_looks": self.unknown,
             "blocked_worst_s": max(self.blocked, default=0.0),
             "busy_worst_s": max(self.busy, default=0.0),
@@ -77,7 +77,7 @@ class Record:
 def noting(records: list[Record]) -> Iterator[None]:
     """Note when looks are due, begin and end."""
     due: WeakKeyDictionary[Watcher, float] = WeakKeyDictionary()
-    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.trouble
+    look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.on_source_error
 
     async def noted_look(self: Watcher) -> Any:
         begun, before = time.monotonic(), self._read_until
@@ -85,7 +85,7 @@ def noting(records: list[Record]) -> Iterator[None]:
         if self in due:
             if self._read_until > before:
                 settled = self._read_until + self._spec.watch.settle
-                records[-1].told_after.append((utc_now() - settled).total_seconds())
+                records[-1].verdict_after.append((utc_now() - settled).total_seconds())
             records[-1].begun_late.append(begun - due[self])
             records[-1].ended_late.append(time.monotonic() - due[self])
         else:
@@ -97,14 +97,14 @@ def noting(records: list[Record]) -> Iterator[None]:
         due[self] = time.monotonic() + seconds
         return seconds
 
-    def noted_trouble(self: TaskLog, trouble: str | None) -> None:
+    def noted_error(self: TaskLog, trouble: str | None) -> None:
         records[-1].unknown += trouble is not None
         note(self, trouble)
 
     with (
         patch.object(Watcher, "look", noted_look),
         patch.object(Watcher, "seconds_to_next_look", noted_wait),
-        patch.object(TaskLog, "trouble", noted_trouble),
+        patch.object(TaskLog, "on_source_error", noted_error),
     ):
         yield
 

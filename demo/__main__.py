@@ -38,6 +38,7 @@ from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.ledger.debt_views import TicketState
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.model.budget import Tier
+from rollback_budget.text import plural
 
 #: For the rollouts, and for the last act; starting before and filing debts after take half a minute more.
 AT_MOST = timedelta(minutes=4)
@@ -156,12 +157,12 @@ class Demo:
 
         def filed() -> bool:
             self.stack.check()
-            debts = {debt.fingerprint: debt.ticket for debt in self._ledger.debts()}
+            debts = {debt.fingerprint: debt.ticket for debt in self._ledger.debts.every()}
             tickets = [debts.get(fingerprint) for fingerprint in owed]
             return all(ticket is not None and ticket.state is TicketState.FILED for ticket in tickets)
 
         wait_for(filed, "the eval debt to be filed by the eval_debt DAG", timeout_s=DEBT_TIMEOUT_S)
-        self._screen.say(f"the eval_debt DAG filed {len(owed)} debts in the local backlog")
+        self._screen.say(f"the eval_debt DAG filed {plural(len(owed), 'debt')} in the local backlog")
 
 
 def main() -> int:
@@ -181,7 +182,7 @@ def main() -> int:
             figures = [outcome.figures() for outcome in outcomes]
             breached = next(one for one in outcomes if one.scenario.tier is Tier.A)
             if not problems:
-                screen.say("\nshipping the release that was rolled back once more, as if nobody had learned")
+                screen.say("\nshipping the release that was rolled back once more, without a fix")
                 loop = demo.go_round(breached, datetime.now(UTC) + AT_MOST)
                 screen.summarize_loop(breached, loop)
                 problems = _wrong(screen, "loop", loop.problems())

@@ -50,7 +50,7 @@ class Progress:
     phase: str = "starting"
     window: tuple[datetime, datetime] | None = None
     evaluation: Evaluation | None = None
-    told: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
 
 class Follower:
@@ -115,7 +115,7 @@ class Follower:
         )
 
     def _look(self, key: RolloutKey, states: dict[str, str | None]) -> None:
-        rollout = self._ledger.rollout(key)
+        rollout = self._ledger.rollouts.get(key)
         self.progress.phase = _phase(states)
         if rollout is not None and rollout.shipped_at is not None and rollout.window_end is not None:
             self._look_at_traffic(rollout, rollout.shipped_at, rollout.window_end)
@@ -136,7 +136,7 @@ class Follower:
         if (
             scenario.turns_into
             and datetime.now(UTC) > shipped_at + scenario.after
-            and "worse" not in self.progress.told
+            and "worse" not in self.progress.shown
         ):
             self._service.traffic.steer(
                 scenario.release, scenario.turns_into, ramp_s=scenario.ramp.total_seconds()
@@ -164,7 +164,7 @@ class Follower:
 
     def _tell_story(self, rollout: Rollout) -> None:
         key = rollout.key
-        for logged in self._ledger.breaches(key):
+        for logged in self._ledger.breaches.of(key):
             breach = logged.breach
             self._once(
                 f"breach {logged.fingerprint}",
@@ -174,7 +174,7 @@ class Follower:
             final = rollout.final
             reason = f": {final.reason}" if final.by == COMMANDER else ""
             self._once("final", f"decision: {final.decision.value}, by {final.by}{reason}")
-        rollback = self._ledger.rollback_of(key)
+        rollback = self._ledger.rollbacks.of(key)
         if rollback is not None and rollback.outcome is not None:
             self._once(
                 "rollback", f"rollback {rollback.outcome.value}: {rollback.detail} {rollback.data_plane}"
@@ -202,8 +202,8 @@ class Follower:
         )
 
     def _once(self, name: str, line: str) -> None:
-        if name not in self.progress.told:
-            self.progress.told.add(name)
+        if name not in self.progress.shown:
+            self.progress.shown.add(name)
             self._tell(line)
 
 

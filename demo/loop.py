@@ -25,6 +25,7 @@ from rollback_budget.ledger.debt_views import Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision, Rollout
+from rollback_budget.text import plural
 
 EXPECTED = "cannot share"
 APPROVER = "robin"
@@ -128,7 +129,7 @@ class Loop:
         self._evaluate(self._scenario.release, outcome.cases)
         self._launch_unchanged(outcome, give_up_at)
         write_budget(self._budgets, self._scenario, release=FIXED, window=FIXED_WINDOW)
-        self._tell(f"the team mends the model and writes release: {FIXED} into {self._scenario.name}.yaml")
+        self._tell(f"the team fixes the model and writes release: {FIXED} into {self._scenario.name}.yaml")
         self._evaluate(FIXED, outcome.cases)
         self._prove(outcome)
         self._launch_fixed(outcome, give_up_at)
@@ -136,7 +137,7 @@ class Loop:
         return outcome
 
     def _debt(self, fingerprint: str) -> Debt:
-        debt = self._ledger.debt(fingerprint)
+        debt = self._ledger.debts.get(fingerprint)
         assert debt is not None
         return debt
 
@@ -149,7 +150,9 @@ class Loop:
 
         wait_for(drafted, "the eval_debt DAG to draft cases", timeout_s=DRAFTED_WITHIN_S)
         cases = self._folder.cases_of(debt)
-        self._tell(f"the eval_debt DAG drafted {len(cases)} cases from the failing requests, redacted:")
+        self._tell(
+            f"the eval_debt DAG drafted {plural(len(cases), 'case')} from the failing requests, redacted:"
+        )
         for case in cases:
             self._tell(f"  {case.id}: {case.input}")
         self._command("debt", "approve", debt.fingerprint, "all", "--contains", EXPECTED, "--by", APPROVER)
@@ -162,7 +165,7 @@ class Loop:
     def _launch_unchanged(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, state = self._launch(f"{self._scenario.release} again, unchanged", give_up_at)
         outcome.blocked, outcome.blocked_run = self._gate_run(key), state
-        rollout = self._ledger.rollout(key)
+        rollout = self._ledger.rollouts.get(key)
         outcome.blocked_shipped = rollout is not None and rollout.shipped_at is not None
         if outcome.blocked is None:
             return
@@ -172,7 +175,7 @@ class Loop:
 
     def _launch_fixed(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, _ = self._launch(FIXED, give_up_at)
-        outcome.passed, outcome.final = self._gate_run(key), self._ledger.rollout(key)
+        outcome.passed, outcome.final = self._gate_run(key), self._ledger.rollouts.get(key)
         if outcome.passed is not None:
             self._tell(f"launch gate: {outcome.passed.verdict.value}: {outcome.passed.reason}")
         if outcome.final is not None and outcome.final.final is not None:
@@ -193,7 +196,7 @@ class Loop:
             time.sleep(LOOK_EVERY_S)
 
     def _gate_run(self, key: RolloutKey) -> GateResult | None:
-        for run in reversed(self._ledger.gate_runs(self._scenario.service)):
+        for run in reversed(self._ledger.gate_runs.of(self._scenario.service)):
             if (run.dag_id, run.run_id) == (key.dag_id, key.run_id):
                 return GateResult.model_validate_json(run.result)
         return None

@@ -21,6 +21,7 @@ from rollback_budget.ledger.views import Final, FinalDecision, LoggedBreach, Rol
 from rollback_budget.model.budget import Tier
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.targets.apply import Outcome
+from rollback_budget.text import plural
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class RolloutOutcome:
         if self.requested_at is None:
             yield "the service never got a rollback request"
         if self.release_requests:
-            yield f"the release got {self.release_requests} requests after its rollback was verified"
+            requests = plural(self.release_requests, "request")
+            yield f"the release got {requests} after its rollback was verified"
         if self.scenario.tier is Tier.B and (self.final is None or self.final.by != COMMANDER):
             yield f"it was not {COMMANDER} who decided: {self.final}"
         filed = {
@@ -146,10 +148,10 @@ def read_outcome(
     commanding: Commanding | None,
 ) -> RolloutOutcome:
     """Collect what is known about a rollout whose run is over."""
-    rollout = ledger.rollout(key)
-    breaches = tuple(ledger.breaches(key)) if rollout else ()
-    evaluations = ledger.evaluations(key) if rollout else []
-    rollback = ledger.rollback_of(key) if rollout else None
+    rollout = ledger.rollouts.get(key)
+    breaches = tuple(ledger.breaches.of(key)) if rollout else ()
+    evaluations = ledger.evaluations.of(key) if rollout else []
+    rollback = ledger.rollbacks.of(key) if rollout else None
     owed = {logged.debt_fingerprint for logged in breaches}
     return RolloutOutcome(
         scenario=scenario,
@@ -161,7 +163,7 @@ def read_outcome(
         breaches=breaches,
         rollback=rollback,
         commanding=commanding,
-        debts=tuple(debt for debt in ledger.debts() if debt.fingerprint in owed),
+        debts=tuple(debt for debt in ledger.debts.every() if debt.fingerprint in owed),
         requested_at=_request_at(service, rollback),
         applied=service.router.applied,
         release_requests=_requests_after(requests, scenario.release, rollback),

@@ -53,7 +53,7 @@ class ManagedProcess:
         self._folder = folder
         self._ports = tuple(ports)
         self._process: subprocess.Popen[bytes] | None = None
-        self._told_to_end = False
+        self._stop_requested = False
         self._leftovers: list[psutil.Process] = []
 
     @property
@@ -67,7 +67,7 @@ class ManagedProcess:
             raise DemoError(f"{self.name} is running already (pid {self.pid})")
         for port in self._ports:
             port.release()
-        self._told_to_end = False
+        self._stop_requested = False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -80,8 +80,8 @@ class ManagedProcess:
             )
 
     def check(self) -> None:
-        """Raise :class:`DemoError` with the end of its log when it ended without having been told to."""
-        if self._process is not None and self.pid is None and not self._told_to_end:
+        """Raise :class:`DemoError` with the end of its log when it ended although no caller stopped it."""
+        if self._process is not None and self.pid is None and not self._stop_requested:
             code = self._process.returncode
             raise DemoError(f"{self.name} ended with code {code}; the end of {self.log}:\n{self.tail()}")
 
@@ -98,7 +98,7 @@ class ManagedProcess:
         """
         if self._process is None or self.pid is None:
             raise DemoError(f"{self.name} is not running")
-        self._told_to_end = self._told_to_end or number not in (signal.SIGSTOP, signal.SIGCONT)
+        self._stop_requested = self._stop_requested or number not in (signal.SIGSTOP, signal.SIGCONT)
         if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT):
             self._process.send_signal(number)
             return
@@ -133,7 +133,7 @@ class ManagedProcess:
 
 
 def _signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Signal processes that are still the ones they were; a reused pid is left alone."""
+    """Signal processes that are still the ones they were; a reused pid is not signalled."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)

@@ -125,7 +125,7 @@ def _loop_rows(breached: RolloutOutcome, loop: LoopOutcome) -> Iterator[tuple[st
         ", ".join(sorted({case.expectation.approved_by for case in loop.cases if case.expectation})),
     )
     yield f"{release} again", _gate(loop.blocked), "launch_gate"
-    yield f"{FIXED}, mended", _gate(loop.passed), "launch_gate"
+    yield f"{FIXED}, fixed", _gate(loop.passed), "launch_gate"
     final = None if loop.final is None else loop.final.final
     yield "", "undecided" if final is None else f"{final.decision.value}: {final.reason}", ""
     yield "red-green proof", f"red on {release}, green on {FIXED}: the debt is {debt.state.value}", APPROVER

@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return handle(self, *(unquote(part) for part in match.groups()))
         return Answer(404, {"error": f"no {method} {path} here", "simulation": NOTICE})
 
-    def _fail_as_told(self) -> Answer | None:
+    def _configured_failure(self) -> Answer | None:
         service = self.server.service
         while service.router.fault is ControlFault.HANG and not service.stopping.wait(0.05):
             pass
@@ -163,10 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def read_traffic(self) -> Answer:
-        return self._fail_as_told() or self.server.service.router.read()
+        return self._configured_failure() or self.server.service.router.read()
 
     def change_traffic(self) -> Answer:
-        failure = self._fail_as_told()
+        failure = self._configured_failure()
         if failure is not None:
             return failure
         router = self.server.service.router

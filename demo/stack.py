@@ -29,7 +29,7 @@ from demo.environment import airflow_environment
 from demo.process import ManagedProcess, ReservedPort
 from demo.waiting import DemoError, wait_for
 
-#: Where ``airflow`` and ``rollback-budget`` are, unless a stack is told otherwise.
+#: Where ``airflow`` and ``rollback-budget`` are, unless a stack gets another folder.
 BIN = Path(sys.executable).parent
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 COMMANDER = "casey"
@@ -209,7 +209,7 @@ class AirflowStack:
         return done.stdout
 
     def check(self) -> None:
-        """Raise :class:`DemoError` when a component is gone that nobody stopped."""
+        """Raise :class:`DemoError` when a component is gone that was not stopped."""
         for component in self._components.values():
             component.check()
 

@@ -101,7 +101,7 @@ class Request:
 class RequestLog:
     """The table ``requests`` in a SQLite file; WAL, so that readers never wait for the writer.
 
-    :param watch: told of all requests, too.
+    :param watch: called with all requests, too.
 
     :raises sqlite3.Error: when the file cannot be written.
     """

@@ -32,9 +32,9 @@ MEAN, SIGMA, DRIFT = 0.02, 1.0, 0.1
 BUDGET, MINUTES, NULL_MARGIN, ALPHA = 0.15, 30, 0.5, 0.05
 #: The highest ratio of the means that is still harmless.
 LINE = 1 + NULL_MARGIN * BUDGET
-SIGN_BETS = (0.2, 0.5, 0.9)
-#: What is bet on a block's z-score.
-Z_BETS = (0.125, 0.25, 0.5, 1.0, 2.0)
+SIGN_FRACTIONS = (0.2, 0.5, 0.9)
+#: The alternatives for a block's z-score.
+Z_FRACTIONS = (0.125, 0.25, 0.5, 1.0, 2.0)
 #: The half-normal mixture's scale: what a block's z-score is expected to be, roughly.
 SPREAD = 0.5
 
@@ -83,7 +83,7 @@ def draw(per_minute: float, rollouts: int, random: np.random.Generator) -> Sums:
 
 
 def sign(baseline: Sums, release: Sums) -> Floats:
-    """The engine's ``sign``: bets on whether a block's release was worse, from the means by the minute."""
+    """The engine's ``sign``: tests whether a block's release was worse, from the means by the minute."""
     duration = 8
     starts, _ = cut(duration)
     known = (baseline.requests > 0) & (release.requests > 0)
@@ -91,16 +91,16 @@ def sign(baseline: Sums, release: Sums) -> Floats:
         np.add.reduceat(np.where(known, values, 0.0), starts, axis=1)
         for values in (known, mean_of(release), mean_of(baseline))
     )
-    bets = np.array(SIGN_BETS) * np.where(t > LINE * c, 1.0, -1.0)[:, :, None]
+    fractions = np.array(SIGN_FRACTIONS) * np.where(t > LINE * c, 1.0, -1.0)[:, :, None]
     beyond = trailing(t, duration) > (1 + BUDGET) * trailing(c, duration)
-    return breach(rejects(np.log1p(bets), looks > 0, duration), beyond, duration)
+    return breach(rejects(np.log1p(fractions), looks > 0, duration), beyond, duration)
 
 
-def z_bets(baseline: Sums, release: Sums, duration: int) -> Floats:
-    """Bets on each block's z-score, added up as the engine adds up its evidence."""
+def z_mixture(baseline: Sums, release: Sums, duration: int) -> Floats:
+    """A mixture of alternatives for each block's z-score, added up as the engine adds up its evidence."""
     z, known, beyond = z_scores(baseline, release, duration)
-    bets = np.array(Z_BETS)
-    return breach(rejects(z[:, :, None] * bets - bets**2 / 2, known, duration), beyond, duration)
+    fractions = np.array(Z_FRACTIONS)
+    return breach(rejects(z[:, :, None] * fractions - fractions**2 / 2, known, duration), beyond, duration)
 
 
 def mixture(baseline: Sums, release: Sums, duration: int) -> Floats:
@@ -119,8 +119,8 @@ def mixture(baseline: Sums, release: Sums, duration: int) -> Floats:
 
 RULES: dict[str, Rule] = {
     "sign": sign,
-    "z, blocks of 1/8": lambda baseline, release: z_bets(baseline, release, 8),
-    "z, blocks of 1/4": lambda baseline, release: z_bets(baseline, release, 4),
+    "z, blocks of 1/8": lambda baseline, release: z_mixture(baseline, release, 8),
+    "z, blocks of 1/4": lambda baseline, release: z_mixture(baseline, release, 4),
     "z, half-normal mixture": lambda baseline, release: mixture(baseline, release, 4),
 }
 
@@ -166,8 +166,8 @@ def rejects(logs: Floats, known: Booleans, duration: int) -> Booleans:
     from_any = np.full((logs.shape[0], logs.shape[2]), -np.inf)
     detector = np.empty(known.shape)
     for block in range(window):
-        grown = np.logaddexp(0.0, from_any) + capped[:, block]
-        from_any = np.where(seen[:, block], grown, from_any)
+        rising = np.logaddexp(0.0, from_any) + capped[:, block]
+        from_any = np.where(seen[:, block], rising, from_any)
         detector[:, block] = np.logaddexp.reduce(from_any, axis=1)
     alternatives = log(logs.shape[2])
     ahead: Floats = np.logaddexp.reduce(from_start, axis=2) - alternatives

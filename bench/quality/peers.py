@@ -88,7 +88,7 @@ def gap_of(traffic: Traffic) -> Floats:
 
 
 def sign(traffic: Traffic, rule: Rule) -> Floats:
-    """The project's ``sign``: bets on the sign of each block's difference, from values alone (design 5.2).
+    """The project's ``sign``: a test of the sign of each block's difference, from values alone (design 5.2).
 
     Its blocks are an eighth of the duration: 2.5 minutes hold two looks and three in turn.
     """
@@ -101,7 +101,7 @@ def sign(traffic: Traffic, rule: Rule) -> Floats:
     total = np.add.reduceat(np.where(known, difference, 0.0), starts, axis=1)
     looks = np.add.reduceat(known.astype(float), starts, axis=1)
     side = np.sign(total / np.maximum(looks, 1) - rule.null_margin * rule.budget)
-    bets = np.log1p(np.array([0.2, 0.5, 0.9]) * np.where(side > 0, 1.0, -1.0)[:, :, None])
+    fractions = np.log1p(np.array([0.2, 0.5, 0.9]) * np.where(side > 0, 1.0, -1.0)[:, :, None])
     window = starts.size
     limits = np.log(2 / rule.alpha), np.log(2 * window / rule.alpha)
     from_start = np.zeros((total.shape[0], 3))
@@ -109,9 +109,9 @@ def sign(traffic: Traffic, rule: Rule) -> Floats:
     rejects = np.zeros(total.shape, dtype=bool)
     for place in range(window):
         seen = looks[:, place, None] > 0
-        from_start += np.where(seen, np.minimum(bets[:, place], limits[0] / duration), 0.0)
-        grown = np.logaddexp(0.0, from_any) + np.minimum(bets[:, place], limits[1] / (duration + 1))
-        from_any = np.where(seen, grown, from_any)
+        from_start += np.where(seen, np.minimum(fractions[:, place], limits[0] / duration), 0.0)
+        rising = np.logaddexp(0.0, from_any) + np.minimum(fractions[:, place], limits[1] / (duration + 1))
+        from_any = np.where(seen, rising, from_any)
         ahead, detector = np.exp(from_start).mean(axis=1), np.exp(from_any).mean(axis=1)
         rejects[:, place] = (ahead >= np.exp(limits[0] - TINY)) | (detector >= np.exp(limits[1] - TINY))
     mean = trailing(total, duration) / np.maximum(trailing(looks, duration), 1)

@@ -144,8 +144,8 @@ def fold(
         logs = log_evidence(kc, np.maximum(nc, 1), kt, np.maximum(nt, 1), rate, release, offset)
         logs = np.where(known, logs, 0.0) / design_effect[live, None]
         from_start[live] += np.minimum(logs, cap_start)
-        grown = np.logaddexp(0.0, from_any[live]) + np.minimum(logs, cap_any)
-        from_any[live] = np.where(known, grown, from_any[live])
+        rising = np.logaddexp(0.0, from_any[live]) + np.minimum(logs, cap_any)
+        from_any[live] = np.where(known, rising, from_any[live])
         faded = decay if block else 0.0
         events = faded * events
         requests = faded * requests

@@ -14,7 +14,7 @@ from rollback_budget.exceptions import RollbackBudgetError
 if TYPE_CHECKING:
     from rollback_budget.backtest.score import Score
     from rollback_budget.backtest.sweep import Candidate
-    from rollback_budget.backtest.trace import Trace, Track
+    from rollback_budget.engine.trace import BudgetTrace, Trace
 
 FORMATS = (".svg", ".png")
 
@@ -49,7 +49,7 @@ def draw_trace(trace: Trace, path: Path) -> None:
     """Write delta, burn and evidence over time, a row a budget, with breaches and the onset marked."""
     import altair as alt
 
-    rows = [_row(trace, track) for track in trace.tracks]
+    rows = [_row(trace, budget_trace) for budget_trace in trace.budgets]
     title = alt.TitleParams(trace.title, subtitle="times in UTC")
     _save(alt.vconcat(*rows, spacing=24).resolve_scale(color="independent").properties(title=title), path)
 
@@ -191,29 +191,33 @@ def _days(days: Sequence[BurnDay]) -> Any:
     return alt.X(_TIME, title=None, scale=alt.Scale(type="utc", domain=ends), axis=alt.Axis(format="%d %b"))
 
 
-def _row(trace: Trace, track: Track) -> Any:
+def _row(trace: Trace, budget_trace: BudgetTrace) -> Any:
     import altair as alt
 
-    budget = track.budget
+    budget = budget_trace.budget
     minutes = budget.max_duration.total_seconds() / 60
-    deltas = [(point.time, point.delta) for point in track.points]
-    burns = [(point.time, point.burn.total_seconds() / 60) for point in track.points]
+    deltas = [(point.time, point.delta) for point in budget_trace.points]
+    burns = [(point.time, point.burn.total_seconds() / 60) for point in budget_trace.points]
     panels = [
-        _panel(trace, track, f"delta ({_unit(track)})", deltas, budget.threshold),
-        _panel(trace, track, "burn (min)", burns, minutes),
+        _panel(trace, budget_trace, f"delta ({_unit(budget_trace)})", deltas, budget.threshold),
+        _panel(trace, budget_trace, "burn (min)", burns, minutes),
     ]
-    if any(point.p_value is not None for point in track.points):
+    if any(point.p_value is not None for point in budget_trace.points):
         # Powers of ten against chance: 2 means that chance does this once in a hundred rollouts at most.
         evidence = [
             (point.time, None if point.p_value is None else -log10(max(point.p_value, 1e-300)))
-            for point in track.points
+            for point in budget_trace.points
         ]
-        panels.append(_panel(trace, track, "evidence (−log10 p)", evidence, -log10(trace.alpha)))
+        panels.append(_panel(trace, budget_trace, "evidence (−log10 p)", evidence, -log10(trace.alpha)))
     return alt.vconcat(*panels, spacing=4).properties(title=f"{budget.area}: {budget.key}")
 
 
 def _panel(
-    trace: Trace, track: Track, name: str, values: Iterable[tuple[Any, float | None]], limit: float
+    trace: Trace,
+    budget_trace: BudgetTrace,
+    name: str,
+    values: Iterable[tuple[Any, float | None]],
+    limit: float,
 ) -> Any:
     import altair as alt
 
@@ -230,16 +234,16 @@ def _panel(
         line,
         alt.Chart(alt.Data(values=[{"value": limit}])).mark_rule(color=_LIMIT).encode(y="value:Q"),
     ]
-    for time, color, dash in ((trace.onset, _ONSET, [4, 3]), (track.breached_at, _LIMIT, [1, 0])):
+    for time, color, dash in ((trace.onset, _ONSET, [4, 3]), (budget_trace.breached_at, _LIMIT, [1, 0])):
         if time is not None:
             mark: Any = alt.Chart(alt.Data(values=[{"time": time.isoformat()}]))
             layers.append(mark.mark_rule(color=color, strokeDash=dash, strokeWidth=1.5).encode(x=_TIME))
     return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
 
 
-def _unit(track: Track) -> str:
+def _unit(budget_trace: BudgetTrace) -> str:
     return {"delta_pct": "%", "delta_pp": "pp", "increase": "events"}.get(
-        track.budget.comparison.value, "value"
+        budget_trace.budget.comparison.value, "value"
     )
 
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: The wall clock may run apart from the steady one by so much between two readings without having been set.
+#: The wall clock may differ by this much from the monotonic one between two readings without having been set.
 TOLERANCE = timedelta(seconds=5)
-#: A clock set forward is believed when there is data beyond the time that has surely passed by so much: less
-#: may be a backend that carries its last sample forward (Prometheus does for 5 min).
+#: A clock set forward is believed when there is data beyond the time that has surely passed by this much:
+#: less may be a backend that carries its last sample forward (Prometheus does for 5 min).
 PROOF = timedelta(minutes=6)
 
 Now = Callable[[], datetime]
-#: Seconds since any moment, by a clock that nobody sets.
+#: Seconds since any moment, by a monotonic clock.
 Elapsed = Callable[[], float]
 
 
@@ -41,14 +41,14 @@ def grid_floor(time: datetime, step: timedelta) -> datetime:
 
 
 class SteadyClock:
-    """The wall clock, held against one that nobody sets, so that a watch never reads the future.
+    """The wall clock, checked against a monotonic one, so that a watch never reads the future.
 
     Set back, it is believed at once: a watch that waits loses nothing. Set forward, it is not: looks at times
     that have not come yet would be unknown for good. Then time goes on as it passes until :meth:`believe`. A
     clock that was set back may return to where it was.
 
     :param wall: the time of day.
-    :param elapsed: the steady clock; None when ``wall`` cannot be set.
+    :param elapsed: the monotonic clock; None when ``wall`` cannot be set.
     """
 
     def __init__(self, wall: Now, elapsed: Elapsed | None, log: Log) -> None:

@@ -64,7 +64,34 @@ class TargetError(RollbackBudgetError):
 
 
 class LedgerError(RollbackBudgetError):
-    """The ledger cannot be reached or is not migrated; nothing was written."""
+    """Root of the ledger's errors; nothing was written."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger cannot be used now: not reachable, not migrated, locked for too long, no disk, no rights.
+
+    The same call may succeed once that is put right. Where a rollout can go on without the ledger, this
+    error, and no other one of the family, says that it should.
+    """
+
+
+class LedgerRuleError(LedgerError):
+    """The ledger is there and refuses: what is asked for is against its rules.
+
+    The same call fails again, so it is never retried.
+    """
+
+
+class UnknownRolloutError(LedgerRuleError):
+    """A rollout that is not in the ledger."""
+
+
+class UnknownDebtError(LedgerRuleError):
+    """A debt that is not in the ledger, or a fingerprint that several debts share the beginning of."""
+
+
+class TransitionNotAllowedError(LedgerRuleError):
+    """A debt may not go from its state to the one asked for, or not yet."""
 
 
 class TicketError(RollbackBudgetError):

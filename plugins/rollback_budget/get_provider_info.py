@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rollback_budget import __version__
+
+INTEGRATION = "Rollback Budget"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -14,49 +17,39 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Rollback Budget",
         "description": "The stop-loss for LLM rollouts: beyond X for Y minutes, roll back.",
         "versions": [__version__],
-        "operators": [
-            {
-                "integration-name": "Rollback Budget",
-                "python-modules": [
-                    "rollback_budget.operators.announce",
-                    "rollback_budget.operators.decide",
-                    "rollback_budget.operators.draft_cases",
-                    "rollback_budget.operators.launch_gate",
-                    "rollback_budget.operators.log_breach",
-                    "rollback_budget.operators.preflight",
-                    "rollback_budget.dags.eval_debt_reconcile",
-                    "rollback_budget.operators.review",
-                    "rollback_budget.operators.rollback",
-                    "rollback_budget.operators.ship",
-                ],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Rollback Budget",
-                "python-modules": [
-                    "rollback_budget.sensors.rollout_round",
-                    "rollback_budget.sensors.rollback_budget",
-                ],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Rollback Budget",
-                "python-modules": [
-                    "rollback_budget.triggers.reminder",
-                    "rollback_budget.triggers.review",
-                    "rollback_budget.triggers.rollback_budget",
-                ],
-            }
-        ],
         "integrations": [
-            {
-                "integration-name": "Rollback Budget",
-                "external-doc-url": "https://airflow.apache.org/",
-                "tags": ["software"],
-            }
+            {"integration-name": INTEGRATION, "tags": ["software"]},
         ],
+        "operators": _modules(
+            "operators",
+            "announce",
+            "broken_budget",
+            "decide",
+            "draft_cases",
+            "eval_debt",
+            "human_question",
+            "launch_gate",
+            "log_breach",
+            "post_backlog",
+            "preflight",
+            "review",
+            "rollback",
+            "ship",
+            "ticket",
+            "traffic_ramp",
+        ),
+        "sensors": _modules("sensors", "rollback_budget", "rollout_round"),
+        "hooks": _modules("hooks", "case_source", "http", "metric_source", "traffic_target"),
+        "triggers": _modules("triggers", "hitl_response", "reminder", "review", "rollback_budget", "stage"),
+        "notifications": [
+            "rollback_budget.notifications.webhook.TeamsNotifier",
+            "rollback_budget.notifications.webhook.WebhookNotifier",
+        ],
+        "extra-links": [
+            "rollback_budget.links.rollout.RolloutChartLink",
+            "rollback_budget.links.rollout.RolloutRunLink",
+        ],
+        "plugins": _plugins(),
         "config": {
             "rollback_budget": {
                 "description": "Where Rollback Budget keeps and finds its things.",
@@ -81,13 +74,36 @@ def get_provider_info() -> dict[str, Any]:
                         "Folder of the launch gate's expectations, one JSON file per eval debt. Empty: "
                         "`eval-gate` beside the eval cases."
                     ),
+                    "tracker": _option(
+                        "Where eval debt is filed: `local`, `jira`, or what another package registers in "
+                        "`rollback_budget.trackers`. Empty: `jira` when jira_conn_id is set, else `local`."
+                    ),
+                    "tracker_conn_id": _option("The connection of the tracker. Empty: jira_conn_id."),
                     "jira_conn_id": _option(
-                        "A `jira` connection to file eval debt with. Empty: the local backlog."
+                        "A `jira` connection to file eval debt with. Empty: the local backlog, unless "
+                        "tracker says otherwise."
                     ),
                 },
             }
         },
     }
+
+
+def _modules(folder: str, *names: str) -> list[dict[str, Any]]:
+    modules = [f"rollback_budget.{folder}.{name}" for name in names]
+    return [{"integration-name": INTEGRATION, "python-modules": modules}]
+
+
+def _plugins() -> list[dict[str, str]]:
+    """Return the plugin, unless Airflow would load it twice.
+
+    With ``[core] lazy_discover_providers`` off Airflow loads what providers list besides what it finds by
+    entry point, and reports the second one as an import error. The entry point is what always works.
+    """
+    settings = sys.modules.get("airflow.settings")
+    if settings is not None and not getattr(settings, "LAZY_LOAD_PROVIDERS", True):
+        return []
+    return [{"name": "rollback_budget", "plugin-class": "rollback_budget.plugin.RollbackBudgetPlugin"}]
 
 
 def _option(description: str, *, sensitive: bool = False) -> dict[str, Any]:

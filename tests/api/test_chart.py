@@ -16,10 +16,10 @@ def test_a_chart_has_a_track_for_every_budget_up_to_the_newest_look(ledger: Ledg
 
     owe(ledger, "support-bot")
     watch(ledger, "support-bot")
-    rollout = ledger.newest_rollout("support-bot", NOON)
+    rollout = ledger.rollouts.newest_of("support-bot", NOON)
     assert rollout is not None
     trace = trace_in(ledger, rollout)
-    assert [track.budget for track in trace.tracks] == list(rollout.spec.budgets)
-    [track] = [track for track in trace.tracks if track.points]
+    assert [track.budget for track in trace.budgets] == list(rollout.spec.budgets)
+    [track] = [track for track in trace.budgets if track.points]
     assert (track.points[-1].time, track.points[-1].burn) == (NOON, timedelta(minutes=30))
     assert track.breached_at == NOON

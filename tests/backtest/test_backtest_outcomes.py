@@ -11,8 +11,7 @@ from rollback_budget.backtest.folder import Recording, recordings_of
 from rollback_budget.backtest.run import run_backtest
 from rollback_budget.backtest.score import score
 from rollback_budget.backtest.sweep import candidates_of
-from rollback_budget.backtest.trace import trace_of
-from rollback_budget.backtest.trial import TrialOutcome, read_record, try_rule
+from rollback_budget.backtest.trial import TrialOutcome, read_record, trace_of, try_rule
 from rollback_budget.budget_file import load_budget
 from rollback_budget.charts import draw_trace
 from rollback_budget.engine import evaluate
@@ -21,13 +20,13 @@ from rollback_budget.model.watch_settings import OnBlind
 from rollback_budget.sources.recorded import read_series
 from tests.backtest.rollouts import NOON, at, past_rollouts, record, write_budget
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 
 def test_every_rollout_gets_the_outcome_that_its_label_and_onset_say(tmp_path: Path) -> None:
     spec = load_budget(write_budget(tmp_path))
-    tried = run_backtest(spec, recordings_of(past_rollouts(tmp_path)))
-    trials = {one.trial.recording.name: one.trial for one in tried}
+    results = run_backtest(spec, recordings_of(past_rollouts(tmp_path)))
+    trials = {one.trial.recording.name: one.trial for one in results}
     assert {name: trial.outcome for name, trial in trials.items()} == {
         "a-kept.csv": TrialOutcome.KEPT,
         "b-false.csv": TrialOutcome.FALSE_TRIP,
@@ -90,10 +89,10 @@ def test_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
 def test_a_sweep_finds_more_with_a_shorter_duration_and_trips_more(tmp_path: Path) -> None:
     spec = load_budget(write_budget(tmp_path))
     recordings = recordings_of(past_rollouts(tmp_path))
-    tried = run_backtest(spec, recordings, sweep=True)
+    results = run_backtest(spec, recordings, sweep=True)
     scores = {
         (candidate.budget, candidate.threshold, candidate.max_duration): score(
-            (one.trial.recording, one.swept[place]) for one in tried
+            (one.trial.recording, one.swept[place]) for one in results
         )
         for place, candidate in enumerate(candidates_of(spec))
     }
@@ -111,7 +110,7 @@ def test_a_chart_follows_every_budget_look_by_look(tmp_path: Path) -> None:
     recording = recordings_of(past_rollouts(tmp_path))[2]
     seen = read_record(spec, recording)
     trace = trace_of(seen, try_rule(seen))
-    latency = trace.tracks[0]
+    latency = trace.budgets[0]
     assert len(latency.points) == 120
     assert latency.points[69].burn == timedelta(minutes=30)
     assert latency.breached_at == latency.points[69].time

@@ -1,4 +1,4 @@
-"""The simulation behind docs/decision-quality.md tests what the engine does."""
+"""The simulation behind docs/explanation/decision-quality.md tests what the engine does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.quality import cells, peers, report
 from bench.quality.sequential import Rule, log_evidence, sequential
 from bench.quality.traffic import Floats, Scenario, Traffic, simulate
 from rollback_budget.engine import Sample, evaluate
-from rollback_budget.engine.null_boundary import MULTIPLES, BoundaryLine, Counts
+from rollback_budget.engine.null_boundary import MULTIPLES, Counts, NullBoundary
 from rollback_budget.engine.null_boundary import log_evidence as scalar_log_evidence
 from rollback_budget.model.budget import Budget, Comparison, Method, Severity, Worse
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 SCENARIOS = (
@@ -104,7 +104,7 @@ def test_the_log_evidence_of_a_block_is_the_engines() -> None:
         k_c, k_t = random.integers(0, n_c + 1), random.integers(0, n_t + 1)
         rate = random.uniform(0.001, 0.6)
         counts = Counts(int(k_c), int(n_c), int(k_t), int(n_t))
-        expected = scalar_log_evidence(counts, rate, BoundaryLine(0.01, 1.0), 0.02)
+        expected = scalar_log_evidence(counts, rate, NullBoundary(0.01, 1.0), 0.02)
         columns = [np.array([[float(count)]]) for count in counts]
         release = rate + 0.01 + 0.02 * np.array([MULTIPLES])
         found = log_evidence(*columns, np.array([[rate]]), release, 0.01)

@@ -91,6 +91,7 @@ def problems_of(path: Path, content: bytes | str) -> list[tuple[int, int, str]]:
         ("window: 24h", "window: 24h\nowner: yes", (4, 8), 'write "yes"'),
         ("window: 24h", "window: 24h\nincident_commander: 7", (4, 21), '"7"'),
         ("window: 24h", "window: 24h\nincident_commander: [a, a]", (4, 21), "twice"),
+        ("window: 24h", "window: 24h\nincident_commander: {id: a, name: {}}", (4, 35), "must be text"),
         ("window: 24h", "window: 24h\nwindow: 12h", (4, 1), "stands twice, first in line 3"),
         ("window: 24h", "window: 24h\n<<: {owner: x}", (4, 1), "merge keys"),
         ("window: 24h", "window: 24h\nyes: x", (4, 1), 'write "yes"'),

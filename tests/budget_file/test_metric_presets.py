@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.budget_file import load_budget, preflight_problems, warnings
-from rollback_budget.budget_file.presets_reader import preset_names
+from rollback_budget.budget_file.presets import preset_names
 from rollback_budget.exceptions import SpecError
 from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.metric import MetricKind
@@ -110,7 +110,7 @@ def test_a_query_that_prometheus_could_not_answer_is_a_problem_in_the_file(
 
 
 def test_the_queries_of_the_page_load_as_they_stand(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "sources.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
     for block in blocks:
         source = "" if "source:" in block else "source: {type: prometheus, conn_id: prometheus}\n"

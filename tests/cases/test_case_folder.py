@@ -69,7 +69,7 @@ def test_a_renamed_file_is_still_the_debts(tmp_path: Path) -> None:
     [
         ('{"id": ', "not JSON"),
         ("[1]", "one JSON object"),
-        ('{"id": "a", "id": "b"}', "the key 'id' stands twice"),
+        ('{"id": "a", "id": "b"}', "the key 'id' is twice"),
         ('{"input": NaN}', "NaN is no JSON number"),
         ('{"id": "x", "debt": "d", "metric": "m"}', "provenance is missing"),
         ('{"idd": "x"}', "idd is not a key of a case"),

@@ -34,7 +34,7 @@ from rollback_budget.model.case_source import (
     SqlCases,
 )
 from rollback_budget.model.sql_table import Flag, RequestLog
-from rollback_budget.sources.http_client import AiohttpClient
+from rollback_budget.transport.async_client import AiohttpClient
 
 pytestmark = [pytest.mark.database, pytest.mark.service]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from rollback_budget.cases.approve import approve, expectation_of
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.draft import Origin, draft, merge, stub
 from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cases.query import question_of
-from rollback_budget.cases.service import Read, draft_debt, draft_requests, settle_folder
+from rollback_budget.cases.query import failure_query_of
+from rollback_budget.debt.approval import approve, expectation_of
+from rollback_budget.debt.drafting import ReadFailures, draft_debt, draft_requests, sync_folder
 from rollback_budget.debt.log import log_debts
 from rollback_budget.exceptions import CaseError, SourceError
 from rollback_budget.ledger.debt_views import CaseState, Debt, DebtState
@@ -35,7 +35,7 @@ REQUESTS = [FailedRequest(f"question number {word}", f"answer {word}") for word 
 NOW = NOON + timedelta(hours=1)
 
 
-def reading(*requests: FailedRequest) -> Read:
+def reading(*requests: FailedRequest) -> ReadFailures:
     return lambda _rollout, _question: list(requests)
 
 
@@ -51,7 +51,7 @@ def owed(ledger: Ledger, **changes: Any) -> Debt:
     return change.debt
 
 
-def drafted(ledger: Ledger, folder: CaseFolder, one: Debt, read: Read, **options: Any) -> Debt:
+def drafted(ledger: Ledger, folder: CaseFolder, one: Debt, read: ReadFailures, **options: Any) -> Debt:
     return draft_debt(ledger, folder, one, read, by="test", at=NOW, **options).debt
 
 
@@ -110,13 +110,13 @@ def test_a_breach_becomes_drafts_and_approved_drafts_become_an_approved_debt(
     assert one.state is DebtState.DRAFTED
     cases = folder.cases_of(one)
     assert [case.input for case in cases if case.expectation is not None] == []
-    assert {entry.state for entry in ledger.case_entries(one.fingerprint)} == {CaseState.DRAFT}
+    assert {entry.state for entry in ledger.cases.of(one.fingerprint)} == {CaseState.DRAFT}
     expectation = expectation_of(ExpectationKind.CONTAINS, "30 days", by="ada", at=NOW)
     approve(ledger, folder, one, [cases[0].id[:12]], expectation)
-    assert ledger.debts()[0].state is DebtState.DRAFTED
+    assert ledger.debts.every()[0].state is DebtState.DRAFTED
     approve(ledger, folder, one, ["all"], expectation)
-    assert ledger.debts()[0].state is DebtState.APPROVED
-    entries = ledger.case_entries(one.fingerprint)
+    assert ledger.debts.every()[0].state is DebtState.APPROVED
+    entries = ledger.cases.of(one.fingerprint)
     assert {(entry.state, entry.approved_by) for entry in entries} == {(CaseState.APPROVED, "ada")}
     before = folder.file_of(one).read_bytes()
     assert drafted(ledger, folder, one, reading(*REQUESTS)).state is DebtState.APPROVED
@@ -125,10 +125,10 @@ def test_a_breach_becomes_drafts_and_approved_drafts_become_an_approved_debt(
 
 def test_the_window_asked_for_is_that_of_the_breach(ledger: Ledger) -> None:
     owed(ledger)
-    [logged] = ledger.breaches(KEY)
-    rollout = ledger.rollout(KEY)
+    [logged] = ledger.breaches.of(KEY)
+    rollout = ledger.rollouts.get(KEY)
     assert rollout is not None
-    question = question_of(logged, rollout)
+    question = failure_query_of(logged, rollout)
     step = rollout.spec.watch.step
     assert (question.start, question.end) == (logged.breach.started_at - step, logged.breach.breached_at)
     assert question.bound == pytest.approx(1.6 * 1.15)
@@ -137,7 +137,7 @@ def test_the_window_asked_for_is_that_of_the_breach(ledger: Ledger) -> None:
         breach=logged.breach.model_copy(update={"comparison": Comparison.INCREASE, "started_at": NOON}),
     )
     shipped = replace(rollout, shipped_at=NOON - timedelta(hours=1))
-    assert question_of(counted, shipped).start == NOON - timedelta(hours=1)
+    assert failure_query_of(counted, shipped).start == NOON - timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_window_asked_for_is_that_of_the_breach(ledger: Ledger) -> None:
     ],
 )
 def test_without_content_a_stub_says_what_to_bring(
-    ledger: Ledger, folder: CaseFolder, read: Read, said: str
+    ledger: Ledger, folder: CaseFolder, read: ReadFailures, said: str
 ) -> None:
     one = owed(ledger)
     done = draft_debt(ledger, folder, one, read, by="test", at=NOW)
@@ -158,7 +158,7 @@ def test_without_content_a_stub_says_what_to_bring(
     assert done.debt.state is DebtState.DETECTED
     with pytest.raises(CaseError, match="is a stub"):
         approve(ledger, folder, one, [made.id], expects("x"))
-    brought = draft_requests(ledger, folder, one, REQUESTS, by="ada", at=NOW, every=True)
+    brought = draft_requests(ledger, folder, one, REQUESTS, by="ada", at=NOW, keep_all=True)
     assert (len(brought.added), brought.debt.state) == (3, DebtState.DRAFTED)
     assert all(case.missing is None for case in folder.cases_of(one))
 
@@ -171,7 +171,7 @@ def test_a_source_that_is_away_raises_until_the_last_try(ledger: Ledger, folder:
     with pytest.raises(SourceError):
         drafted(ledger, folder, one, away)
     assert folder.cases_of(one) == ()
-    drafted(ledger, folder, one, away, patient=False)
+    drafted(ledger, folder, one, away, retry=False)
     [made] = folder.cases_of(one)
     assert "the database is away" in str(made.missing)
     assert drafted(ledger, folder, one, reading(*REQUESTS)).state is DebtState.DRAFTED
@@ -197,7 +197,7 @@ def test_a_case_of_two_debts_is_approved_in_both(ledger: Ledger, folder: CaseFol
         drafted(ledger, folder, one, reading(REQUESTS[0]))
     assert folder.cases_of(first)[0].id == folder.cases_of(change.debt)[0].id
     approve(ledger, folder, first, ["all"], expects("right"))
-    assert {one.state for one in ledger.debts()} == {DebtState.APPROVED}
+    assert {one.state for one in ledger.debts.every()} == {DebtState.APPROVED}
     log_breach(ledger, make_breach(), RolloutKey("third", "r"), service="third-bot", cases=SOURCE)
     [third] = log_debts(ledger, None, NOON)
     assert drafted(ledger, folder, third.debt, reading(REQUESTS[0])).state is DebtState.APPROVED
@@ -206,7 +206,7 @@ def test_a_case_of_two_debts_is_approved_in_both(ledger: Ledger, folder: CaseFol
 def test_what_people_write_into_a_file_reaches_the_ledger(ledger: Ledger, folder: CaseFolder) -> None:
     one = owed(ledger)
     drafted(ledger, folder, one, reading(REQUESTS[0]))
-    assert settle_folder(ledger, folder, by="test", at=NOW) == []
+    assert sync_folder(ledger, folder, by="test", at=NOW) == []
     file = folder.file_of(one)
     line = json.loads(file.read_text())
     line["expectation"] = {
@@ -216,7 +216,7 @@ def test_what_people_write_into_a_file_reaches_the_ledger(ledger: Ledger, folder
         "approved_at": BREACHED_AT.isoformat(),
     }
     file.write_text(json.dumps(line) + "\n")
-    [changed] = settle_folder(ledger, folder, by="test", at=NOW)
+    [changed] = sync_folder(ledger, folder, by="test", at=NOW)
     assert changed.state is DebtState.APPROVED
 
 

@@ -11,9 +11,10 @@ import pytest
 from rollback_budget.cases.case import EvalCase, ExpectationKind
 from rollback_budget.cases.case_id import case_id, sha256
 from rollback_budget.cases.export.approved import ApprovedCase, approved_only
-from rollback_budget.cases.export.write import Format, write_export
+from rollback_budget.cases.export.write import write_export
 from rollback_budget.evals.read import read_results
 from rollback_budget.exceptions import CaseError
+from rollback_budget.registry import Group, names
 from tests.cases.adversarial_inputs import HOSTILE
 from tests.cases.factories import case, debt, expects
 from tests.support.evaluators import run_python, run_tool
@@ -59,7 +60,7 @@ def test_there_are_twenty_hostile_strings_at_least() -> None:
 
 def test_inspect_asks_every_case_as_it_is_and_brings_ids_and_metadata_back(tmp_path: Path) -> None:
     cases = hostile_cases()
-    write_export(cases, Format.INSPECT, tmp_path)
+    write_export(cases, "inspect", tmp_path)
     # A model that answers what it was asked, so that every exact expectation is met.
     (tmp_path / "echo.py").write_text(
         "from inspect_ai.model import ModelOutput, modelapi, ModelAPI\n"
@@ -120,7 +121,7 @@ def test_inspect_runs_an_export_with_a_mock_model(tmp_path: Path) -> None:
             ]
         }
     )
-    write_export(cases, Format.INSPECT, tmp_path)
+    write_export(cases, "inspect", tmp_path)
     command = (
         "eval task.py --model mockllm/model --metadata release=model-v43 --log-format json --log-dir logs"
     )
@@ -154,7 +155,7 @@ def promptfoo(folder: Path, *arguments: str) -> Any:
 
 def test_promptfoo_asks_every_case_as_it_is(tmp_path: Path) -> None:
     cases = hostile_cases()
-    write_export(cases, Format.PROMPTFOO, tmp_path)
+    write_export(cases, "promptfoo", tmp_path)
     rows = {row["testCase"]["description"]: row for row in promptfoo(tmp_path, "--providers", "echo")}
     assert set(rows) == {one.case.id for one in cases}
     for one in cases:
@@ -186,7 +187,7 @@ def test_promptfoo_judges_by_every_kind_of_expectation_and_shows_a_rubric_as_it_
             ]
         }
     )
-    write_export(cases, Format.PROMPTFOO, tmp_path)
+    write_export(cases, "promptfoo", tmp_path)
     (tmp_path / "grader.cjs").write_text(
         "module.exports = class { id() { return 'grader'; } async callApi(prompt) {\n"
         "  require('fs').writeFileSync('asked.txt', prompt);\n"
@@ -208,7 +209,7 @@ def test_promptfoo_judges_by_every_kind_of_expectation_and_shows_a_rubric_as_it_
 
 def test_deepeval_loads_every_case_as_it_is_and_judges(tmp_path: Path) -> None:
     cases = hostile_cases()
-    write_export(cases, Format.DEEPEVAL, tmp_path)
+    write_export(cases, "deepeval", tmp_path)
     program = (
         "import json, metric\n"
         "goldens = metric.read_goldens()\n"
@@ -229,7 +230,7 @@ def test_deepeval_loads_every_case_as_it_is_and_judges(tmp_path: Path) -> None:
 
 def test_mlflow_keeps_every_case_as_it_is(tmp_path: Path) -> None:
     cases = hostile_cases()
-    write_export(cases, Format.MLFLOW, tmp_path)
+    write_export(cases, "mlflow", tmp_path)
     further = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     program = (
         "import json, load\n"
@@ -247,8 +248,16 @@ def test_mlflow_keeps_every_case_as_it_is(tmp_path: Path) -> None:
         assert record["tags"]["case_id"] == one.case.id
 
 
-@pytest.mark.parametrize("format_", list(Format))
-def test_a_case_without_an_approved_expectation_is_refused_by_name(format_: Format, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", names(Group.EXPORTERS))
+def test_every_export_writes_each_case_into_its_files(format_: str, tmp_path: Path) -> None:
+    cases = approved_only({DEBT: [case("a question", expected=expects("yes"))]})
+    written = write_export(cases, format_, tmp_path / "out")
+    assert written
+    assert any(cases[0].case.id in file.read_text() for file in written)
+
+
+@pytest.mark.parametrize("format_", names(Group.EXPORTERS))
+def test_a_case_without_an_approved_expectation_is_refused_by_name(format_: str, tmp_path: Path) -> None:
     draft, good = case("draft"), case("good", expected=expects("yes"))
     stub = case(None, missing="Bring requests.", expected=expects("yes"))
     with pytest.raises(CaseError) as raised:

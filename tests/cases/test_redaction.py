@@ -141,6 +141,7 @@ def test_a_private_key_that_was_cut_short_is_taken_out_to_the_end_of_the_text() 
     assert REDACTOR.text(f"my key: {cut}") == "my key: [redacted:secret]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["a", "a.", "1 ", "@", "password", "4155552671 "])
 def test_a_huge_text_is_redacted(unit: str) -> None:
     assert "jane" not in REDACTOR.text(unit * (100_000 // len(unit)) + " jane@example.com")

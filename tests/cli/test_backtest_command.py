@@ -12,7 +12,7 @@ import pytest
 
 from tests.backtest.rollouts import past_rollouts, write_budget
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 
 def backtest(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def backtest(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_tables_say_when_each_rollout_trips_and_how_good_the_rule_is(tmp_path: Path) -> None:
     run = backtest(write_budget(tmp_path), past_rollouts(tmp_path))
     assert run.returncode == 0
-    assert "1 of 6 rollouts have no label" in run.stderr
+    assert "1 of 6 rollouts without a label" in run.stderr
     lines = {line.split("  ")[0]: " ".join(line.split()) for line in run.stdout.splitlines() if line}
     assert lines["c-found.csv"] == "c-found.csv bad 70 latency.p95_delta_pct found 31 min"
     assert lines["e-missed.csv"] == "e-missed.csv bad missed"

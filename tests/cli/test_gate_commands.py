@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cli.debt import debt as debt_command
+from rollback_budget.cli.debt.group import debt as debt_command
 from rollback_budget.cli.gate import gate
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
 from rollback_budget.ledger.ledger import Ledger
@@ -56,7 +56,7 @@ def owe(ledger: Ledger, severity: Severity) -> Debt:
     now = datetime.now(UTC)
     debt = replace(a_debt(severity=severity), due_at=now + timedelta(days=1))
     event = DebtEvent(debt.fingerprint, 1, DebtEventKind.DETECTED, now)
-    ledger.owe(debt.fingerprint, lambda _debt: (debt, event))
+    ledger.debts.owe(debt.fingerprint, lambda _debt: (debt, event))
     return debt
 
 
@@ -78,7 +78,7 @@ def test_check_tells_pass_ask_and_block_by_its_exit_code(run: Run, ledger: Ledge
     assert (other["verdict"], other["findings"][0]["rule"]) == ("block", "not_evaluated")
     results.write_text(f"case_id,release,passed\n{case.id},v43,true\n")
     assert run("check", budget, "--results", results).return_value == 0
-    assert ledger.gate_runs("support") == []
+    assert ledger.gate_runs.of("support") == []
 
 
 def test_compile_writes_a_file_per_debt_and_keeps_what_was_written_by_hand(
@@ -91,7 +91,7 @@ def test_compile_writes_a_file_per_debt_and_keeps_what_was_written_by_hand(
     cases = CaseFolder(tmp_path / "cases")
     cases.write(debt, [a_case("where is my refund?", debt)])
     budget.write_text(BUDGET + "launch_gate:\n  results: {path: x.csv}\n  measures: {task_success: passed}\n")
-    assert "1 cases, 4 expectations" in run("compile", budget).output
+    assert "1 case, 4 expectations" in run("compile", budget).output
     [file] = (tmp_path / "gate").iterdir()
     assert file.stem == cases.file_of(debt).stem
     document = json.loads(file.read_text())
@@ -134,7 +134,7 @@ def test_bypass_lets_a_release_pass_and_becomes_a_debt(run: Run, ledger: Ledger,
     assert passed.return_value == 0
     assert "launched past the gate by ada (stops a leak)" in passed.output
     assert run("check", budget, "--release", "v44").return_value == 5
-    assert [debt.metric for debt in ledger.debts() if debt.area == "launch_gate"] == ["bypass"]
+    assert [debt.metric for debt in ledger.debts.every() if debt.area == "launch_gate"] == ["bypass"]
 
 
 @pytest.mark.parametrize(("by", "reason"), [(" ", "stops a leak"), ("ada", "now"), ("ada", " ")])
@@ -143,4 +143,4 @@ def test_bypass_refuses_to_go_without_a_name_or_a_reason(
 ) -> None:
     done = run("bypass", "v43", "--service", "support", "--by", by, "--reason", reason)
     assert "a launch past the gate needs" in str(done.exception)
-    assert ledger.debts() == []
+    assert ledger.debts.every() == []

@@ -13,7 +13,7 @@ import pytest
 
 from rollback_budget.engine import Evaluation
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 BUDGET = """\
 release: model-v42

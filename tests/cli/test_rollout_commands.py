@@ -16,7 +16,7 @@ import pytest
 
 from rollback_budget.cli.main import main
 from rollback_budget.engine.evaluation import BudgetEvaluation, Look, Status, VerdictKind
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import LookRecord
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -61,8 +61,8 @@ def open_rollout(
     """Open and ship a rollout so many minutes ago; return when."""
     shipped = datetime.now(UTC) - shipped_min * MINUTE
     spec = make_spec(**changes)
-    store.open_rollout(key, spec, shipped - MINUTE)
-    store.record_shipped(key, shipped, shipped + spec.window)
+    store.rollouts.open(key, spec, shipped - MINUTE)
+    store.rollouts.record_shipped(key, shipped, shipped + spec.window)
     return shipped
 
 
@@ -79,7 +79,7 @@ def test_a_suspension_is_recorded_listed_seen_in_the_status_and_ended(store: Led
     open_rollout(store)
     hold = suspend(run, "--by", "alice")
     assert (hold["budget"], hold["by"], hold["reason"], hold["active"]) == (P95, "alice", "load test", True)
-    assert store.suspensions_of(KEY)[0].id == hold["id"]
+    assert store.suspensions.of(KEY)[0].id == hold["id"]
     assert "load test" in run("suspensions")[1]
     (standing,) = json.loads(run("status", "--json")[1])
     assert (standing["phase"], standing["budgets"][0]["suspended"]) == ("watching", True)
@@ -96,7 +96,7 @@ def test_a_budget_that_no_rollout_has_is_refused_and_the_nearest_named(store: Le
     code, out, err = run("suspend", "model-v42", "latency.p95_delta", "--until", "+1h", "--reason", "x")
     assert (code, out) == (1, "")
     assert P95 in err
-    assert store.suspensions() == []
+    assert store.suspensions.ending_after() == []
 
 
 def test_ahead_of_time_a_release_may_be_named_and_a_slip_is_warned_of(store: Ledger, run: Run) -> None:
@@ -107,8 +107,8 @@ def test_ahead_of_time_a_release_may_be_named_and_a_slip_is_warned_of(store: Led
     assert "did you mean 'model-v42'" in err
     later = RolloutKey("rollout_model_v43", "1")
     open_rollout(store, later, shipped_min=0, release="model-v43")
-    assert len(store.suspensions_of(later)) == 1
-    assert store.suspensions_of(KEY) == []
+    assert len(store.suspensions.of(later)) == 1
+    assert store.suspensions.of(KEY) == []
 
 
 def test_suspending_tier_a_or_past_the_window_warns_and_one_run_can_be_meant(store: Ledger, run: Run) -> None:
@@ -122,12 +122,12 @@ def test_suspending_tier_a_or_past_the_window_warns_and_one_run_can_be_meant(sto
     assert code == 0
     assert f"tier A is suspended: {P95}" in err
     assert "outlasts the window" in err
-    assert (len(store.suspensions_of(KEY)), store.suspensions_of(other)) == (1, [])
+    assert (len(store.suspensions.of(KEY)), store.suspensions.of(other)) == (1, [])
 
 
 def test_what_cannot_be_suspended_says_why(store: Ledger, run: Run) -> None:
     open_rollout(store)
-    store.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
+    store.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
     for arguments, complaint in [
         ((KEY.run_id, "all", "--until", "+1h", "--reason", "x"), "has ended (promoted)"),
         (("model-v42", "all", "--until", "2020-01-01T00:00:00Z", "--reason", "x"), "not in the future"),
@@ -145,14 +145,14 @@ def test_the_status_counts_a_review_down_and_shows_what_is_left(store: Ledger, r
     shipped = open_rollout(store)
     breach = make_breach(shipped + 50 * MINUTE)
     now = datetime.now(UTC)
-    store.record_evaluation(KEY, 1, "watch", make_evaluation(breach), now)
-    store.open_review(KEY, 1, now + 10 * MINUTE, OnTimeout.ROLLBACK, now)
+    store.evaluations.add(KEY, 1, "watch", make_evaluation(breach), now)
+    store.reviews.open(KEY, 1, now + 10 * MINUTE, OnTimeout.ROLLBACK, now)
     (standing,) = json.loads(run("status", "--json")[1])
     assert (standing["phase"], standing["round"]) == ("review", 1)
     assert standing["review"]["on_timeout"] == "rollback"
     assert "silence rolls back in 9 min" in run("status")[1]
-    store.record_decision(KEY, 1, "Go on", "alice", "looks fine", now, timed_out=False)
-    store.record_override(KEY, 1, (P95,), "alice", "looks fine", now, now + 60 * MINUTE)
+    store.decisions.add(KEY, 1, "Go on", "alice", "looks fine", now, timed_out=False)
+    store.overrides.add(KEY, 1, (P95,), "alice", "looks fine", now, now + 60 * MINUTE)
     (standing,) = json.loads(run("status", "--json")[1])
     assert (standing["phase"], standing["round"], standing["review"]) == ("watching", 2, None)
 
@@ -166,7 +166,7 @@ def look(time: datetime, *burns_min: float | None, delta: float = 31.0) -> LookR
 def test_the_status_goes_by_the_newest_look_of_a_watch_that_is_on(store: Ledger, run: Run) -> None:
     shipped = open_rollout(store)
     assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["status"] is None
-    store.record_looks([look(shipped + minute * MINUTE, minute - 3) for minute in range(3, 23)])
+    store.looks.add([look(shipped + minute * MINUTE, minute - 3) for minute in range(3, 23)])
     (standing,) = json.loads(run("status", "--json")[1])
     [budget] = standing["budgets"]
     assert (budget["status"], budget["delta"], budget["burn_s"], budget["remaining_s"]) == (
@@ -186,7 +186,7 @@ def test_a_budget_that_a_guard_does_not_watch_keeps_the_look_before(store: Ledge
         update={"id": "safety.incidents_increase", "tier": Tier.A, "max_duration": timedelta(0)}
     )
     shipped = open_rollout(store, budgets=(p95, incidents))
-    store.record_looks([look(shipped + 30 * MINUTE, 30, 0), look(shipped + 31 * MINUTE, None, 0, delta=2.0)])
+    store.looks.add([look(shipped + 30 * MINUTE, 30, 0), look(shipped + 31 * MINUTE, None, 0, delta=2.0)])
     (standing,) = json.loads(run("status", "--json")[1])
     assert [(one["burn_s"], one["delta"]) for one in standing["budgets"]] == [(1800.0, 31.0), (0.0, 2.0)]
     assert "████████████ at once" in run("status")[1]
@@ -199,10 +199,10 @@ def test_after_go_on_the_status_shows_the_new_burn_and_not_the_verdict_before(
     breach = make_breach(shipped + 40 * MINUTE)
     at_breach = Look(time=breach.breached_at, status=Status.BAD, delta=31.0)
     verdict = make_evaluation(breach).model_copy(update={"budgets": (standing_at(at_breach),)})
-    store.record_looks([look(shipped + 39 * MINUTE, 29)])
-    store.record_evaluation(KEY, 1, "watch", verdict, breach.breached_at)
+    store.looks.add([look(shipped + 39 * MINUTE, 29)])
+    store.evaluations.add(KEY, 1, "watch", verdict, breach.breached_at)
     assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["burn_s"] == 1800.0
-    store.record_looks([look(shipped + 45 * MINUTE, 2)])
+    store.looks.add([look(shipped + 45 * MINUTE, 2)])
     assert json.loads(run("status", "--json")[1])[0]["budgets"][0]["burn_s"] == 120.0
 
 
@@ -226,9 +226,9 @@ def test_a_rollback_is_only_said_to_be_over_with_its_outcome(
 ) -> None:
     open_rollout(store)
     now = datetime.now(UTC)
-    store.take_final(KEY, FinalDecision.ROLLED_BACK, "alice", "worse", now)
+    store.rollouts.take_final(KEY, FinalDecision.ROLLED_BACK, "alice", "worse", now)
     assert json.loads(run("status", "--json")[1])[0]["phase"] == "rolling_back"
-    store.record_rollback(KEY, RollbackRecord("k", outcome, now, now, "baseline", "0 %"))
+    store.rollbacks.record(KEY, RollbackRecord("k", outcome, now, now, "baseline", "0 %"))
     (standing,) = json.loads(run("status", "model-v42", "--json")[1])
     assert (standing["phase"], standing["rollback_outcome"]) == ("rolled_back", outcome.value)
     assert outcome.value.replace("_", " ") in run("status")[1]
@@ -239,17 +239,19 @@ def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run)
     breach = make_breach(shipped + 10 * MINUTE)
     evaluation = make_evaluation(breach)
     assert evaluation.verdict is VerdictKind.BREACH
-    store.record_evaluation(KEY, 1, "watch", evaluation, shipped + 11 * MINUTE)
-    store.log_breaches(KEY, [breach], shipped + 11 * MINUTE)
-    store.open_review(KEY, 1, shipped + 27 * MINUTE, OnTimeout.ROLLBACK, shipped + 12 * MINUTE)
-    store.claim_notification(KEY, "review_opened 1", "1 slack", shipped + 12 * MINUTE)
-    store.settle_notification(KEY, "review_opened 1", "1 slack", shipped + 13 * MINUTE)
-    store.record_decision(KEY, 1, "Roll back now", None, None, shipped + 27 * MINUTE, timed_out=True)
-    store.take_final(KEY, FinalDecision.ROLLED_BACK, "the deadline", "no answer", shipped + 28 * MINUTE)
+    store.evaluations.add(KEY, 1, "watch", evaluation, shipped + 11 * MINUTE)
+    store.breaches.log(KEY, [breach], shipped + 11 * MINUTE)
+    store.reviews.open(KEY, 1, shipped + 27 * MINUTE, OnTimeout.ROLLBACK, shipped + 12 * MINUTE)
+    store.notifications.claim(KEY, "review_opened 1", "1 slack", shipped + 12 * MINUTE)
+    store.notifications.settle(KEY, "review_opened 1", "1 slack", shipped + 13 * MINUTE)
+    store.decisions.add(KEY, 1, "Roll back now", None, None, shipped + 27 * MINUTE, timed_out=True)
+    store.rollouts.take_final(
+        KEY, FinalDecision.ROLLED_BACK, "the deadline", "no answer", shipped + 28 * MINUTE
+    )
     record = RollbackRecord(
         "k", Outcome.EFFECTIVE, shipped + 29 * MINUTE, shipped + 30 * MINUTE, "v41", "0 %"
     )
-    store.record_rollback(KEY, record)
+    store.rollbacks.record(KEY, record)
     told = json.loads(run("history", "model-v42", "--json")[1])
     assert [(line["event"], line["by"]) for line in told["events"]] == [
         ("opened", None),
@@ -269,8 +271,8 @@ def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run)
 
 def test_the_stages_of_a_ramp_are_told_with_the_share_that_each_gave(store: Ledger, run: Run) -> None:
     shipped = open_rollout(store)
-    store.record_stage(KEY, 1, 0.005, shipped)
-    store.record_stage(KEY, 2, 0.25, shipped + 30 * MINUTE)
+    store.stages.record(KEY, 1, 0.005, shipped)
+    store.stages.record(KEY, 2, 0.25, shipped + 30 * MINUTE)
     events = json.loads(run("history", "model-v42", "--json")[1])["events"]
     told = [(one["stage"], one["share"]) for one in events if one["event"] == "stage"]
     assert told == [(1, 0.005), (2, 0.25)]
@@ -322,7 +324,7 @@ def test_watching_says_every_change_until_it_is_told_to_stop(store: Ledger) -> N
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())[0]["phase"] == "watching"
-        store.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
+        store.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
         phases = (json.loads(line)[0]["phase"] for line in watching.stdout)
         assert next(phase for phase in phases if phase != "watching") == "promoted"
         watching.send_signal(signal.SIGINT)
@@ -335,5 +337,5 @@ def test_without_a_ledger_the_commands_say_what_to_do(run: Run, tmp_path: Path) 
     for command in (("status",), ("history", "x"), ("suspensions",)):
         code, _, err = run(*command, "--url", nowhere)
         assert (code, "rollback-budget ledger migrate" in err) == (1, True)
-    with pytest.raises(LedgerError):
-        Ledger(nowhere).suspensions()
+    with pytest.raises(LedgerUnavailableError):
+        Ledger(nowhere).suspensions.ending_after()

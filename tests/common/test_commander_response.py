@@ -11,7 +11,7 @@ from rollback_budget.common.commander_response import (
     Choice,
     CommanderResponse,
     InvalidResponseError,
-    read_reply,
+    read_response,
     read_until,
 )
 
@@ -23,7 +23,7 @@ WINDOW_END = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 def reply(choice: Choice, by: str | None = "casey", **given: Any) -> CommanderResponse:
     user = None if by is None else {"id": by, "name": by}
-    return read_reply(
+    return read_response(
         {
             "chosen_options": [choice.value],
             "params_input": given,

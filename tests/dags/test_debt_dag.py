@@ -79,7 +79,7 @@ def test_a_jira_connection_files_a_ticket_once_jira_is_there(
     with running_jira(tmp_path) as jira:
         connect(jira.port)
         assert run("file_debt")
-        [debt] = owing.debts()
+        [debt] = owing.debts.every()
         assert debt.ticket is not None
         assert debt.ticket.state is TicketState.FILED
         assert [issue["key"] for issue in jira.issues(debt.label)] == [debt.ticket.key]

@@ -29,7 +29,7 @@ from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
 from rollback_budget.model.watch_settings import OnBlind, Watch
 from rollback_budget.targets import apply as change
 from tests.engine.builders import budget, rollout
-from tests.operators.scenarios import COMMANDER, Night, QuickClock
+from tests.operators.scenarios import COMMANDER, FastClock, SimulatedRollout
 
 pytestmark = [pytest.mark.airflow, pytest.mark.database]
 
@@ -46,83 +46,84 @@ TARGET = HttpTarget(
 )
 
 #: What may happen, by name: whether it can now, and what it does.
-Event = tuple[Callable[[Night], bool], Callable[[Night], None]]
+Event = tuple[Callable[[SimulatedRollout], bool], Callable[[SimulatedRollout], None]]
 
 
-def watched(act: Callable[[Night, int], None]) -> Event:
+def watched(act: Callable[[SimulatedRollout, int], None]) -> Event:
     """An event that the newest watch sees."""
-    return lambda night: bool(night.waiting("watch")), lambda night: act(night, night.waiting("watch")[-1])
+    return lambda sim: bool(sim.waiting("watch")), lambda sim: act(sim, sim.waiting("watch")[-1])
 
 
-def asked(act: Callable[[Night, int], None]) -> Event:
+def asked(act: Callable[[SimulatedRollout, int], None]) -> Event:
     """An event of an open review."""
-    return lambda night: bool(night.waiting("review")), lambda night: act(night, night.waiting("review")[-1])
+    return lambda sim: bool(sim.waiting("review")), lambda sim: act(sim, sim.waiting("review")[-1])
 
 
-def see_tier_a(night: Night) -> None:
-    evaluation = night.breach(Tier.A)
+def see_tier_a(sim: SimulatedRollout) -> None:
+    evaluation = sim.breach(Tier.A)
     for kind in ("guard", "watch"):
-        for round_ in night.waiting(kind):
-            night.see(evaluation, kind, round_)
-            night.breached = sorted(set(night.breached))
+        for round_ in sim.waiting(kind):
+            sim.see(evaluation, kind, round_)
+            sim.breached = sorted(set(sim.breached))
 
 
-def race_to_promote(night: Night, round_: int) -> None:
+def race_to_promote(sim: SimulatedRollout, round_: int) -> None:
     """Both come before any task runs; whichever is first in the ledger holds, and the other does nothing."""
-    night.answer(round_, Choice.PROMOTE, reason=REASON)
-    evaluation = night.breach(Tier.A)
-    night.see(evaluation, "guard", round_)
-    night.late += [(breach.budget, breach.breached_at) for breach in evaluation.breaches]
+    sim.answer(round_, Choice.PROMOTE, reason=REASON)
+    evaluation = sim.breach(Tier.A)
+    sim.see(evaluation, "guard", round_)
+    sim.late += [(breach.budget, breach.breached_at) for breach in evaluation.breaches]
 
 
-def fail_watch(night: Night, round_: int) -> None:
-    night.states[f"round_{round_}.watch"] = "failed"
+def fail_watch(sim: SimulatedRollout, round_: int) -> None:
+    sim.states[f"round_{round_}.watch"] = "failed"
 
 
 EVENTS: dict[str, Event] = {
-    "tier A": (lambda night: bool(night.waiting("watch") or night.waiting("guard")), see_tier_a),
+    "tier A": (
+        lambda sim: bool(sim.waiting("watch") or sim.waiting("guard")),
+        see_tier_a,
+    ),
     "tier B": (
-        lambda night: bool(night.waiting("watch")) and not night.is_suspended,
-        lambda night: night.see(night.breach(Tier.B), "watch", night.waiting("watch")[-1]),
+        lambda sim: bool(sim.waiting("watch")) and not sim.is_suspended,
+        lambda sim: sim.see(sim.breach(Tier.B), "watch", sim.waiting("watch")[-1]),
     ),
     "suspend": (
-        lambda night: not night.is_suspended and not night.has_ended,
-        lambda night: night.suspend(),
+        lambda sim: not sim.is_suspended and not sim.has_ended,
+        lambda sim: sim.suspend(),
     ),
     "recovery": asked(lambda _night, _round: None),
-    "blind": watched(lambda night, round_: night.see(night.blind(), "watch", round_)),
-    "window end": watched(lambda night, round_: night.see(night.healthy(), "watch", round_)),
+    "blind": watched(lambda sim, round_: sim.see(sim.blind(), "watch", round_)),
+    "window end": watched(lambda sim, round_: sim.see(sim.healthy(), "watch", round_)),
     "watch fails": watched(fail_watch),
-    "go on": asked(lambda night, round_: night.answer(round_, Choice.GO_ON, reason=REASON)),
-    "go on, muted": asked(lambda night, round_: night.answer(round_, Choice.GO_ON, reason=REASON, mute=True)),
-    "go on, no reason": asked(lambda night, round_: night.answer(round_, Choice.GO_ON)),
-    "roll back": asked(lambda night, round_: night.answer(round_, Choice.ROLL_BACK)),
-    "promote now": asked(lambda night, round_: night.answer(round_, Choice.PROMOTE, reason=REASON)),
+    "go on": asked(lambda sim, round_: sim.answer(round_, Choice.GO_ON, reason=REASON)),
+    "go on, muted": asked(lambda sim, round_: sim.answer(round_, Choice.GO_ON, reason=REASON, mute=True)),
+    "go on, no reason": asked(lambda sim, round_: sim.answer(round_, Choice.GO_ON)),
+    "roll back": asked(lambda sim, round_: sim.answer(round_, Choice.ROLL_BACK)),
+    "promote now": asked(lambda sim, round_: sim.answer(round_, Choice.PROMOTE, reason=REASON)),
     "tier A just as they promote": (
-        lambda night: (
-            bool(night.waiting("review")) and night.waiting("guard")[-1:] == night.waiting("review")
-        ),
-        lambda night: race_to_promote(night, night.waiting("review")[-1]),
+        lambda sim: bool(sim.waiting("review")) and sim.waiting("guard")[-1:] == sim.waiting("review"),
+        lambda sim: race_to_promote(sim, sim.waiting("review")[-1]),
     ),
-    "silence": asked(lambda night, round_: be_silent(night, round_)),
+    "silence": asked(lambda sim, round_: be_silent(sim, round_)),
     # Nobody notices before a rollback is asked for, so as a first event it stands for every later moment.
     "rollback fails": (
-        lambda night: night.minute == 0,
-        lambda night: setattr(night.plane, "works", False),
+        lambda sim: sim.minute == 0,
+        lambda sim: setattr(sim.plane, "works", False),
     ),
-    "cleared": (lambda night: night.has_ended, lambda night: night.clear()),
+    "cleared": (lambda sim: sim.has_ended, lambda sim: sim.clear()),
     # What triggers do by themselves, sooner or later.
     "guard ends": (
-        lambda night: any(night.review_is_over(round_) for round_ in night.waiting("guard")),
-        lambda night: night.see(None, "guard", night.waiting("guard")[-1]),
+        lambda sim: any(sim.review_is_over(round_) for round_ in sim.waiting("guard")),
+        lambda sim: sim.see(None, "guard", sim.waiting("guard")[-1]),
     ),
     "overtaken watch ends": (
-        lambda night: bool(night.waiting("watch")) and night.final is not None,
-        lambda night: night.see(None, "watch", night.waiting("watch")[-1]),
+        lambda sim: bool(sim.waiting("watch")) and sim.final is not None,
+        lambda sim: sim.see(None, "watch", sim.waiting("watch")[-1]),
     ),
     "overtaken review closes": (
-        lambda night: bool(night.waiting("review")) and night.final is not None,
-        lambda night: night.close_review(night.waiting("review")[-1]),
+        lambda sim: bool(sim.waiting("review")) and sim.final is not None,
+        lambda sim: sim.close_review(sim.waiting("review")[-1]),
     ),
 }
 BY_THEMSELVES = {"guard ends", "overtaken watch ends", "overtaken review closes"}
@@ -130,22 +131,22 @@ BY_THEMSELVES = {"guard ends", "overtaken watch ends", "overtaken review closes"
 FURTHER = {"watch fails", "go on, muted", "go on, no reason", "cleared"}
 
 
-def be_silent(night: Night, round_: int) -> None:
-    on_timeout = night.spec.decision.tier_b_breach.on_timeout
-    night.answer(round_, Choice.ROLL_BACK if on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON, by=None)
+def be_silent(sim: SimulatedRollout, round_: int) -> None:
+    on_timeout = sim.spec.decision.tier_b_breach.on_timeout
+    sim.answer(round_, Choice.ROLL_BACK if on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON, by=None)
 
 
-def play(night: Night, name: str) -> None:
-    night.minute += 1
-    EVENTS[name][1](night)
-    night.settle()
-    check(night)
+def play(sim: SimulatedRollout, name: str) -> None:
+    sim.minute += 1
+    EVENTS[name][1](sim)
+    sim.settle()
+    check(sim)
 
 
-def play_to_the_end(night: Night, known: Container[str], how: list[str]) -> None:
+def play_to_the_end(sim: SimulatedRollout, known: Container[str], how: list[str]) -> None:
     """Let the night end by itself, or until it is as one was whose end is ``known``; note in ``how``."""
-    while not night.has_ended:
-        if how and night.fingerprint() in known:
+    while not sim.has_ended:
+        if how and sim.fingerprint() in known:
             return
         name = next(
             name
@@ -157,28 +158,28 @@ def play_to_the_end(night: Night, known: Container[str], how: list[str]) -> None
                 "window end",
                 "no more to guard",
             )
-            if (EVENTS[name][0](night) if name in EVENTS else night.waiting("guard"))
+            if (EVENTS[name][0](sim) if name in EVENTS else sim.waiting("guard"))
         )
         how.append(name)
         assert len(how) < 20, "this night never ends"
         if name in EVENTS:
-            play(night, name)
+            play(sim, name)
         else:
-            night.see(None, "guard", night.waiting("guard")[-1])
-            night.settle()
-    check_end(night)
+            sim.see(None, "guard", sim.waiting("guard")[-1])
+            sim.settle()
+    check_end(sim)
 
 
-def check(night: Night) -> None:
+def check(sim: SimulatedRollout) -> None:
     """What holds at every moment."""
-    final, release = night.final, night.spec.release
-    kinds = [key.rsplit("/", 1)[1] for key, _ in night.plane.accepted]
+    final, release = sim.final, sim.spec.release
+    kinds = [key.rsplit("/", 1)[1] for key, _ in sim.plane.accepted]
     assert len(kinds) == len(set(kinds)), f"done twice: {kinds}"
     assert len({"rollback", "promote"} & set(kinds)) <= 1
-    if night.plane.shares.get(release) == 1:
+    if sim.plane.shares.get(release) == 1:
         assert final is not None
         assert final.decision is FinalDecision.PROMOTED
-    answers = night.decisions
+    answers = sim.decisions
     for answer in answers:
         assert answer.by is not None or answer.timed_out
         assert answer.by in (COMMANDER, "the rule", None)
@@ -187,7 +188,7 @@ def check(night: Night) -> None:
     assert final.by
     assert final.reason
     if final.decision is FinalDecision.PROMOTED:
-        check_promotion(night, final.by)
+        check_promotion(sim, final.by)
     elif final.by == COMMANDER:
         assert any(one.by == COMMANDER and one.option == Choice.ROLL_BACK for one in answers)
     elif final.by == "the deadline":
@@ -196,12 +197,12 @@ def check(night: Night) -> None:
         assert final.by == "the rule"
 
 
-def check_promotion(night: Night, by: str) -> None:
+def check_promotion(sim: SimulatedRollout, by: str) -> None:
     """Every breach has an answer that lets it be, and nobody promotes but a commander or the window's end."""
-    answers = {answer.round: answer for answer in night.decisions}
-    lenient = night.spec.decision.tier_b_breach.on_timeout is OnTimeout.CONTINUE
-    for said in night.ledger.evaluations(night.key):
-        if said.evaluation.verdict == "healthy" or night.came_after_the_end(said.evaluation):
+    answers = {answer.round: answer for answer in sim.decisions}
+    lenient = sim.spec.decision.tier_b_breach.on_timeout is OnTimeout.CONTINUE
+    for said in sim.ledger.evaluations.of(sim.key):
+        if said.evaluation.verdict == "healthy" or sim.came_after_the_end(said.evaluation):
             continue
         assert said.kind == "watch", "promoted after a breach that the guard had found"
         assert all(breach.tier is not Tier.A for breach in said.evaluation.breaches)
@@ -212,46 +213,46 @@ def check_promotion(night: Night, by: str) -> None:
     assert by == (COMMANDER if promotions else "the rule")
 
 
-def check_end(night: Night) -> None:
+def check_end(sim: SimulatedRollout) -> None:
     """What holds when all is over."""
-    logged = [(one.breach.budget, one.breach.breached_at) for one in night.ledger.breaches(night.key)]
-    assert sorted(logged) == sorted(set(night.breached)), "every breach once"
-    final = night.final
+    logged = [(one.breach.budget, one.breach.breached_at) for one in sim.ledger.breaches.of(sim.key)]
+    assert sorted(logged) == sorted(set(sim.breached)), "every breach once"
+    final = sim.final
     assert final is not None
     rolled_back = final.decision is FinalDecision.ROLLED_BACK
-    if night.plane.works:
-        assert night.plane.shares.get(night.spec.release, 0.0) == (0.0 if rolled_back else 1.0)
-    elif rolled_back or night.states["promote"] != "skipped":
-        assert "failed" in night.states.values(), "what was not done is loud"
+    if sim.plane.works:
+        assert sim.plane.shares.get(sim.spec.release, 0.0) == (0.0 if rolled_back else 1.0)
+    elif rolled_back or sim.states["promote"] != "skipped":
+        assert "failed" in sim.states.values(), "what was not done is loud"
 
 
 class Search:
     """All states that ``depth`` events reach; each is left by every event that can happen there."""
 
-    def __init__(self, night: Night, without: Container[str] = ()) -> None:
-        self.night = night
+    def __init__(self, sim: SimulatedRollout, without: Container[str] = ()) -> None:
+        self.sim = sim
         self.events = {name: event for name, event in EVENTS.items() if name not in without}
         self.seen: dict[str, int] = {}
 
     def follow(self, depth: int, path: tuple[str, ...] = ()) -> None:
-        key = self.night.fingerprint()
+        key = self.sim.fingerprint()
         if self.seen.get(key, -1) >= depth:
             return
         is_new = key not in self.seen
-        here = self.night.remember()
+        here = self.sim.remember()
         to_the_end: list[str] = []
         try:
             if is_new:
-                play_to_the_end(self.night, self.seen, to_the_end)
-                self.night.go_back(here)
+                play_to_the_end(self.sim, self.seen, to_the_end)
+                self.sim.go_back(here)
             self.seen[key] = depth
             for name, (can_happen, _) in self.events.items():
                 left = depth if name in BY_THEMSELVES else depth - 1
-                if left < 0 or not can_happen(self.night):
+                if left < 0 or not can_happen(self.sim):
                     continue
-                play(self.night, name)
+                play(self.sim, name)
                 self.follow(left, (*path, name))
-                self.night.go_back(here)
+                self.sim.go_back(here)
         except AssertionError as error:
             if not getattr(error, "path", None):
                 error.path = path  # type: ignore[attr-defined]
@@ -260,7 +261,7 @@ class Search:
 
 
 @pytest.fixture
-def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Night]]:
+def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimulatedRollout]]:
     """Make nights whose ledgers are in memory where the system has a place for that."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     monkeypatch.setattr(
@@ -268,16 +269,16 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Night]]:
         SimpleNamespace(send=lambda **_message: None),
         raising=False,
     )
-    monkeypatch.setattr(change, "DeadlineClock", QuickClock)
+    monkeypatch.setattr(change, "DeadlineClock", FastClock)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
-    def make(spec: RolloutSpec, *, backwards: bool = False) -> Night:
+    def make(spec: RolloutSpec, *, backwards: bool = False) -> SimulatedRollout:
         file = folder / "ledger.db"
         monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", f"sqlite:///{file}")
-        night = Night(spec, file, backwards=backwards)
-        monkeypatch.setattr(control_plane, "open_target", lambda _spec: night.plane)
-        night.settle()
-        return night
+        sim = SimulatedRollout(spec, file, backwards=backwards)
+        monkeypatch.setattr(control_plane, "open_target", lambda _spec: sim.plane)
+        sim.settle()
+        return sim
 
     yield make
     structlog.reset_defaults()
@@ -292,7 +293,7 @@ def agreed(on_timeout: OnTimeout = OnTimeout.ROLLBACK, **more: Any) -> RolloutSp
 
 
 def test_the_same_answer_as_the_rule_whatever_happens_in_whatever_order(
-    night_of: Callable[..., Night],
+    night_of: Callable[..., SimulatedRollout],
 ) -> None:
     search = Search(night_of(agreed()), without=FURTHER)
     search.follow(DEPTH)
@@ -309,7 +310,7 @@ def test_the_same_answer_as_the_rule_whatever_happens_in_whatever_order(
     ids=["tasks in the opposite order", "silence goes on", "blindness rolls back"],
 )
 def test_failed_watches_cleared_runs_and_other_rules_lead_nowhere_else(
-    night_of: Callable[..., Night], spec: RolloutSpec, backwards: bool
+    night_of: Callable[..., SimulatedRollout], spec: RolloutSpec, backwards: bool
 ) -> None:
     search = Search(night_of(spec, backwards=backwards))
     search.follow(DEPTH - 3)

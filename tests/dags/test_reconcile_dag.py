@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from rollback_budget.dags.eval_debt_reconcile import eval_debt_reconcile_dag
 from rollback_budget.debt.ageing import AgeingStep, step_of
+from rollback_budget.debt.changes import waive
 from rollback_budget.exceptions import TicketError
 from rollback_budget.ledger.debt_views import Waiver
 from rollback_budget.ledger.ledger import Ledger
@@ -62,7 +63,7 @@ def breach(ledger: Ledger, days_ago: float, service: str = "support-bot", **chan
     at = NOW - timedelta(days=days_ago)
     commanders = (Commander(id="cora", name="Cora"),)
     spec = make_spec(service=service, owner="alice", incident_commanders=commanders, notify=(TOLD,))
-    ledger.open_rollout(key, spec, at - timedelta(hours=1))
+    ledger.rollouts.open(key, spec, at - timedelta(hours=1))
     log_breach(ledger, make_breach(at, **changes), key)
 
 
@@ -90,10 +91,10 @@ def test_days_off_are_caught_up_on_and_everybody_is_told_once(ledger: Ledger, in
     assert "2 eval debt(s) owed by alice: 1 overdue, 0 waived" in texts["debt_backlog"]
     assert "latency.p95_delta_pct: critical, overdue by 4 d, no ticket yet" in texts["debt_backlog"]
 
-    late, young = ledger.debts()
+    late, young = ledger.debts.every()
     assert late.severity is Severity.CRITICAL
-    assert [step_of(one) for one in ledger.debt_events(late.fingerprint)][1:] == list(AgeingStep)
-    assert [step_of(one) for one in ledger.debt_events(young.fingerprint)][1:] == [AgeingStep.HALF_TIME]
+    assert [step_of(one) for one in ledger.debt_events.of(late.fingerprint)][1:] == list(AgeingStep)
+    assert [step_of(one) for one in ledger.debt_events.of(young.fingerprint)][1:] == [AgeingStep.HALF_TIME]
 
 
 def test_a_message_that_did_not_arrive_is_sent_by_the_next_try(
@@ -108,7 +109,7 @@ def test_a_message_that_did_not_arrive_is_sent_by_the_next_try(
         if host == there:
             run("post_backlog", try_number=2)
         else:
-            with pytest.raises(AirflowException, match="not everybody was reached"):
+            with pytest.raises(AirflowException, match="notifiers that were not reached"):
                 run("post_backlog")
     assert sorted(events_of(inbox)) == ["debt_backlog", "debt_due"]
 
@@ -116,8 +117,8 @@ def test_a_message_that_did_not_arrive_is_sent_by_the_next_try(
 def test_a_waived_debt_is_listed_and_does_not_age(ledger: Ledger, inbox: Inbox) -> None:
     breach(ledger, days_ago=20)
     run("log_debt")
-    (debt,) = ledger.debts()
-    ledger.waive(debt.fingerprint, Waiver("alice", "in review", NOW + timedelta(days=3)), NOW)
+    (debt,) = ledger.debts.every()
+    waive(ledger.debts, debt.fingerprint, Waiver("alice", "in review", NOW + timedelta(days=3)), NOW)
     assert run("age_debt") == []
     run("post_backlog")
     assert events_of(inbox) == ["debt_backlog"]

@@ -107,9 +107,9 @@ def test_racing_reconciliations_record_every_step_once(ledger: Ledger) -> None:
     debt, other = owe(ledger), owe(ledger, "p99")
     race(4, lambda _: age_debts(Ledger(ledger.url), NOON + timedelta(days=20)))
     for one in (debt, other):
-        steps = [step_of(event) for event in ledger.debt_events(one.fingerprint)]
+        steps = [step_of(event) for event in ledger.debt_events.of(one.fingerprint)]
         assert [step for step in steps if step is not None] == list(AgeingStep)
-        after = ledger.debt(one.fingerprint)
+        after = ledger.debts.get(one.fingerprint)
         assert after is not None
         assert after.severity is Severity.CRITICAL
     assert age_debts(ledger, NOON + timedelta(days=21)) == []

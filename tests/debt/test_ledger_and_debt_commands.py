@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from rollback_budget.cli.main import cli
 from rollback_budget.debt.log import log_debts
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError, UnknownDebtError
 from rollback_budget.ledger.ledger import Ledger
 from tests.support.rollouts import NOON, log_breach, make_breach
 
@@ -24,7 +24,7 @@ def test_a_ledger_is_migrated_checked_and_shows_what_is_owed(
     def run(*arguments: str) -> str:
         return CliRunner().invoke(cli, arguments, catch_exceptions=False).output
 
-    with pytest.raises(LedgerError, match="rollback-budget ledger migrate"):
+    with pytest.raises(LedgerUnavailableError, match="rollback-budget ledger migrate"):
         run("ledger", "check")
     assert "is at revision" in run("ledger", "migrate")
     assert "is ready" in run("ledger", "check")
@@ -38,5 +38,5 @@ def test_a_ledger_is_migrated_checked_and_shows_what_is_owed(
     assert "p95 was 31 % above model-v41" in run("debt", "show", change.debt.fingerprint[:8])
     shown = json.loads(run("debt", "show", change.debt.fingerprint, "--json"))
     assert shown["breaches"][0]["breach"]["delta"] == 31.0
-    with pytest.raises(LedgerError, match="no debt's fingerprint begins with 'nonsense'"):
+    with pytest.raises(UnknownDebtError, match="no debt's fingerprint begins with 'nonsense'"):
         run("debt", "show", "nonsense")

@@ -15,7 +15,7 @@ from rollback_budget.cases.case_id import sha256
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.cli.main import cli
 from rollback_budget.debt.log import log_debts
-from rollback_budget.exceptions import EvalError, LedgerError
+from rollback_budget.exceptions import EvalError, TransitionNotAllowedError
 from rollback_budget.ledger.debt_views import Debt, DebtState, GateRun
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -37,7 +37,7 @@ BREACHED_AT = NOW - timedelta(days=20)
 def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    ledger.open_rollout(KEY, make_spec(owner="alice"), BREACHED_AT - timedelta(hours=2))
+    ledger.rollouts.open(KEY, make_spec(owner="alice"), BREACHED_AT - timedelta(hours=2))
     return ledger
 
 
@@ -89,13 +89,13 @@ def test_a_red_green_proof_pays_the_debt_and_its_duplicates_once(
     said = json.loads(run(*prove, "--candidate", green, "--json").output)
     assert (said["proof"]["accepted"], said["debt"]["state"]) == (True, "paid")
 
-    assert [proof.accepted for proof in ledger.proofs(debt.fingerprint)] == [False, True]
+    assert [proof.accepted for proof in ledger.proofs.of(debt.fingerprint)] == [False, True]
     story = json.loads(run("show", debt.fingerprint[:12], "--json").output)
     assert [event["event"] for event in story["events"]] == ["detected", "proven", "paid"]
     assert story["events"][1]["detail"] == "2 case(s) red on model-v42, green on model-v44"
     assert [case["state"] for case in story["cases"]].count("approved") == 2
     result = json.dumps({"findings": [{"debt": debt.fingerprint}]})
-    ledger.record_gate_run(GateRun("support-bot", "model-v45", "rollout_v45", "r", "block", NOW, result))
+    ledger.gate_runs.add(GateRun("support-bot", "model-v45", "rollout_v45", "r", "block", NOW, result))
     assert (
         json.loads(run("show", debt.fingerprint[:12], "--json").output)["gate_runs"][0]["verdict"] == "block"
     )
@@ -125,7 +125,7 @@ def test_what_came_back_is_not_paid_by_the_cases_that_did_not_see_it(
         run(*prove, newer)
     refused = run("prove", debt.fingerprint, "--breached", green, "--candidate", newer)
     assert "is not red: failed 0 of 1 runs on the breached release" in refused.output
-    after = ledger.debt(debt.fingerprint)
+    after = ledger.debts.get(debt.fingerprint)
     assert after is not None
     assert after.state is DebtState.REOPENED
 
@@ -136,7 +136,7 @@ def test_results_are_read_as_the_services_launch_gate_reads_them(
     debt = owe(ledger, at=BREACHED_AT)
     columns = Columns(case_id="id", passed="ok", numbers=("latency",))
     gate = LaunchGate(results=EvalResults(path="{version}.csv"), columns=columns)
-    ledger.open_rollout(RolloutKey("next", "r"), make_spec(launch_gate=gate), NOW - timedelta(days=1))
+    ledger.rollouts.open(RolloutKey("next", "r"), make_spec(launch_gate=gate), NOW - timedelta(days=1))
     case = make_case("why?", debt)
     CaseFolder(tmp_path / "cases").write(debt, [case])
     table = tmp_path / "both.csv"
@@ -153,7 +153,7 @@ def test_a_waiver_is_shown_and_needs_an_end_within_90_days(ledger: Ledger, run: 
     assert "waived    major" in run("list").output
     assert "in review" in run("show", debt.fingerprint[:8]).output
     assert json.loads(run("list", "--state", "waived", "--json").output)[0]["waiver"]["by"] == "carol"
-    with pytest.raises(LedgerError, match="90 days at most"):
+    with pytest.raises(TransitionNotAllowedError, match="90 days at most"):
         run("waive", debt.fingerprint[:8], "--until", "+91d", "--reason", "x")
 
 
@@ -161,7 +161,7 @@ def test_the_list_is_narrowed_by_service_owner_state_and_being_overdue(ledger: L
     owe(ledger, at=BREACHED_AT)
     other = RolloutKey("rollout_other", "r")
     recent = NOW - timedelta(days=2, hours=1)
-    ledger.open_rollout(other, make_spec(service="other-bot", owner="bob"), recent)
+    ledger.rollouts.open(other, make_spec(service="other-bot", owner="bob"), recent)
     log_breach(ledger, make_breach(recent), other)
     log_debts(ledger, None, recent)
 

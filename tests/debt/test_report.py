@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from rollback_budget.charts import draw_burn_down
-from rollback_budget.debt.owners import NOBODY
+from rollback_budget.debt.changes import advance_state, waive
+from rollback_budget.debt.owners import NO_OWNER
 from rollback_budget.debt.report import DebtReport, burn_down, report_of
-from rollback_budget.ledger.debt_state_machine import waiver_detail
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, DebtState, Waiver
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -87,7 +87,7 @@ def test_overdue_is_counted_by_owner_from_the_due_date_to_the_payment_or_while_n
     events, breaches = story(debt, (DebtEventKind.DETECTED, 0))
     waived_at = NOON + 11 * DAY
     events.append(
-        DebtEvent(debt.fingerprint, 1, DebtEventKind.WAIVED, waived_at, None, "alice", waiver_detail(waiver))
+        DebtEvent(debt.fingerprint, 1, DebtEventKind.WAIVED, waived_at, by="alice", waived_until=waiver.until)
     )
     for one, lines in (
         (other, [(DebtEventKind.DETECTED, 0), (DebtEventKind.PAID, 5)]),
@@ -100,17 +100,17 @@ def test_overdue_is_counted_by_owner_from_the_due_date_to_the_payment_or_while_n
         [debt, other, nobodys],
         events,
         breaches,
-        {"support-bot": "alice", "other-bot": "bob", "new-bot": NOBODY},
+        {"support-bot": "alice", "other-bot": "bob", "new-bot": NO_OWNER},
         now,
         100,
     )
     late = {day.day.day: day.overdue for day in made.days}
     assert [day for day, owners in late.items() if "bob" in owners] == [4, 5]
     assert [day for day, owners in late.items() if "alice" in owners] == [11, 14, 15, 16, 17]
-    assert late[17] == {NOBODY: 1, "alice": 1}
+    assert late[17] == {NO_OWNER: 1, "alice": 1}
     assert [(line.owner, line.owed, line.overdue, line.waived) for line in made.owners] == [
         ("alice", 1, 1, 0),
-        (NOBODY, 1, 1, 0),
+        (NO_OWNER, 1, 1, 0),
     ]
 
 
@@ -152,10 +152,10 @@ def test_only_the_days_asked_for_are_shown_and_nothing_is_no_error() -> None:
 
 @pytest.mark.database
 def test_the_report_reads_the_ledger_and_draws_itself(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.open_rollout(KEY, make_spec(owner="alice"), NOON - timedelta(hours=2))
+    ledger.rollouts.open(KEY, make_spec(owner="alice"), NOON - timedelta(hours=2))
     debt, late = owe(ledger), owe(ledger, "p99", severity=Severity.CRITICAL)
-    ledger.waive(debt.fingerprint, Waiver("alice", "in review", NOON + DAY), NOON)
-    ledger.advance_state(late.fingerprint, DebtState.APPROVED, by="alice", at=NOON)
+    waive(ledger.debts, debt.fingerprint, Waiver("alice", "in review", NOON + DAY), NOON)
+    advance_state(ledger.debts, late.fingerprint, DebtState.APPROVED, by="alice", at=NOON)
     made = report_of(ledger, NOON + 6 * DAY, 90)
     assert made.days[-1].overdue == {"alice": 1}
     assert made.breaches == 2

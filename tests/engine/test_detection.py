@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollback_budget.engine.detection import expected_detection, say_detection, slow_budgets
+from rollback_budget.engine.detection import describe_detection, expected_detection, slow_budgets
 from rollback_budget.model.budget import Comparison, Method, Worse
 from rollback_budget.model.watch_settings import Analysis
 from tests.engine.builders import MINUTE, budget, rollout
@@ -48,12 +48,12 @@ def test_clustered_requests_and_less_traffic_take_longer_and_harmless_changes_ar
 
 
 def test_a_forecast_is_said_in_the_units_of_the_budget() -> None:
-    said = say_detection(rollout(SUCCESS), SUCCESS, 30)
+    said = describe_detection(rollout(SUCCESS), SUCCESS, 30)
     assert said == (
         "quality.task_success_delta_pp: at 30 requests/min/arm and 10 % bad ones in the baseline, "
         "a 4-point drop is found in about 1 h 40 min, a 10-point drop is found in about 30 min"
     )
-    assert say_detection(rollout(), budget(), 30) is None
+    assert describe_detection(rollout(), budget(), 30) is None
 
 
 def test_a_fast_line_is_recommended_where_the_main_line_is_slow_and_has_none() -> None:

@@ -100,7 +100,7 @@ def test_a_relative_delta_over_zero_is_unknown_and_over_a_negative_baseline_up_i
 def test_a_value_that_is_not_a_number_or_overflows_is_unknown(value: float) -> None:
     spec = rollout(budget(minutes=0), budget(minutes=0, worse=Worse.LOWER, threshold=-15.0))
     evaluation = evaluate(spec, both([value], baseline=1e-9), start=START)
-    assert [standing.unknown_looks for standing in evaluation.budgets] == [1, 1]
+    assert [snapshot.unknown_looks for snapshot in evaluation.budgets] == [1, 1]
 
 
 def test_an_incident_whose_baseline_is_missing_counts_at_the_next_known_look() -> None:
@@ -155,7 +155,7 @@ def test_a_recorded_breach_is_listed_once_and_the_watch_goes_on_to_the_next_one(
         ("money.cost_above", at(1)),
         ("latency.p95_delta_pct", at(8)),
     ]
-    assert [standing.looks for standing in evaluation.budgets] == [8, 8]
+    assert [snapshot.looks for snapshot in evaluation.budgets] == [8, 8]
     alone = evaluate(rollout(recorded, minutes=10), samples, start=START)
     assert (alone.verdict, alone.final, len(alone.breaches)) == (VerdictKind.BREACH, True, 1)
     assert alone.evaluated_until == at(10)
@@ -175,7 +175,7 @@ def test_all_budgets_that_breach_at_one_look_are_listed_and_a_breach_beats_blind
     assert (earlier.verdict, earlier.breaches) == (VerdictKind.BLIND, ())
     assert earlier.blind is not None
     assert (earlier.blind.area, earlier.blind.since, earlier.evaluated_until) == ("quality", START, at(8))
-    assert [standing.burn for standing in earlier.budgets] == [timedelta(0), MINUTE, MINUTE]
+    assert [snapshot.burn for snapshot in earlier.budgets] == [timedelta(0), MINUTE, MINUTE]
     assert earlier.sentence == "quality: no budget could be read for 8 min, since 2026-10-01 12:00:00 UTC"
 
 

@@ -17,7 +17,7 @@ from rollback_budget.model.watch_settings import OnBlind, Watch
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, at, budget, moved, property_test, rollout
 from tests.engine.oracle import Oracle
 
-pytestmark = pytest.mark.pure
+pytestmark = [pytest.mark.pure, pytest.mark.slow]
 
 MINUTES = 40
 
@@ -93,7 +93,7 @@ def test_the_fold_says_what_the_definition_says(spec: RolloutSpec, samples: list
     assert found.verdict is said.verdict
     assert found.evaluated_until == said.until
     assert sorted((b.budget, b.started_at, b.breached_at) for b in found.breaches) == sorted(said.breaches)
-    assert {standing.budget: standing.burn for standing in found.budgets} == said.burns
+    assert {snapshot.budget: snapshot.burn for snapshot in found.budgets} == said.burns
 
 
 @property_test
@@ -176,7 +176,7 @@ def test_an_unknown_look_never_resets_and_never_breaches(
     here, there = whole(spec, samples), whole(spec, samples + unknown)
     assert there.breaches == here.breaches
     assert there.evaluated_until == here.evaluated_until
-    assert [standing.burn for standing in there.budgets] == [standing.burn for standing in here.budgets]
+    assert [snapshot.burn for snapshot in there.budgets] == [snapshot.burn for snapshot in here.budgets]
 
 
 @property_test

@@ -65,10 +65,10 @@ def test_a_verdict_says_which_method_decided_and_why(
     rule: Budget, around: dict[str, Any], n: float | None, method: Method, reason: str
 ) -> None:
     samples = both([None, 0.5, 0.5], baseline=0.5, n=n)
-    standing = evaluate(rollout(rule, **around), samples, start=START).budgets[0]
-    assert standing.method is method
-    assert reason in standing.method_reason
-    assert (standing.p_value is None) == (method is Method.THRESHOLD)
+    snapshot = evaluate(rollout(rule, **around), samples, start=START).budgets[0]
+    assert snapshot.method is method
+    assert reason in snapshot.method_reason
+    assert (snapshot.p_value is None) == (method is Method.THRESHOLD)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_method_that_cannot_decide_a_budget_is_refused_and_not_replaced(
 
 def test_alpha_is_divided_among_the_budgets_that_are_tested() -> None:
     spec = rollout(auto(), auto("p50"), budget("p99"), auto("cost", Comparison.ABOVE, 1.0))
-    reasons = [standing.method_reason for standing in evaluate(spec, [], start=START).budgets]
+    reasons = [snapshot.method_reason for snapshot in evaluate(spec, [], start=START).budgets]
     assert [reason.endswith("at alpha 0.025") for reason in reasons] == [True, True, False, False]
 
 
@@ -183,8 +183,8 @@ def test_degenerate_series_are_decided_without_a_warning(
 def test_values_that_are_no_rates_are_left_out_of_the_evidence() -> None:
     spec = rollout(SUCCESS, metrics=METRICS, minutes=120)
     odd = [Sample(at(k), "task_success", v, 7.0, 50.0) for k in range(1, 121) for v in (RELEASE, BASELINE)]
-    standing = evaluate(spec, odd, start=START).budgets[0]
-    assert (standing.method, standing.p_value) == (Method.SEQUENTIAL, 1.0)
+    snapshot = evaluate(spec, odd, start=START).budgets[0]
+    assert (snapshot.method, snapshot.p_value) == (Method.SEQUENTIAL, 1.0)
 
 
 def test_a_longer_block_decides_later() -> None:

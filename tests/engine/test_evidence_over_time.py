@@ -25,7 +25,7 @@ from rollback_budget.engine import (
     null_boundary as boundary,
 )
 from rollback_budget.engine.eprocess import EProcess, log_mean_exp
-from rollback_budget.engine.null_boundary import MULTIPLES, BoundaryLine, Counts, log_evidence
+from rollback_budget.engine.null_boundary import MULTIPLES, Counts, NullBoundary, log_evidence
 from rollback_budget.model.budget import Comparison, Method, Worse
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
@@ -70,7 +70,7 @@ def drawer(n: int, rate: float, random: Random) -> Callable[[], int]:
 
 
 def rejected(
-    rate: float, learnt: float, line: BoundaryLine, *, runs: int = 400, blocks: int = 30, n: int = 40
+    rate: float, learnt: float, line: NullBoundary, *, runs: int = 400, blocks: int = 30, n: int = 40
 ) -> float:
     """Return how many of ``runs`` without harm reject at any of their looks."""
     random = Random(20261001)
@@ -89,7 +89,7 @@ def rejected(
 def test_looking_at_every_block_rejects_no_more_than_alpha_and_a_wrong_projection_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = BoundaryLine(0.02, 1.0)
+    line = NullBoundary(0.02, 1.0)
     bound = 0.2 + 3 * (0.2 * 0.8 / 400) ** 0.5
     assert rejected(0.10, 0.10, line) <= bound
     assert rejected(0.16, 0.10, line) <= bound
@@ -110,12 +110,12 @@ def test_fewer_blocks_than_the_duration_never_reject_and_as_many_of_the_stronges
 def test_a_block_counts_once_and_a_late_one_not_at_all() -> None:
     process = EProcess(alpha=0.05, blocks=4, in_window=288, alternatives=2)
     assert process.update(3, [0.4, 0.2])
-    twin = process.copy()
+    clone = process.copy()
     assert not process.update(3, [0.4, 0.2])
     assert not process.update(1, [0.9, 0.9])
     assert process.update(4, [0.1, 0.1])
-    assert twin.update(4, [0.1, 0.1])
-    assert (process.p_value, process.since) == (twin.p_value, twin.since)
+    assert clone.update(4, [0.1, 0.1])
+    assert (process.p_value, process.since) == (clone.p_value, clone.since)
 
 
 @property_test
@@ -184,6 +184,7 @@ LONG = recorded(150, harm_from=50)
 BARE = recorded(150, n=None, harm_from=50)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(st.lists(st.integers(1, 149), max_size=12), st.booleans())
 def test_a_watch_that_was_cut_anywhere_decides_the_same(cuts: list[int], counted: bool) -> None:

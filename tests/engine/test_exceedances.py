@@ -10,9 +10,9 @@ import pytest
 
 from rollback_budget.engine import Sample, Status, VerdictKind, evaluate, frame_of
 from rollback_budget.engine.comparison import View
-from rollback_budget.engine.exceedances import Exceedances
+from rollback_budget.engine.exceedances import ExceedanceStatistic
 from rollback_budget.engine.frame import Arms, quantile_in, quantile_of
-from rollback_budget.engine.null_boundary import BoundaryLine, Counts, log_evidence
+from rollback_budget.engine.null_boundary import Counts, NullBoundary, log_evidence
 from rollback_budget.model.budget import Method
 from rollback_budget.model.method_plan import blocks_of
 from rollback_budget.model.metric import Metric, MetricKind
@@ -57,17 +57,17 @@ def test_a_slower_release_breaches_on_its_histograms_and_a_harmless_one_does_not
 
 
 def test_a_histogram_that_is_coarser_than_the_threshold_leaves_the_sign_of_its_quantiles() -> None:
-    standing = evaluate(SPEC, recorded(30, COARSE, 1.0), start=START).budgets[0]
-    assert standing.method is Method.SIGN
-    assert "the histogram is coarser than the threshold" in standing.method_reason
-    assert standing.look is not None
-    assert standing.look.status is not Status.UNKNOWN
+    snapshot = evaluate(SPEC, recorded(30, COARSE, 1.0), start=START).budgets[0]
+    assert snapshot.method is Method.SIGN
+    assert "the histogram is coarser than the threshold" in snapshot.method_reason
+    assert snapshot.look is not None
+    assert snapshot.look.status is not Status.UNKNOWN
 
 
 def test_counts_from_histograms_and_from_raw_latencies_give_the_same_evidence() -> None:
     random = Random(9)
     past, baseline, release = (latencies(random, factor, 600) for factor in (1.0, 1.0, 1.4))
-    exceedances = Exceedances(RULE, SPEC, blocks_of(SPEC, RULE))
+    exceedances = ExceedanceStatistic(RULE, SPEC, blocks_of(SPEC, RULE))
     by_look = [counted(past, FINE), counted(baseline, FINE)], [counted(past, FINE), counted(release, FINE)]
     arms = Arms([1.0] * 2, [600.0] * 2, [1.0] * 2, [600.0] * 2, by_look[1], by_look[0])
     exceedances.add(View(arms, [0.0] * 2, [Status.GOOD] * 2), 0, 2, 0)
@@ -79,7 +79,7 @@ def test_counts_from_histograms_and_from_raw_latencies_give_the_same_evidence() 
         sum(value > beyond_c for value in baseline), 600, sum(value > beyond_t for value in release), 600
     )
     rate = (slow + 0.5) / 601
-    assert exceedances.close(0) == log_evidence(counts, rate, BoundaryLine(0.0, 1.0), rate)
+    assert exceedances.close(0) == log_evidence(counts, rate, NullBoundary(0.0, 1.0), rate)
 
 
 def test_the_value_of_a_look_is_read_from_its_histogram_where_it_has_no_other() -> None:

@@ -11,10 +11,10 @@ from rollback_budget.engine import Sample
 from rollback_budget.engine.comparison import View
 from rollback_budget.engine.evaluation import Status, VerdictKind
 from rollback_budget.engine.evidence import CountStatistic, ProportionStatistic
-from rollback_budget.engine.exceedances import Exceedances
+from rollback_budget.engine.exceedances import ExceedanceStatistic
 from rollback_budget.engine.fold import evaluate
 from rollback_budget.engine.frame import Arms
-from rollback_budget.engine.increase import Increase
+from rollback_budget.engine.increase import IncreaseComparator
 from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
 from rollback_budget.model.method_plan import blocks_of
 from rollback_budget.model.metric import Metric, MetricKind
@@ -51,13 +51,13 @@ def two_looks(early: float, late: float) -> View:
 @pytest.mark.parametrize("staged", [True, False])
 def test_a_change_that_both_versions_share_is_no_evidence_when_stages_change(staged: bool) -> None:
     spec = spec_of(SUCCESS, staged=staged)
-    betting = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
-    betting.add(two_looks(0.9, 0.9), 0, 1, 0)
-    betting.close(0)
-    betting.add(two_looks(0.9, 0.5), 0, 2, 1)
-    logs = betting.close(1)
+    statistic = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
+    statistic.add(two_looks(0.9, 0.9), 0, 1, 0)
+    statistic.close(0)
+    statistic.add(two_looks(0.9, 0.5), 0, 2, 1)
+    logs = statistic.close(1)
     assert logs is not None
-    mean = betting.trailing()
+    mean = statistic.trailing()
     if staged:
         assert max(logs) < 0
         assert mean.release == pytest.approx(mean.baseline)
@@ -73,20 +73,20 @@ def test_looks_with_the_same_division_give_the_evidence_of_the_whole_block() -> 
     found = []
     for staged in (True, False):
         spec = spec_of(SUCCESS, staged=staged)
-        betting = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
-        betting.add(view, 0, 3, 0)
-        found.append(betting.close(0))
+        statistic = ProportionStatistic(SUCCESS, spec, blocks_of(spec, SUCCESS))
+        statistic.add(view, 0, 3, 0)
+        found.append(statistic.close(0))
     assert found[0] == pytest.approx(found[1], abs=1e-9)
 
 
 def test_events_are_expected_by_the_exposure_of_their_own_stage() -> None:
     rule = INCIDENTS.model_copy(update={"max_duration": timedelta(minutes=20), "threshold": 0.0})
     spec = spec_of(rule, staged=True)
-    betting = CountStatistic(rule, spec, blocks_of(spec, rule))
+    statistic = CountStatistic(rule, spec, blocks_of(spec, rule))
     # Sums: 2 and 38 events while the baseline has most requests, then 19 and 1.
     arms = Arms([2.0, 21.0], [FEW, FEW + MANY], [38.0, 39.0], [MANY, MANY + FEW])
-    betting.add(View(arms, [0.0] * 2, [Status.GOOD] * 2), 0, 2, 0)
-    logs = betting.close(0)
+    statistic.add(View(arms, [0.0] * 2, [Status.GOOD] * 2), 0, 2, 0)
+    logs = statistic.close(0)
     assert logs is not None
     assert max(logs) < 0
 
@@ -97,7 +97,7 @@ def histogram(n: float, fast: float) -> dict[float, float]:
 
 def test_quantiles_are_weighed_stage_by_stage() -> None:
     spec = spec_of(P95, staged=True)
-    exceedances = Exceedances(P95, spec, blocks_of(spec, P95))
+    exceedances = ExceedanceStatistic(P95, spec, blocks_of(spec, P95))
     release = [histogram(FEW, 0.97), histogram(FEW, 0.97), histogram(MANY, 0.5)]
     baseline = [histogram(MANY, 0.97), histogram(MANY, 0.97), histogram(FEW, 0.5)]
     arms = Arms([1.0] * 3, [FEW, FEW, MANY], [1.0] * 3, [MANY, MANY, FEW], release, baseline)
@@ -135,8 +135,8 @@ def test_early_events_of_a_large_baseline_do_not_excuse_a_release_with_all_the_t
 
 def test_events_scaled_by_look_are_the_same_in_pieces_and_copies() -> None:
     arms = Arms([1.0, 0.0, 2.0], [10.0, 50.0, 90.0], [9.0, 5.0, 1.0], [90.0, 50.0, 10.0])
-    whole = Increase(INCIDENTS, by_look=True).view(arms, 0, 3)
-    pieces = Increase(INCIDENTS, by_look=True)
+    whole = IncreaseComparator(INCIDENTS, by_look=True).view(arms, 0, 3)
+    pieces = IncreaseComparator(INCIDENTS, by_look=True)
     pieces.advance(pieces.view(arms, 0, 2), 1)
     pieces = pieces.copy()
     assert pieces.view(arms, 1, 3).deltas == pytest.approx(whole.deltas[1:])

@@ -45,17 +45,17 @@ class Exporter:
     lock: threading.Lock = field(default_factory=threading.Lock)
     grown_at: float = field(default_factory=time.monotonic)
 
-    def add(self, night: str) -> None:
+    def add(self, fault: str) -> None:
         """Begin a scenario in which both versions do well."""
         with self.lock:
             for version in (RELEASE, BASELINE):
-                self.series[night, version] = Series()
+                self.series[fault, version] = Series()
 
-    def release(self, night: str) -> Series:
-        return self.series[night, RELEASE]
+    def release(self, fault: str) -> Series:
+        return self.series[fault, RELEASE]
 
-    def baseline(self, night: str) -> Series:
-        return self.series[night, BASELINE]
+    def baseline(self, fault: str) -> Series:
+        return self.series[fault, BASELINE]
 
     def text(self) -> str:
         """Return the page that Prometheus reads."""
@@ -63,11 +63,11 @@ class Exporter:
             now = time.monotonic()
             seconds, self.grown_at = now - self.grown_at, now
             lines = []
-            for (night, version), series in self.series.items():
+            for (fault, version), series in self.series.items():
                 series.grow(seconds)
                 if not series.exposed:
                     continue
-                labels = f'night="{night}",version="{version}"'
+                labels = f'fault="{fault}",version="{version}"'
                 value = series.share if series.value is None else series.value
                 lines += [
                     f"bot_requests_total{{{labels}}} {series.requests!r}",

@@ -1,7 +1,7 @@
 """Whatever happens between a watch and its data: its verdict is the one of `replay` on the same data.
 
 A real Prometheus, scraping; a real proxy in front of it for every watch; the real trigger in a process. All
-nights of the table run at once, on one clock.
+faults of the table run at once, on one clock.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rollback_budget.hooks.metric_source import open_source
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.faults.exporter import BASELINE, RELEASE, running_exporter
-from tests.faults.scenarios import (
+from tests.faults.fault_table import (
     BLIND_AFTER_S,
     DURATION_S,
-    NIGHTS,
+    FAULTS,
     ONSET,
     WINDOW_S,
-    Night,
+    Fault,
     Stage,
     backfilled,
     worsen,
@@ -42,12 +42,12 @@ from tests.support.triggers import LIBFAKETIME, TriggerProcess
 pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
 
 SETTLE = timedelta(seconds=3)
-BY_NAME = {night.name: night for night in NIGHTS}
+BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
 @dataclass(frozen=True)
-class Told:
-    """How one night ended.
+class WatchOutcome:
+    """How one watch ended.
 
     :param watch: what the watch said.
     :param replay: what `replay` says of what the backend holds for the whole window.
@@ -60,66 +60,70 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, WatchOutcome]]:
     """Run the whole table once."""
     if not is_installed():
         pytest.skip(WHY_NOT)
     with ExitStack() as stack:
-        field = Field(tmp_path_factory.mktemp("faults"), stack)
-        field.run()
-        yield {night.name: field.tell(night) for night in field.nights if night.name in field.said}
+        harness = FaultHarness(tmp_path_factory.mktemp("faults"), stack)
+        harness.run()
+        yield {
+            fault.name: harness.outcome_of(fault)
+            for fault in harness.faults
+            if fault.name in harness.verdicts
+        }
 
 
-class Field:
+class FaultHarness:
     """Everything that runs: an exporter, servers that scrape it, proxies, and processes that watch."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
-        self.nights = [night for night in NIGHTS if night.clock_s is None or LIBFAKETIME.exists()]
+        self.faults = [fault for fault in FAULTS if fault.clock_s is None or LIBFAKETIME.exists()]
         self.exporter = stack.enter_context(running_exporter())
-        for night in self.nights:
-            self.exporter.add(night.name)
-            self.exporter.release(night.name).exposed = not night.hidden
+        for fault in self.faults:
+            self.exporter.add(fault.name)
+            self.exporter.release(fault.name).exposed = not fault.hidden
         shared = self.prometheus("prometheus", stack)
         self.servers = {
-            night.name: self.prometheus(night.name, stack, night) if night.own_prometheus else shared
-            for night in self.nights
+            fault.name: self.prometheus(fault.name, stack, fault) if fault.own_prometheus else shared
+            for fault in self.faults
         }
         self.proxies = {
-            night.name: stack.enter_context(running_fault_proxy(self.servers[night.name].port))
-            for night in self.nights
+            fault.name: stack.enter_context(running_fault_proxy(self.servers[fault.name].port))
+            for fault in self.faults
         }
-        self.specs = {night.name: self.spec(night) for night in self.nights}
-        together = [night.name for night in self.nights if not night.own_process]
+        self.specs = {fault.name: self.spec(fault) for fault in self.faults}
+        together = [fault.name for fault in self.faults if not fault.own_process]
         of_many = self.process("triggers", together, stack)
         self.processes = dict.fromkeys(together, of_many)
-        for night in self.nights:
-            if night.own_process:
-                self.processes[night.name] = self.process(night.name, [night.name], stack, night.clock_s)
+        for fault in self.faults:
+            if fault.own_process:
+                self.processes[fault.name] = self.process(fault.name, [fault.name], stack, fault.clock_s)
         for process in set(self.processes.values()):
             process.wait_until_ready()
         self.window_start = datetime.now(UTC) + timedelta(seconds=4)
-        for night in self.nights:
-            if night.begins is not None:
-                offset = night.begins - self.window_start
-                self.processes[night.name].fake_clock(offset.total_seconds())
-                self.processes[night.name].wait_for_clock(offset.total_seconds())
+        for fault in self.faults:
+            if fault.begins is not None:
+                offset = fault.begins - self.window_start
+                self.processes[fault.name].fake_clock(offset.total_seconds())
+                self.processes[fault.name].wait_for_clock(offset.total_seconds())
 
-    def prometheus(self, name: str, stack: ExitStack, night: Night | None = None) -> Prometheus:
-        # In the measure of these nights: a sample is carried forward for 5 s, as for 5 min by default.
+    def prometheus(self, name: str, stack: ExitStack, fault: Fault | None = None) -> Prometheus:
+        # On the scale of these faults: a sample is carried forward for 5 s, as for 5 min by default.
         return stack.enter_context(
             running_prometheus(
                 self.folder / name,
                 [f"127.0.0.1:{self.exporter.port}"],
                 arguments=["--query.lookback-delta=5s"],
-                backfill=None if night is None or night.begins is None else backfilled(night),
+                backfill=None if fault is None or fault.begins is None else backfilled(fault),
             )
         )
 
     def process(
-        self, name: str, nights: list[str], stack: ExitStack, clock_s: float | None = None
+        self, name: str, faults: list[str], stack: ExitStack, clock_s: float | None = None
     ) -> TriggerProcess:
-        connections = {f"AIRFLOW_CONN_{night.upper()}": self.proxies[night].url for night in nights}
+        connections = {f"AIRFLOW_CONN_{fault.upper()}": self.proxies[fault].url for fault in faults}
         process = TriggerProcess(self.folder, name, {**connections, "TZ": "Europe/Berlin"})
         if clock_s is not None:
             process.fake_clock(clock_s)
@@ -127,15 +131,15 @@ class Field:
         process.start()
         return process
 
-    def budget(self, night: Night) -> Path:
-        return self.folder / f"{night.name}.yaml"
+    def budget(self, fault: Fault) -> Path:
+        return self.folder / f"{fault.name}.yaml"
 
-    def spec(self, night: Night) -> RolloutSpec:
-        labels = f'night="{night.name}"'
+    def spec(self, fault: Fault) -> RolloutSpec:
+        labels = f'fault="{fault.name}"'
         document = {
             "release": RELEASE,
             "baseline": BASELINE,
-            "window": f"{WINDOW_S + night.history.total_seconds():g}s",
+            "window": f"{WINDOW_S + fault.history.total_seconds():g}s",
             "rollback_budget": {
                 "escalation": [
                     {
@@ -155,9 +159,14 @@ class Field:
                 "step": "1s",
                 "settle": f"{SETTLE.total_seconds():g}s",
                 "max_gap": "12s",
-                "blind_after": f"{BLIND_AFTER_S + night.history.total_seconds():g}s",
+                "blind_after": f"{BLIND_AFTER_S + fault.history.total_seconds():g}s",
             },
-            "source": {"type": "prometheus", "conn_id": night.name, "scrape_interval": "1s", "timeout": "5s"},
+            "source": {
+                "type": "prometheus",
+                "conn_id": fault.name,
+                "scrape_interval": "1s",
+                "timeout": "5s",
+            },
             "metrics": {
                 "handoff": {
                     "kind": "proportion",
@@ -169,14 +178,14 @@ class Field:
                 "handoff_share": {"kind": "gauge", "query": {"gauge": f"bot_handoff_share{{{labels}}}"}},
             },
         }
-        self.budget(night).write_text(json.dumps(document, indent=1))
-        return load_budget(self.budget(night))
+        self.budget(fault).write_text(json.dumps(document, indent=1))
+        return load_budget(self.budget(fault))
 
-    def plan(self, night: Night) -> WatchPlan:
-        start = night.begins or self.window_start
+    def plan(self, fault: Fault) -> WatchPlan:
+        start = fault.begins or self.window_start
         return WatchPlan(
-            spec=self.specs[night.name],
-            window_start=start - night.history,
+            spec=self.specs[fault.name],
+            window_start=start - fault.history,
             window_end=start + timedelta(seconds=WINDOW_S),
         )
 
@@ -187,22 +196,22 @@ class Field:
                 second,
                 act,
                 Stage(
-                    night.name,
+                    fault.name,
                     self.exporter,
-                    self.servers[night.name],
-                    self.proxies[night.name],
-                    self.processes[night.name],
+                    self.servers[fault.name],
+                    self.proxies[fault.name],
+                    self.processes[fault.name],
                 ),
             )
-            for night in self.nights
-            for second, act in (*night.acts, *([(ONSET, worsen)] if night.worsens else []))
+            for fault in self.faults
+            for second, act in (*fault.acts, *([(ONSET, worsen)] if fault.worsens else []))
         ]
         for process in set(self.processes.values()):
             process.watch(
                 {
-                    night.name: self.plan(night)
-                    for night in self.nights
-                    if self.processes[night.name] is process
+                    fault.name: self.plan(fault)
+                    for fault in self.faults
+                    if self.processes[fault.name] is process
                 }
             )
         wait_until(
@@ -217,52 +226,52 @@ class Field:
             due = begin + timedelta(seconds=second)
             time.sleep(max((due - datetime.now(UTC)).total_seconds(), 0))
             act(stage)
-        self.said = {}
+        self.verdicts = {}
         for process in set(self.processes.values()):
-            self.said |= process.wait(within_s=45)
+            self.verdicts |= process.wait(within_s=45)
 
-    def tell(self, night: Night) -> Told:
+    def outcome_of(self, fault: Fault) -> WatchOutcome:
         """Read the window from the backend itself, past the proxy, and replay it."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(f"AIRFLOW_CONN_{night.name.upper()}", self.servers[night.name].url)
-            plan = self.plan(night)
-            said = self.said[night.name]
+            patch.setenv(f"AIRFLOW_CONN_{fault.name.upper()}", self.servers[fault.name].url)
+            plan = self.plan(fault)
+            verdicts = self.verdicts[fault.name]
 
             def replay(until: datetime) -> Evaluation:
                 return replay_window(
                     open_source,
-                    self.budget(night),
+                    self.budget(fault),
                     plan.spec,
                     plan.window_start,
                     until,
-                    self.folder / f"{night.name}.csv",
+                    self.folder / f"{fault.name}.csv",
                 )
 
             seen = None
-            if said.blind is not None and night.replay is not None:
-                seen = replay(said.blind.since)
-            return Told(said, replay(plan.window_end), seen)
+            if verdicts.blind is not None and fault.replay is not None:
+                seen = replay(verdicts.blind.since)
+            return WatchOutcome(verdicts, replay(plan.window_end), seen)
 
 
 @pytest.mark.parametrize("name", list(BY_NAME))
 def test_the_verdict_after_a_fault_is_that_of_replay_on_the_same_data(
-    told: dict[str, Told], name: str
+    outcomes: dict[str, WatchOutcome], name: str
 ) -> None:
-    night = BY_NAME[name]
-    if night.clock_s is not None and not LIBFAKETIME.exists():
+    fault = BY_NAME[name]
+    if fault.clock_s is not None and not LIBFAKETIME.exists():
         pytest.skip("no libfaketime found; install the package faketime")
-    assert name in told, "the watch has said nothing, long after its window"
-    watch, replay = told[name].watch, told[name].replay
-    assert watch.verdict is night.verdict, watch.sentence
-    if night.name == "prometheus_stopped_for_long":
+    assert name in outcomes, "the watch has said nothing, long after its window"
+    watch, replay = outcomes[name].watch, outcomes[name].replay
+    assert watch.verdict is fault.verdict, watch.sentence
+    if fault.name == "prometheus_stopped_for_long":
         assert_blind_since_about_the_same(watch, replay)
-    elif night.replay is None:
+    elif fault.replay is None:
         assert Outcome.of(watch) == Outcome.of(replay)
     else:
         # The backend kept what the watch could not read: up to where it saw, both agree that all was well.
-        assert replay.verdict is night.replay
+        assert replay.verdict is fault.replay
         assert not watch.breaches
-        seen = told[name].seen
+        seen = outcomes[name].seen
         assert seen is not None
         assert (seen.verdict, seen.final) == (VerdictKind.HEALTHY, False)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine
 
 from rollback_budget.cases.case import EvalCase
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.gate.check import judge_launch
+from rollback_budget.gate.check import check_launch
 from rollback_budget.gate.compile import compile_debt
 from rollback_budget.gate.expectations import GateFolder
 from rollback_budget.gate.request import GateRequest
@@ -102,7 +102,7 @@ class Launch:
         if self.rows is not None:
             lines = "".join(json.dumps(one) + "\n" for one in self.rows)
             self.file.write_text(lines, encoding="utf-8")
-        return judge_launch(self.request(), self.open_engine)
+        return check_launch(self.request(), self.open_engine)
 
     def open_engine(self, conn_id: str) -> Engine:
         assert conn_id == "evals"

@@ -15,12 +15,11 @@ from sqlalchemy import Engine, create_engine, text
 
 from rollback_budget.evals.result import CaseResult, Results
 from rollback_budget.evals.row import read_number
-from rollback_budget.gate.compile import of_delta
+from rollback_budget.gate.compile import delta_expectation
 from rollback_budget.gate.delta import DeltaRule, rank_of
-from rollback_budget.gate.expectation_outcome import ExpectationOutcome, Trouble
 from rollback_budget.gate.gx_run import run_suite
-from rollback_budget.gate.rows import Data, SqlRows, normal
-from rollback_budget.gate.suite import assemble
+from rollback_budget.gate.rows import GateData, SqlRows, rows_query
+from rollback_budget.gate.suite import ExpectationOutcome, OutcomeError, build_suite
 from rollback_budget.model.eval_columns import Columns
 from tests.support.examples import examples
 
@@ -97,15 +96,15 @@ def finite(number: float | None) -> float | None:
     return read_number("", "latency_s", number)
 
 
-def in_memory(rows: Rows) -> Data:
+def in_memory(rows: Rows) -> GateData:
     cases = [
         CaseResult(str(at), version, passed, None, slice_, None, {"latency_s": finite(latency)})
         for at, (version, slice_, passed, latency) in enumerate(rows)
     ]
-    return Data(Results("memory", "0", tuple(cases)))
+    return GateData(Results("memory", "0", tuple(cases)))
 
 
-def in_sql(engine: Engine, rows: Rows) -> Data:
+def in_sql(engine: Engine, rows: Rows) -> GateData:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS results"))
         connection.execute(
@@ -121,18 +120,20 @@ def in_sql(engine: Engine, rows: Rows) -> Data:
                 for at, (version, slice_, passed, latency) in enumerate(rows)
             ],
         )
-    query = normal(engine, "results", ["new", "old"], COLUMNS)
-    return Data(Results("table", "0", ()), SqlRows(engine, query))
+    query = rows_query(engine, "results", ["new", "old"], COLUMNS)
+    return GateData(Results("table", "0", ()), SqlRows(engine, query))
 
 
-def outcomes(data: Data, rules: Sequence[DeltaRule]) -> list[ExpectationOutcome]:
-    suite = assemble([], [of_delta(rule, "critical") for rule in rules], "new", "old")
+def outcomes(data: GateData, rules: Sequence[DeltaRule]) -> list[ExpectationOutcome]:
+    suite = build_suite([], [delta_expectation(rule, "critical") for rule in rules], "new", "old")
     said = {outcome.check: outcome for outcome in run_suite(suite.checks, data)}
     return [said[check.id] for check in suite.checks]
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Rows], Data]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Rows], GateData]:
     """Where the rows are."""
     if request.param == "memory":
         return in_memory
@@ -147,17 +148,17 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @settings(examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, rules=st.lists(RULES, min_size=1, max_size=6))
 def test_a_delta_says_what_plain_arithmetic_says(
-    place: Callable[[Rows], Data], rows: Rows, rules: list[DeltaRule]
+    place: Callable[[Rows], GateData], rows: Rows, rules: list[DeltaRule]
 ) -> None:
     said = outcomes(place(rows), rules)
-    assert [outcome.trouble for outcome in said] == [None] * len(rules)
+    assert [outcome.error for outcome in said] == [None] * len(rules)
     assert [outcome.success for outcome in said] == [plainly(rule, rows) for rule in rules]
 
 
 @pytest.mark.parametrize("lost", [None, math.nan, math.inf])
 @pytest.mark.parametrize("version", ["new", "old"])
 def test_one_row_without_a_number_fails_the_delta(
-    place: Callable[[Rows], Data], lost: float | None, version: str
+    place: Callable[[Rows], GateData], lost: float | None, version: str
 ) -> None:
     rows: Rows = [(name, None, True, 1.0) for name in ("new", "old") for _ in range(5)]
     rule = DeltaRule(measure="latency", column="latency_s", comparison="delta", threshold=1, worse="higher")
@@ -166,10 +167,10 @@ def test_one_row_without_a_number_fails_the_delta(
     data = place([*rows, (version, None, True, lost)])
     [outcome] = outcomes(data, [rule])
     assert not outcome.success
-    assert f"1 of 6 rows of {version} have no number" in outcome.detail
+    assert f"1 of 6 rows of {version} without a number" in outcome.detail
 
 
-def test_a_crashed_case_fails_the_rate(place: Callable[[Rows], Data]) -> None:
+def test_a_crashed_case_fails_the_rate(place: Callable[[Rows], GateData]) -> None:
     rows: Rows = [(name, None, True, 1.0) for name in ("new", "old") for _ in range(5)]
     rule = DeltaRule(
         measure="rate", column="passed", comparison="delta_pp", threshold=-50, worse="lower", min_rows=3
@@ -179,13 +180,13 @@ def test_a_crashed_case_fails_the_rate(place: Callable[[Rows], Data]) -> None:
     assert not outcome.success
 
 
-def test_a_delta_on_a_column_that_is_not_there_is_trouble(place: Callable[[Rows], Data]) -> None:
+def test_a_delta_on_a_column_that_is_not_there_is_trouble(place: Callable[[Rows], GateData]) -> None:
     rule = DeltaRule(measure="cost", column="cost", comparison="above", threshold=1, worse="higher")
     [outcome] = outcomes(place([("new", None, True, 1.0)]), [rule])
-    assert (outcome.success, outcome.trouble) == (False, Trouble.COLUMN)
+    assert (outcome.success, outcome.error) == (False, OutcomeError.COLUMN)
 
 
-def test_names_of_versions_and_slices_are_data(place: Callable[[Rows], Data]) -> None:
+def test_names_of_versions_and_slices_are_data(place: Callable[[Rows], GateData]) -> None:
     rows: Rows = [(name, "'; DROP TABLE results; --", True, 1.0) for name in ("new", "old") for _ in range(3)]
     rule = DeltaRule(
         measure="rate",
@@ -220,10 +221,10 @@ def test_passed_is_read_from_words_numbers_and_scores_in_sql(tmp_path: Path) -> 
             text("INSERT INTO results VALUES (:at, 'new', :passed, :score)"),
             [{"at": at, "passed": passed, "score": score} for at, (passed, score, _) in enumerate(cells)],
         )
-    query = normal(engine, "results", ["new"], Columns())
+    query = rows_query(engine, "results", ["new"], Columns())
     with engine.connect() as connection:
         rows = connection.execute(query).all()
         assert [row[2] for row in rows] == [wanted for *_, wanted in cells]
-        marked = normal(engine, "results", ["new"], Columns(pass_mark=0.5))
+        marked = rows_query(engine, "results", ["new"], Columns(pass_mark=0.5))
         assert [row[2] for row in connection.execute(marked)] == [1.0, 1.0, None, 1.0, None, 1.0]
     assert json.dumps([row[0] for row in rows]) == '["0", "1", "2", "3", "4", "5"]'

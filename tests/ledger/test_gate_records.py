@@ -23,11 +23,11 @@ def said(verdict: str, at: datetime, run_id: str = "run") -> GateRun:
 def test_the_gate_is_kept_run_by_run_and_once_each(ledger: Ledger) -> None:
     later = said("pass", NOON + timedelta(minutes=1))
     for run in (later, said("ask", NOON), said("ask", NOON), said("block", NOON, "another")):
-        ledger.record_gate_run(run)
-    assert [run.verdict for run in ledger.gate_runs("support")] == ["ask", "block", "pass"]
-    assert ledger.last_gate_run(RolloutKey("rollout", "run")) == later
-    assert ledger.last_gate_run(RolloutKey("rollout", "unknown")) is None
-    assert ledger.gate_runs("other") == []
+        ledger.gate_runs.add(run)
+    assert [run.verdict for run in ledger.gate_runs.of("support")] == ["ask", "block", "pass"]
+    assert ledger.gate_runs.last(RolloutKey("rollout", "run")) == later
+    assert ledger.gate_runs.last(RolloutKey("rollout", "unknown")) is None
+    assert ledger.gate_runs.of("other") == []
 
 
 def test_a_bypass_holds_for_its_release_and_for_a_day(ledger: Ledger) -> None:
@@ -38,13 +38,13 @@ def test_a_bypass_holds_for_its_release_and_for_a_day(ledger: Ledger) -> None:
     assert bypass_now(ledger, "support", "v43", NOON + HOLDS_FOR + timedelta(seconds=1)) is None
     assert bypass_now(ledger, "support", "v44", NOON) is None
     assert bypass_now(ledger, "other", "v43", NOON) is None
-    assert ledger.bypasses("support") == [made]
+    assert ledger.bypasses.of("support") == [made]
 
 
 def test_the_same_bypass_is_recorded_once_and_another_one_is_counted(ledger: Ledger) -> None:
     for at in (NOON, NOON, NOON + timedelta(hours=2)):
         made = record_bypass(ledger, "support", "v43", "ada", "stops a leak", at)
-    debt = ledger.debt(made.debt_fingerprint)
+    debt = ledger.debts.get(made.debt_fingerprint)
     assert debt is not None
     assert debt.occurrences == 2
-    assert len(ledger.bypasses("support")) == 2
+    assert len(ledger.bypasses.of("support")) == 2

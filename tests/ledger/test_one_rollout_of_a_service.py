@@ -22,34 +22,34 @@ SPEC = make_spec()
 
 
 def claim(ledger: Ledger, key: RolloutKey, **spec: Any) -> list[RolloutKey]:
-    return [other.key for other in ledger.claim_service(key, make_spec(**spec), NOON)]
+    return [other.key for other in ledger.rollouts.claim_service(key, make_spec(**spec), NOON)]
 
 
 def test_a_service_is_held_until_its_rollout_is_promoted(ledger: Ledger) -> None:
     assert claim(ledger, KEY) == []
     assert claim(ledger, KEY) == []
     assert claim(ledger, OTHER) == [KEY]
-    assert ledger.rollout(OTHER) is None
+    assert ledger.rollouts.get(OTHER) is None
     assert claim(ledger, OTHER, service="another") == []
-    ledger.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON)
+    ledger.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON)
     assert claim(ledger, RolloutKey("third", "r")) == []
 
 
 def test_a_rollback_that_is_not_proven_holds_its_service(ledger: Ledger) -> None:
     claim(ledger, KEY)
-    ledger.take_final(KEY, FinalDecision.ROLLED_BACK, "the rule", "p95", NOON)
+    ledger.rollouts.take_final(KEY, FinalDecision.ROLLED_BACK, "the rule", "p95", NOON)
     assert claim(ledger, OTHER) == [KEY]
     record = RollbackRecord("k", Outcome.ACCEPTED_NOT_EFFECTIVE, NOON, None)
-    ledger.record_rollback(KEY, record)
+    ledger.rollbacks.record(KEY, record)
     assert claim(ledger, OTHER) == [KEY]
-    ledger.record_rollback(KEY, RollbackRecord("k", Outcome.EFFECTIVE, NOON, NOON))
+    ledger.rollbacks.record(KEY, RollbackRecord("k", Outcome.EFFECTIVE, NOON, NOON))
     assert claim(ledger, OTHER) == []
 
 
 def test_of_several_at_once_one_gets_the_service(ledger: Ledger) -> None:
     found = race(8, lambda number: claim(ledger, RolloutKey("dag", f"run {number}")))
     assert sorted(map(len, found)) == [0, *[1] * 7]
-    assert len(ledger.rollouts()) == 1
+    assert len(ledger.rollouts.newest()) == 1
 
 
 class Airflow:
@@ -78,22 +78,22 @@ def test_a_dead_run_does_not_hold_its_service_for_ever(
     """A run that is unknown here (another deployment's) holds until its window is over."""
     from rollback_budget.clock import utc_now
 
-    ledger.open_rollout(KEY, SPEC, utc_now() - timedelta(hours=opened_ago))
+    ledger.rollouts.open(KEY, SPEC, utc_now() - timedelta(hours=opened_ago))
     warned: list[Any] = []
     log: Any = SimpleNamespace(warning=lambda *words: warned.append(words))
     for claims in (False, True):
         holders = holders_of(ledger, OTHER, SPEC, Airflow(state), log, claim=claims)
         assert bool(holders) is holds
     assert bool(warned) is not holds
-    assert (ledger.rollout(OTHER) is None) is holds
+    assert (ledger.rollouts.get(OTHER) is None) is holds
 
 
 def test_a_stage_begins_once(ledger: Ledger) -> None:
-    ledger.open_rollout(KEY, SPEC, NOON)
-    first = ledger.record_stage(KEY, 1, 0.05, NOON)
-    assert ledger.record_stage(KEY, 1, 0.5, NOON + timedelta(hours=1)) == first
-    ledger.record_stage(KEY, 2, 0.25, NOON + timedelta(hours=1))
-    assert ledger.stages(KEY) == [
+    ledger.rollouts.open(KEY, SPEC, NOON)
+    first = ledger.stages.record(KEY, 1, 0.05, NOON)
+    assert ledger.stages.record(KEY, 1, 0.5, NOON + timedelta(hours=1)) == first
+    ledger.stages.record(KEY, 2, 0.25, NOON + timedelta(hours=1))
+    assert ledger.stages.of(KEY) == [
         StageRecord(1, 0.05, NOON),
         StageRecord(2, 0.25, NOON + timedelta(hours=1)),
     ]

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from rollback_budget.ledger.history import history_of
 from rollback_budget.ledger.ledger import Ledger
-from rollback_budget.ledger.reviews import LOST_AFTER
+from rollback_budget.ledger.notifications import LOST_AFTER
 from rollback_budget.ledger.views import Review, SentNotification
 from rollback_budget.model.decision import OnTimeout
 from tests.support.rollouts import KEY, NOON, make_spec, race
@@ -16,29 +17,29 @@ SECOND = timedelta(seconds=1)
 
 
 def test_a_rounds_review_is_opened_once_with_its_first_deadline(ledger: Ledger) -> None:
-    ledger.open_rollout(KEY, make_spec(), NOON)
+    ledger.rollouts.open(KEY, make_spec(), NOON)
     for late in (0, 5):
         at = NOON + late * SECOND
-        ledger.open_review(KEY, 1, at + 900 * SECOND, OnTimeout.ROLLBACK, at)
+        ledger.reviews.open(KEY, 1, at + 900 * SECOND, OnTimeout.ROLLBACK, at)
     review = Review(1, NOON, NOON + 900 * SECOND, OnTimeout.ROLLBACK)
-    assert ledger.reviews(KEY) == ledger.history(KEY) == [review]
+    assert ledger.reviews.of(KEY) == history_of(ledger, KEY) == [review]
 
 
 def test_one_of_many_senders_may_send_and_after_it_nobody(ledger: Ledger) -> None:
-    ledger.open_rollout(KEY, make_spec(), NOON)
-    claims = race(4, lambda _: ledger.claim_notification(KEY, "breach 1", "1 slack", NOON))
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    claims = race(4, lambda _: ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON))
     assert sorted(claims) == [False, False, False, True]
-    ledger.settle_notification(KEY, "breach 1", "1 slack", NOON + SECOND)
-    assert not ledger.claim_notification(KEY, "breach 1", "1 slack", NOON + 2 * LOST_AFTER)
-    assert ledger.claim_notification(KEY, "breach 1", "2 email", NOON)
-    assert ledger.notifications(KEY)[0] == SentNotification("breach 1", "1 slack", NOON, NOON + SECOND)
+    ledger.notifications.settle(KEY, "breach 1", "1 slack", NOON + SECOND)
+    assert not ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON + 2 * LOST_AFTER)
+    assert ledger.notifications.claim(KEY, "breach 1", "2 email", NOON)
+    assert ledger.notifications.of(KEY)[0] == SentNotification("breach 1", "1 slack", NOON, NOON + SECOND)
 
 
 def test_a_message_that_failed_or_whose_sender_was_lost_is_sent_again(ledger: Ledger) -> None:
-    ledger.open_rollout(KEY, make_spec(), NOON)
-    assert ledger.claim_notification(KEY, "breach 1", "1 slack", NOON)
-    assert not ledger.claim_notification(KEY, "breach 1", "1 slack", NOON + LOST_AFTER - SECOND)
-    assert ledger.claim_notification(KEY, "breach 1", "1 slack", NOON + LOST_AFTER)
-    ledger.settle_notification(KEY, "breach 1", "1 slack", NOON + LOST_AFTER, error="no route to host")
-    assert ledger.notifications(KEY)[0].error == "no route to host"
-    assert ledger.claim_notification(KEY, "breach 1", "1 slack", NOON + LOST_AFTER + SECOND)
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    assert ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON)
+    assert not ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON + LOST_AFTER - SECOND)
+    assert ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON + LOST_AFTER)
+    ledger.notifications.settle(KEY, "breach 1", "1 slack", NOON + LOST_AFTER, error="no route to host")
+    assert ledger.notifications.of(KEY)[0].error == "no route to host"
+    assert ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON + LOST_AFTER + SECOND)

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError
+from rollback_budget.ledger.history import history_of
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision, LoggedSuspension, Scope
@@ -22,31 +23,31 @@ THIS = Scope(dag_id=KEY.dag_id, run_id=KEY.run_id)
 
 
 def test_a_suspension_comes_back_as_it_was_recorded_and_a_retry_is_the_same_one(ledger: Ledger) -> None:
-    first = ledger.suspend(THIS, HOLD, once="review 1")
+    first = ledger.suspensions.add(THIS, HOLD, once="review 1")
     late = HOLD.model_copy(update={"since": NOON + HOUR / 2})
-    assert race(4, lambda _: ledger.suspend(THIS, late, once="review 1")) == [first] * 4
+    assert race(4, lambda _: ledger.suspensions.add(THIS, late, once="review 1")) == [first] * 4
     assert first.suspension == HOLD
-    assert ledger.suspend(THIS, HOLD).id != first.id
-    assert [one.scope for one in ledger.suspensions()] == [THIS, THIS]
+    assert ledger.suspensions.add(THIS, HOLD).id != first.id
+    assert [one.scope for one in ledger.suspensions.ending_after()] == [THIS, THIS]
 
 
 def test_the_first_early_end_holds_and_one_that_is_over_stays_as_it_is(ledger: Ledger) -> None:
-    hold = ledger.suspend(THIS, HOLD)
-    ended = ledger.end_suspension(hold.id, "bob", "done", NOON + HOUR / 4)
+    hold = ledger.suspensions.add(THIS, HOLD)
+    ended = ledger.suspensions.end(hold.id, "bob", "done", NOON + HOUR / 4)
     assert (ended.suspension.until, ended.planned_until) == (NOON + HOUR / 4, NOON + HOUR)
-    assert ledger.end_suspension(hold.id, "carol", "again", NOON + HOUR / 3) == ended
-    over = ledger.suspend(THIS, HOLD)
-    assert ledger.end_suspension(over.id, "bob", "late", NOON + 2 * HOUR) == over
-    with pytest.raises(LedgerError, match="no suspension 99"):
-        ledger.end_suspension(99, "bob", "", NOON)
+    assert ledger.suspensions.end(hold.id, "carol", "again", NOON + HOUR / 3) == ended
+    over = ledger.suspensions.add(THIS, HOLD)
+    assert ledger.suspensions.end(over.id, "bob", "late", NOON + 2 * HOUR) == over
+    with pytest.raises(LedgerRuleError, match="no suspension 99"):
+        ledger.suspensions.end(99, "bob", "", NOON)
 
 
 def test_only_what_ends_later_is_read(ledger: Ledger) -> None:
-    hold = ledger.suspend(THIS, HOLD)
-    ended = ledger.end_suspension(ledger.suspend(THIS, HOLD).id, "bob", "done", NOON + HOUR / 4)
-    assert ledger.suspensions(after=NOON) == [hold, ended]
-    assert ledger.suspensions(after=NOON + HOUR / 4) == [hold]
-    assert ledger.suspensions(after=NOON + HOUR) == []
+    hold = ledger.suspensions.add(THIS, HOLD)
+    ended = ledger.suspensions.end(ledger.suspensions.add(THIS, HOLD).id, "bob", "done", NOON + HOUR / 4)
+    assert ledger.suspensions.ending_after(after=NOON) == [hold, ended]
+    assert ledger.suspensions.ending_after(after=NOON + HOUR / 4) == [hold]
+    assert ledger.suspensions.ending_after(after=NOON + HOUR) == []
     assert (hold.is_active(NOON), hold.is_active(NOON + HOUR)) == (True, False)
 
 
@@ -66,26 +67,26 @@ def test_only_what_ends_later_is_read(ledger: Ledger) -> None:
 def test_a_suspension_tells_of_the_rollouts_in_its_scope(
     ledger: Ledger, scope: Scope, includes: bool
 ) -> None:
-    ledger.open_rollout(KEY, make_spec(), NOON - HOUR)
-    hold = ledger.suspend(scope, HOLD)
-    assert ledger.suspensions_of(KEY) == ([hold] if includes else [])
-    assert ledger.history(KEY) == ([hold] if includes else [])
+    ledger.rollouts.open(KEY, make_spec(), NOON - HOUR)
+    hold = ledger.suspensions.add(scope, HOLD)
+    assert ledger.suspensions.of(KEY) == ([hold] if includes else [])
+    assert history_of(ledger, KEY) == ([hold] if includes else [])
     assert scope.includes(None, make_spec()) is (scope.dag_id is None and includes)
 
 
 def test_a_rollouts_story_has_the_suspensions_of_its_own_time(ledger: Ledger) -> None:
-    ledger.suspend(THIS, HOLD)
-    ledger.suspend(THIS, HOLD.model_copy(update={"since": NOON + 5 * HOUR, "until": NOON + 6 * HOUR}))
-    ledger.open_rollout(KEY, make_spec(), NOON - HOUR)
-    ledger.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON + 4 * HOUR)
-    kinds = [type(event).__name__ for event in ledger.history(KEY)]
+    ledger.suspensions.add(THIS, HOLD)
+    ledger.suspensions.add(THIS, HOLD.model_copy(update={"since": NOON + 5 * HOUR, "until": NOON + 6 * HOUR}))
+    ledger.rollouts.open(KEY, make_spec(), NOON - HOUR)
+    ledger.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON + 4 * HOUR)
+    kinds = [type(event).__name__ for event in history_of(ledger, KEY)]
     assert kinds == ["LoggedSuspension", "Final"]
     later = RolloutKey(KEY.dag_id, "manual__later")
-    ledger.open_rollout(later, make_spec(), NOON + 3 * HOUR)
-    assert ledger.suspensions_of(later) == []
+    ledger.rollouts.open(later, make_spec(), NOON + 3 * HOUR)
+    assert ledger.suspensions.of(later) == []
 
 
 def test_an_active_suspension_knows_its_words(ledger: Ledger) -> None:
-    hold: LoggedSuspension = ledger.suspend(Scope(name="model-v42"), HOLD)
+    hold: LoggedSuspension = ledger.suspensions.add(Scope(name="model-v42"), HOLD)
     assert str(hold.scope) == "every rollout of model-v42"
     assert str(replace(hold, scope=THIS).scope) == str(KEY)

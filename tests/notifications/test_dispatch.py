@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.notify import Event, Notify
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.notifications.dispatch import notify_problems, send
@@ -67,7 +68,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", url)
     ledger = Ledger(url)
     ledger.migrate()
-    ledger.open_rollout(KEY, make_spec(), NOON)
+    ledger.rollouts.open(KEY, make_spec(), NOON)
     return ledger
 
 
@@ -98,7 +99,7 @@ def test_a_retry_sends_nothing_twice_and_only_what_was_wanted_is_sent(inbox: Inb
         assert tell(HTTP, promoted_only) == []
     assert tell(HTTP, promoted_only, event=Event.PROMOTED) == []
     assert inbox.events() == ["breach", "promoted", "promoted"]
-    assert {one.notifier for one in kept.notifications(KEY)} == {"1 http", "2 http"}
+    assert {one.notifier for one in kept.notifications.of(KEY)} == {"1 http", "2 http"}
 
 
 def test_one_that_failed_is_told_again_and_the_others_are_not(inbox: Inbox, kept: Ledger) -> None:
@@ -121,7 +122,7 @@ def test_an_address_that_is_a_secret_stays_one(
     [missed] = tell(HTTP)
     assert "ConnectionError" in missed
     assert "s3cret" not in missed
-    assert "s3cret" not in str(kept.notifications(KEY))
+    assert "s3cret" not in str(kept.notifications.of(KEY))
 
 
 def test_a_notifier_that_hangs_holds_nobody_up(inbox: Inbox, kept: Ledger) -> None:
@@ -202,3 +203,15 @@ def test_a_card_for_teams_holds_plain_text() -> None:
         "type": "RichTextBlock",
         "inlines": [{"type": "TextRun", "text": "**v1** [x](http://x)"}],
     }
+
+
+def test_a_message_about_a_rollout_that_the_ledger_does_not_know_is_sent_all_the_same(
+    inbox: Inbox, kept: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout = make_spec(notify=(HTTP,))
+    unknown = Notification(
+        Event.BREACH, "breach 1", RolloutKey("rollout", "of another ledger"), rollout, "p95 was above", NOON
+    )
+    assert send(unknown, {}, LOG) == []
+    assert inbox.events() == ["breach"]
+    assert "the ledger refuses" in caplog.text

@@ -66,7 +66,7 @@ class ControlPlane:
         self.accepted.append((idempotency_key, dict(shares)))
 
 
-class QuickClock:
+class FastClock:
     """A second passes at every look at it, and nobody waits."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class QuickClock:
 
 
 @dataclass
-class Memory:
+class Snapshot:
     """Everything that a later event may depend on; copied to go back to it."""
 
     states: dict[str, str]
@@ -95,7 +95,7 @@ class Memory:
     ledger: bytes
 
 
-class Night:
+class SimulatedRollout:
     """A rollout that has shipped, and what happens to it.
 
     :param file: the ledger.
@@ -118,7 +118,7 @@ class Night:
         self.breached: list[tuple[str, datetime]] = []
         self.late: list[tuple[str, datetime]] = []
         self.minute = 0
-        self.ledger.open_rollout(self.key, spec, NOON)
+        self.ledger.rollouts.open(self.key, spec, NOON)
 
     # What a scheduler does.
 
@@ -278,7 +278,7 @@ class Night:
             by=COMMANDER,
             reason="a known spike",
         )
-        self.ledger.suspend(Scope(self.key.dag_id, self.key.run_id), suspension)
+        self.ledger.suspensions.add(Scope(self.key.dag_id, self.key.run_id), suspension)
 
     def clear(self) -> None:
         """Clear the whole run, as somebody does who hopes that it helps."""
@@ -323,8 +323,8 @@ class Night:
     def has_ended(self) -> bool:
         return all(self.states.get(name) in ENDED for name in self.tasks)
 
-    def remember(self) -> Memory:
-        return Memory(
+    def remember(self) -> Snapshot:
+        return Snapshot(
             dict(self.states),
             dict(self.xcom),
             dict(self.plane.shares),
@@ -336,7 +336,7 @@ class Night:
             self.file.read_bytes(),
         )
 
-    def go_back(self, memory: Memory) -> None:
+    def go_back(self, memory: Snapshot) -> None:
         self.states, self.xcom = dict(memory.states), dict(memory.xcom)
         self.plane.shares, self.plane.works = dict(memory.shares), memory.works
         self.plane.accepted = list(memory.accepted)

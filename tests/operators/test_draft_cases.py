@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from rollback_budget.cases.folder import CaseFolder
-from rollback_budget.cli.debt import debt as debt_command
+from rollback_budget.cli.debt.group import debt as debt_command
 from rollback_budget.dags.eval_debt import eval_debt_dag
 from rollback_budget.debt.log import log_debts
 from rollback_budget.exceptions import CaseError
@@ -79,7 +79,7 @@ def run(try_number: int = 1) -> list[str]:
 
 def test_the_task_drafts_cases_of_every_new_debt_once(owing: Ledger, tmp_path: Path) -> None:
     assert len(run()) == 1
-    [debt] = owing.debts()
+    [debt] = owing.debts.every()
     assert debt.state is DebtState.DRAFTED
     cases = CaseFolder(tmp_path / "eval-cases").cases_of(debt)
     assert len(cases) == 5
@@ -97,7 +97,7 @@ def test_a_debt_that_cannot_be_drafted_stops_no_other_and_is_named(
     log_debts(owing, None, NOON)
     with pytest.raises(CaseError, match="of other-bot"):
         run()
-    assert {debt.service: debt.state for debt in owing.debts()} == {
+    assert {debt.service: debt.state for debt in owing.debts.every()} == {
         "support-bot": DebtState.DRAFTED,
         "other-bot": DebtState.DETECTED,
     }
@@ -116,7 +116,7 @@ def test_a_stub_is_tried_again_for_a_day_and_then_left_to_people(
         log.execute("UPDATE requests SET ts = ts - 86400")
     run()
     folder = CaseFolder(tmp_path / "eval-cases")
-    [debt] = owing.debts()
+    [debt] = owing.debts.every()
     [stub] = folder.cases_of(debt)
     assert "holds no request that failed" in str(stub.missing)
     with sqlite3.connect(tmp_path / "requests.db") as log:
@@ -135,7 +135,7 @@ def call(*arguments: str, code: int = 0) -> Any:
 
 
 def test_the_command_line_drafts_shows_approves_and_exports(owing: Ledger, tmp_path: Path) -> None:
-    [debt] = owing.debts()
+    [debt] = owing.debts.every()
     short = debt.fingerprint[:8]
     assert "no cases" in call("cases", short)
     drafted = call("draft", short, "--json")
@@ -154,7 +154,7 @@ def test_the_command_line_drafts_shows_approves_and_exports(owing: Ledger, tmp_p
     call("approve", short, first, "--contains", "a", "--contains", "b", "--by", "ada")
     said = call("approve", short, "all", "--rubric", "is a summary", "--by", "ada")
     assert "is approved" in said
-    assert owing.debts()[0].state is DebtState.APPROVED
+    assert owing.debts.every()[0].state is DebtState.APPROVED
     exported = call("export", "inspect", "--out", str(tmp_path / "out"), "--json")
     assert set(exported["cases"]) == {first, added, *rest}
     assert (tmp_path / "out" / "task.py").exists()

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.clock import utc_now
 from rollback_budget.common.xcom import Tasks
+from rollback_budget.debt.changes import waive
 from rollback_budget.gate.compile import compile_debt
 from rollback_budget.gate.expectations import GateFolder
 from rollback_budget.gate.request import GateRequest, request_of
@@ -32,7 +33,7 @@ from rollback_budget.model.launch_gate import EvalResults, LaunchGate
 from rollback_budget.model.notify import Notify
 from rollback_budget.model.spec import Commander, RolloutSpec
 from rollback_budget.operators.launch_gate import HOLD, SHIP, LaunchGateOperator, question_body
-from rollback_budget.operators.launch_gate_process import Task
+from rollback_budget.operators.launch_gate_process import GateProcessInput
 from tests.gate.factories import a_case, a_debt
 from tests.support.inbox import running_webhook
 from tests.support.rollouts import make_spec
@@ -66,7 +67,7 @@ class Bench:
         now = utc_now()
         debt = a_debt(severity=severity, due_at=now + timedelta(days=3), detected_at=now, last_breach_at=now)
         self.debt = debt = replace(debt, **changes)
-        self.ledger.owe(
+        self.ledger.debts.owe(
             debt.fingerprint,
             lambda _debt: (debt, DebtEvent(debt.fingerprint, 1, DebtEventKind.DETECTED, now)),
         )
@@ -110,7 +111,7 @@ class Bench:
 
     def verdicts(self) -> list[str]:
         """Return what the ledger keeps of the gate."""
-        return [run.verdict for run in self.ledger.gate_runs("support")]
+        return [run.verdict for run in self.ledger.gate_runs.of("support")]
 
 
 @pytest.fixture
@@ -127,13 +128,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         raising=False,
     )
     bench = Bench(tmp_path)
-    bench.ledger.open_rollout(KEY, bench.spec, utc_now())
+    bench.ledger.rollouts.open(KEY, bench.spec, utc_now())
     return bench
 
 
 def test_a_service_without_debt_ships_and_the_ledger_says_why(bench: Bench) -> None:
     assert "has no eval debt" in bench.run().reason
-    [run] = bench.ledger.gate_runs("support")
+    [run] = bench.ledger.gate_runs.of("support")
     assert (run.verdict, run.release, run.run_id) == ("pass", bench.spec.release, KEY.run_id)
 
 
@@ -169,9 +170,9 @@ def near(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Judge in this process: what its own process costs is paid by the tests that are about it."""
 
     def judge(_task: LaunchGateOperator, request: GateRequest) -> GateResult:
-        from rollback_budget.gate.check import judge_launch
+        from rollback_budget.gate.check import check_launch
 
-        return judge_launch(request, lambda _conn_id: pytest.fail("no table here"))
+        return check_launch(request, lambda _conn_id: pytest.fail("no table here"))
 
     monkeypatch.setattr(LaunchGateOperator, "_judge_apart", judge)
     return bench
@@ -268,7 +269,7 @@ def test_an_answer_survives_a_retry_that_lost_what_was_asked(near: Bench) -> Non
 def test_what_has_shipped_is_not_judged_again(bench: Bench) -> None:
     bench.owe(Severity.CRITICAL)
     now = utc_now()
-    bench.ledger.record_shipped(KEY, now, now + bench.spec.window)
+    bench.ledger.rollouts.record_shipped(KEY, now, now + bench.spec.window)
     assert bench.task.execute(bench.context()) is None
     assert bench.verdicts() == []
 
@@ -279,8 +280,8 @@ def test_a_run_may_be_launched_past_the_gate_and_owes_a_debt_for_it(near: Bench)
     result = near.run()
     assert result.ships
     assert "no_results" in {finding.rule for finding in result.findings}
-    [bypass] = near.ledger.bypasses("support")
-    debt = near.ledger.debt(bypass.debt_fingerprint)
+    [bypass] = near.ledger.bypasses.of("support")
+    debt = near.ledger.debts.get(bypass.debt_fingerprint)
     assert debt is not None
     assert (debt.area, debt.metric, debt.slice, debt.severity) == (
         "launch_gate",
@@ -288,7 +289,7 @@ def test_a_run_may_be_launched_past_the_gate_and_owes_a_debt_for_it(near: Bench)
         near.spec.release,
         Severity.MAJOR,
     )
-    assert [event.kind for event in near.ledger.debt_events(debt.fingerprint)] == [DebtEventKind.BYPASSED]
+    assert [event.kind for event in near.ledger.debt_events.of(debt.fingerprint)] == [DebtEventKind.BYPASSED]
 
 
 @pytest.mark.parametrize("given", ["hotfix", {"by": "ada"}, {"by": " ", "reason": "stops a leak"}, {}])
@@ -296,14 +297,19 @@ def test_a_bypass_without_a_name_and_a_reason_fails_the_run(bench: Bench, given:
     bench.conf = {"bypass_launch_gate": given}
     with pytest.raises(AirflowFailException, match="a launch past the gate needs"):
         bench.run()
-    assert bench.ledger.bypasses("support") == []
+    assert bench.ledger.bypasses.of("support") == []
 
 
 def test_a_waived_debt_is_told_and_does_not_block(near: Bench) -> None:
     near.evaluate(near.owe(Severity.CRITICAL), passed=False)
     assert near.debt is not None
     now = utc_now()
-    near.ledger.waive(near.debt.fingerprint, Waiver("ada", "fix is in review", now + timedelta(days=1)), now)
+    waive(
+        near.ledger.debts,
+        near.debt.fingerprint,
+        Waiver("ada", "fix is in review", now + timedelta(days=1)),
+        now,
+    )
     assert near.run().ships
 
 
@@ -390,14 +396,14 @@ def test_judging_reaches_nobody_outside(
     bench.evaluate(bench.owe(Severity.CRITICAL), passed=True)
     request = request_of(
         bench.spec,
-        bench.ledger.debts(),
+        bench.ledger.debts.every(),
         utc_now(),
         cases_folder=tmp_path / "eval-cases",
         gate_folder=tmp_path / "eval-gate",
     )
     done = subprocess.run(
         [sys.executable, "-m", "rollback_budget.operators.launch_gate_process"],
-        input=Task(request=request).model_dump_json().encode(),
+        input=GateProcessInput(request=request).model_dump_json().encode(),
         capture_output=True,
         env=watched(),
         check=True,

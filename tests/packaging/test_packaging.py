@@ -9,11 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import airflow
-import jsonschema
 import pytest
-
-from rollback_budget.get_provider_info import get_provider_info
 
 pytestmark = pytest.mark.airflow
 
@@ -62,13 +58,3 @@ def without_distribution(packages: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("installed", [True, False], ids=["installed", "dropped in"])
 def test_the_plugin_is_registered_once_and_without_errors(tmp_path: Path, installed: bool) -> None:
     assert load_plugins(tmp_path, installed=installed) == (installed, ["rollback_budget"], {})
-
-
-def test_provider_info_is_what_airflow_accepts_and_every_module_in_it_exists() -> None:
-    info = get_provider_info()
-    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
-    jsonschema.validate(info, schema)
-    for kind in ("operators", "sensors", "triggers"):
-        for entry in info[kind]:
-            for module in entry["python-modules"]:
-                assert (ROOT / "plugins" / (module.replace(".", "/") + ".py")).exists()

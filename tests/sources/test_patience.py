@@ -1,4 +1,4 @@
-"""Asking again, in virtual time: what is retried and when, and when a backend is left in peace."""
+"""Asking again, in virtual time: what is retried and when, and when a backend is paused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from itertools import pairwise
 import pytest
 
 from rollback_budget.exceptions import SourceError
-from rollback_budget.sources.resilience.circuit_breaker import LONGEST_PAUSE_S, PATIENCE, CircuitBreaker
+from rollback_budget.sources.resilience.circuit_breaker import (
+    FAILURES_TO_OPEN,
+    LONGEST_PAUSE_S,
+    CircuitBreaker,
+)
 from rollback_budget.sources.resilience.retry import RetryPolicy
+from rollback_budget.transport.errors import Failure, TransportError
 from tests.support.virtual_time import run_virtually
 
 pytestmark = pytest.mark.pure
@@ -72,6 +77,19 @@ def test_retries_of_many_processes_do_not_come_at_the_same_moment() -> None:
         polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1)
         second_tries.add(backend.asked[1])
     assert len(second_tries) == 20
+
+
+def test_a_request_without_an_answer_is_retried_whoever_wrote_the_source() -> None:
+    asked = []
+
+    async def question() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise TransportError(Failure.BROKEN, "the connection was lost")
+        return "samples"
+
+    assert run_virtually(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE).ask(question)) == "samples"
+    assert len(asked) == 2
 
 
 def test_what_no_retry_mends_is_not_retried_and_opens_no_circuit() -> None:
@@ -158,12 +176,12 @@ def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(bl
     assert run_virtually(run()) <= away_until + blind_after_s / 4 + 1
     probes = [time for time in backend.asked if 200 < time < away_until]
     gaps = [later - time for time, later in pairwise(probes)]
-    assert blind_after_s / 10 < min(gaps), "still left in peace"
+    assert blind_after_s / 10 < min(gaps), "still paused"
     assert max(gaps) <= blind_after_s / 4 + 1
 
 
 def test_one_success_forgets_the_failures_before() -> None:
     circuit = CircuitBreaker("prom")
-    backend = Backend(lambda now: away() if round(now / 60) % PATIENCE else None)
+    backend = Backend(lambda now: away() if round(now / 60) % FAILURES_TO_OPEN else None)
     polls(RetryPolicy(circuit, poll=timedelta(seconds=0.1)), backend, 60)
     assert len(backend.asked) == 60

@@ -21,8 +21,8 @@ from rollback_budget.engine.evaluation import Evaluation, VerdictKind
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
-from rollback_budget.sources.http_client import AiohttpClient
 from rollback_budget.sources.prometheus.source import PrometheusSeries
+from rollback_budget.transport.async_client import AiohttpClient
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.sources.prometheus_day import MINUTE, line, minute, scraped

@@ -22,8 +22,8 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_client import AiohttpClient
 from rollback_budget.sources.prometheus.source import PrometheusSeries
+from rollback_budget.transport.async_client import AiohttpClient
 from tests.support.network import wait_until
 from tests.support.prometheus import WHY_NOT, Prometheus, is_installed, running_prometheus
 

@@ -19,8 +19,9 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_client import AiohttpClient, Reply
 from rollback_budget.sources.prometheus.source import PrometheusSeries
+from rollback_budget.transport.async_client import AiohttpClient
+from rollback_budget.transport.response import Response
 from tests.sources.prometheus_day import MINUTE, minute, scraped
 from tests.support.prometheus import WHY_NOT, Prometheus, is_installed, running_prometheus
 
@@ -79,7 +80,7 @@ class Counting:
     client: AiohttpClient
     forms: list[Mapping[str, str]] = field(default_factory=list)
 
-    async def request(self, method: str, path: str, **options: Any) -> Reply:
+    async def request(self, method: str, path: str, **options: Any) -> Response:
         self.forms.append(options["form"])
         assert (method, path) == ("POST", "api/v1/query_range")
         return await self.client.request(method, path, **options)

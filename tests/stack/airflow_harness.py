@@ -67,7 +67,7 @@ class Scenario:
         }
 
 
-class Field:
+class Harness:
     """The services, the budget files and Airflow, started together.
 
     :param folder: everything is kept below it.
@@ -154,7 +154,7 @@ class Field:
         return RolloutKey(self.scenarios[name].dag_id, self.runs[name])
 
     def rollout(self, name: str) -> Rollout:
-        found = self.ledger.rollout(self.key(name))
+        found = self.ledger.rollouts.get(self.key(name))
         assert found is not None
         return found
 

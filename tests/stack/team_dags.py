@@ -43,4 +43,4 @@ with DAG("team_deploy", schedule=None):
 with DAG("just_a_sensor", schedule=None):
     RollbackBudgetSensor(task_id="poke", budget=BUDGET, deferrable=False)
     RollbackBudgetSensor(task_id="reschedule", budget=BUDGET, deferrable=False, mode="reschedule")
-    RollbackBudgetSensor(task_id="defer", budget=BUDGET)
+    RollbackBudgetSensor(task_id="defer", budget=BUDGET, deferrable=True)

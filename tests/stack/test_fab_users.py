@@ -9,7 +9,7 @@ import pytest
 
 from demo.traffic import Behaviour
 from rollback_budget.ledger.views import FinalDecision
-from tests.stack.airflow_harness import BASELINE, Field, Scenario
+from tests.stack.airflow_harness import BASELINE, Harness, Scenario
 from tests.support.counterparts import installed
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -33,8 +33,8 @@ SCENARIOS = [
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
-    field = Field(
+def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    field = Harness(
         tmp_path_factory.mktemp("fab"),
         SCENARIOS,
         environment={
@@ -53,7 +53,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         field.stop()
 
 
-def create_users(field: Field) -> None:
+def create_users(field: Harness) -> None:
     stack = field.stack
     stack.home.mkdir()
     stack.run("airflow", "db", "migrate")
@@ -64,13 +64,13 @@ def create_users(field: Field) -> None:
         )
 
 
-def test_users_are_listed_by_the_numbers_that_a_budget_names(field: Field) -> None:
+def test_users_are_listed_by_the_numbers_that_a_budget_names(field: Harness) -> None:
     said = field.stack.run("airflow", "users", "list", "--output", "json")
     listed = json.loads(said[said.index("[{") :])
     assert {user["username"]: str(user["id"]) for user in listed} == NUMBERS
 
 
-def test_only_the_commander_may_answer_and_who_tried_is_recorded(field: Field) -> None:
+def test_only_the_commander_may_answer_and_who_tried_is_recorded(field: Harness) -> None:
     field.trigger("numbered")
     field.reach("numbered", "round_1.review", "deferred")
     key = field.key("numbered")
@@ -90,7 +90,7 @@ def test_only_the_commander_may_answer_and_who_tried_is_recorded(field: Field) -
 
 
 def test_a_commander_by_name_whom_fab_cannot_know_is_refused_before_anything_is_shipped(
-    field: Field,
+    field: Harness,
 ) -> None:
     field.trigger("named")
     assert field.end("named") == "failed"

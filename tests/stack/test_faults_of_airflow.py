@@ -20,7 +20,7 @@ from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.sql.source import SqlSeries
-from tests.stack.airflow_harness import RELEASE, Field, Scenario
+from tests.stack.airflow_harness import RELEASE, Harness, Scenario
 from tests.support.postgres import Postgres, find_binaries, running_postgres
 from tests.support.replay import Outcome, replay_window
 
@@ -55,8 +55,8 @@ def cluster() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterator[Field]:
-    field = Field(
+def field(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterator[Harness]:
+    field = Harness(
         tmp_path_factory.mktemp("faults"),
         SCENARIOS,
         database_url=cluster.database().replace("postgresql:", "postgresql+psycopg2:"),
@@ -74,7 +74,7 @@ def field(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterat
         field.stop()
 
 
-def wait_for_incident(field: Field, name: str) -> datetime:
+def wait_for_incident(field: Harness, name: str) -> datetime:
     """Wait until the log holds an incident of the release; return when the first one was."""
 
     def first() -> float | None:
@@ -86,13 +86,13 @@ def wait_for_incident(field: Field, name: str) -> datetime:
     return datetime.fromtimestamp(wait_for(first, "an incident in the log", timeout_s=30) or 0, UTC)
 
 
-def jobs(field: Field) -> list[dict[str, Any]]:
+def jobs(field: Harness) -> list[dict[str, Any]]:
     """Return the triggerers that are alive."""
     found: dict[str, Any] = field.stack.api.call("GET", "/jobs?job_type=TriggererJob&is_alive=true")
     return list(found["jobs"])
 
 
-def triggerers(field: Field) -> dict[str, int | None]:
+def triggerers(field: Harness) -> dict[str, int | None]:
     """Return which triggerer holds the watch of each rollout, by the id of its job."""
 
     def of(name: str) -> int | None:
@@ -104,8 +104,8 @@ def triggerers(field: Field) -> dict[str, int | None]:
     return {name: of(name) for name in field.runs if field.states(name)["round_1.watch"] == "deferred"}
 
 
-def assert_replay_agrees(field: Field, name: str) -> None:
-    [said] = [logged.evaluation for logged in field.ledger.evaluations(field.key(name))]
+def assert_replay_agrees(field: Harness, name: str) -> None:
+    [said] = [logged.evaluation for logged in field.ledger.evaluations.of(field.key(name))]
     rollout = field.rollout(name)
     engine = create_engine(f"sqlite:///{field.folder / name}.db")
 
@@ -123,10 +123,10 @@ def assert_replay_agrees(field: Field, name: str) -> None:
     )
     engine.dispose()
     assert Outcome.of(said) == Outcome.of(replayed)
-    assert len(field.ledger.breaches(field.key(name))) == len(said.breaches)
+    assert len(field.ledger.breaches.of(field.key(name))) == len(said.breaches)
 
 
-def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Field) -> None:
+def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Harness) -> None:
     field.stack.kill("triggerer")
     field.worsen("unwatched", incident=0.5)
     happened = wait_for_incident(field, "unwatched")
@@ -135,12 +135,12 @@ def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Field
     field.stack.start_another_triggerer("triggerer-2")
     assert field.end("unwatched") == "success"
     assert field.final("unwatched") is FinalDecision.ROLLED_BACK
-    [logged] = field.ledger.breaches(field.key("unwatched"))
+    [logged] = field.ledger.breaches.of(field.key("unwatched"))
     assert happened <= logged.breach.breached_at <= happened + timedelta(seconds=1)
     assert_replay_agrees(field, "unwatched")
 
 
-def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(field: Field) -> None:
+def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(field: Harness) -> None:
     before = triggerers(field)
     [dead] = set(before.values())
     wait_for(lambda: len(jobs(field)) == 2, "two live triggerers", timeout_s=60)
@@ -159,7 +159,7 @@ def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(field: Field)
 
 
 def test_a_breach_while_both_databases_are_gone_is_decided_once_when_they_are_back(
-    field: Field, cluster: Postgres
+    field: Harness, cluster: Postgres
 ) -> None:
     cluster.stop()
     field.worsen("no_database", incident=0.5)
@@ -179,9 +179,9 @@ def test_a_breach_while_both_databases_are_gone_is_decided_once_when_they_are_ba
     assert_replay_agrees(field, "no_database")
 
 
-def test_a_rollout_that_lived_through_all_this_unharmed_is_promoted(field: Field) -> None:
+def test_a_rollout_that_lived_through_all_this_unharmed_is_promoted(field: Harness) -> None:
     assert field.end("kept") == "success"
     assert field.final("kept") is FinalDecision.PROMOTED
-    [logged] = field.ledger.evaluations(field.key("kept"))
+    [logged] = field.ledger.evaluations.of(field.key("kept"))
     assert (logged.evaluation.verdict, logged.evaluation.final) == (VerdictKind.HEALTHY, True)
     assert_replay_agrees(field, "kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from rollback_budget.debt.changes import advance_state
 from rollback_budget.debt.log import log_debts
 from rollback_budget.engine.evaluation import Status
 from rollback_budget.ledger.debt_views import Debt, DebtState, ProofRecord
@@ -37,7 +38,7 @@ def watch(ledger: Ledger, service: str, at: datetime = NOON, looks: int = 45) ->
         delta = 31 if status is Status.BAD else 1
         values = f'["{letters[status]}",{burn},{delta},2.1,1.6,480,471]'
         records.append(LookRecord(key, at - (looks - 1 - minute) * MINUTE, f"[{values}]"))
-    ledger.record_looks(records)
+    ledger.looks.add(records)
 
 
 def pay(ledger: Ledger, debt: Debt, at: datetime) -> None:
@@ -53,13 +54,13 @@ def pay(ledger: Ledger, debt: Debt, at: datetime) -> None:
         at=at,
         proof='{"cases": [{"id": "case-1", "red": "2 of 2", "green": "3 of 3"}]}',
     )
-    ledger.record_proof(proof)
+    ledger.proofs.add(proof)
     for state in (DebtState.DRAFTED, DebtState.APPROVED, DebtState.PROVEN, DebtState.PAID):
-        ledger.advance_state(debt.fingerprint, state, by="ada", at=at)
+        advance_state(ledger.debts, debt.fingerprint, state, by="ada", at=at)
 
 
 def now_owed(ledger: Ledger, debt: Debt) -> Debt:
     """Return a debt as it is now."""
-    found = ledger.debt(debt.fingerprint)
+    found = ledger.debts.get(debt.fingerprint)
     assert found is not None
     return found

@@ -81,14 +81,16 @@ def make_evaluation(*breaches: Breach) -> Evaluation:
 
 def log_breach(ledger: Ledger, breach: Breach, key: RolloutKey = KEY, **spec_changes: Any) -> str:
     """Log a breach of a rollout, which is opened when it has to be; return the breach's fingerprint."""
-    ledger.open_rollout(key, make_spec(**spec_changes), NOON - timedelta(hours=1))
-    return ledger.log_breaches(key, [breach], breach.breached_at)[0]
+    ledger.rollouts.open(key, make_spec(**spec_changes), NOON - timedelta(hours=1))
+    return ledger.breaches.log(key, [breach], breach.breached_at)[0]
 
 
 def take_some_final(ledger: Ledger, number: int) -> Final:
     """Decide the rollout one way or the other, as the ``number``-th of several tasks."""
     decision = FinalDecision.PROMOTED if number % 2 else FinalDecision.ROLLED_BACK
-    return ledger.take_final(KEY, decision, f"task {number}", "race", NOON + timedelta(seconds=number))
+    return ledger.rollouts.take_final(
+        KEY, decision, f"task {number}", "race", NOON + timedelta(seconds=number)
+    )
 
 
 def take_final_in_a_process(url: str, number: int, start: Any, answers: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every example of docs/targets.md loads; those for Kubernetes work against its API's rules."""
+"""Every example of docs/reference/targets.md loads; those for Kubernetes work against its API's rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.kubernetes import READER, WRITER, Cluster, running_cluster
 
 pytestmark = [pytest.mark.airflow, pytest.mark.service]
 
-PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "targets.md").read_text()
 EXAMPLES = re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```yaml\n(target:.*?)```", PAGE, flags=re.DOTALL)
 SERVICE = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices/assistant"
 ROLLOUT = "/apis/argoproj.io/v1alpha1/namespaces/models/rollouts/assistant"

@@ -15,7 +15,7 @@ from rollback_budget.model.ticket import TicketFields
 from rollback_budget.tickets.jira.api import JiraApi
 from rollback_budget.tickets.jira.jira_check import PERMISSIONS, CheckResult, check_jira
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from tests.support.debts import owe
 from tests.support.fault_proxy import Answers, Fault
 from tests.support.jira_cloud import EMAIL, TOKEN
@@ -200,6 +200,6 @@ def test_refile_lets_go_only_of_tickets_that_are_gone(cloud: CloudSite, sqlite_l
     arguments = ["debt", "refile", debt.fingerprint[:12], "--url", sqlite_ledger.url]
     assert "no ticket that is known to be gone" in str(CliRunner().invoke(cli, arguments).exception)
     cloud.delete(filed.key)
-    tell_tickets(sqlite_ledger, cloud.tracker(), NOON)
+    sync_tickets(sqlite_ledger, cloud.tracker(), NOON)
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     assert len(file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")) == 1

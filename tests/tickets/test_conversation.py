@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from rollback_budget.debt.changes import mark_duplicate, waive
 from rollback_budget.exceptions import TicketError
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, Waiver
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.ticket_operations import LOST_AFTER, REFUSED_FOR
 from rollback_budget.sources.recorded import read_series
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from tests.support.debts import MINUTE, now_owed, owe, pay, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
 from tests.support.jira_sites import CloudSite, Seen, Site
@@ -40,7 +41,7 @@ def file(ledger: Ledger, site: Site, debt: Debt) -> Seen:
 
 
 def tell(ledger: Ledger, site: Site, at: datetime = NOON) -> list[str]:
-    return [one.what for one in tell_tickets(ledger, site.tracker(), at)]
+    return [one.what for one in sync_tickets(ledger, site.tracker(), at)]
 
 
 def look(site: Site, debt: Debt) -> Seen:
@@ -144,8 +145,8 @@ def test_escalations_and_waivers_are_said(sqlite_ledger: Ledger, site: Site, ser
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
     waiver = Waiver("ada", "the fix is being rolled out", NOON + DAY)
-    sqlite_ledger.waive(debt.fingerprint, waiver, NOON + MINUTE)
-    sqlite_ledger.debt_event(
+    waive(sqlite_ledger.debts, debt.fingerprint, waiver, NOON + MINUTE)
+    sqlite_ledger.debt_events.add(
         DebtEvent(debt.fingerprint, 1, DebtEventKind.ESCALATED, NOON + DAY, detail="overdue for 3 days")
     )
     tell(sqlite_ledger, site, NOON + DAY)
@@ -362,7 +363,7 @@ def test_16_racing_tasks_say_a_thing_once(ledger: Ledger, cloud: CloudSite, serv
     watch(ledger, service)
 
     def run(_: int) -> None:
-        tell_tickets(Ledger(ledger.url), cloud.tracker(), datetime.now(UTC))
+        sync_tickets(Ledger(ledger.url), cloud.tracker(), datetime.now(UTC))
 
     race(16, run)
     issue = look(cloud, debt)
@@ -390,7 +391,7 @@ def test_a_deleted_ticket_is_said_once_and_can_be_filed_anew(
     debt = owe(sqlite_ledger, service)
     key = file(sqlite_ledger, site, debt).key
     tell(sqlite_ledger, site)
-    assert not sqlite_ledger.refile_ticket(debt.fingerprint)
+    assert not sqlite_ledger.tickets.refile(debt.fingerprint)
     site.delete(key)
     (gone,) = tell(sqlite_ledger, site, NOON + MINUTE)
     assert "is gone" in gone
@@ -402,7 +403,7 @@ def test_a_deleted_ticket_is_said_once_and_can_be_filed_anew(
     # Not by itself: who may not look at a ticket any more is told the same, and would file a second one.
     assert file_debts(sqlite_ledger, site.tracker(), NOON + 2 * MINUTE, "test") == []
 
-    assert sqlite_ledger.refile_ticket(debt.fingerprint)
+    assert sqlite_ledger.tickets.refile(debt.fingerprint)
     assert len(file_debts(sqlite_ledger, site.tracker(), NOON + 3 * MINUTE, "test")) == 1
     tell(sqlite_ledger, site, NOON + 4 * MINUTE)
     assert len(look(site, debt).links) == 1
@@ -428,7 +429,9 @@ def test_a_duplicate_debt_is_linked_to_the_other_and_closed(
 ) -> None:
     original, debt = owe(sqlite_ledger, service), owe(sqlite_ledger, service, NOON + MINUTE, metric="p50")
     file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")
-    sqlite_ledger.mark_duplicate(debt.fingerprint, original.fingerprint, by="ada", at=NOON + 2 * MINUTE)
+    mark_duplicate(
+        sqlite_ledger.debts, debt.fingerprint, original.fingerprint, by="ada", at=NOON + 2 * MINUTE
+    )
     tell(sqlite_ledger, cloud, NOON + 2 * MINUTE)
     issue, other = look(cloud, debt), look(cloud, original)
     (link,) = issue.fields["issuelinks"]

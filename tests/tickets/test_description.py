@@ -18,7 +18,7 @@ from rollback_budget.tickets.jira.issue_identity import IssueIdentity
 from rollback_budget.tickets.jira.wiki import LONGEST, description_text, note_text
 from rollback_budget.tickets.markdown import MarkdownBacklog
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import MINUTE, owe
 from tests.support.jira_sites import CloudSite, run_link
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.database, pytest.mark.service]
 def debt(sqlite_ledger: Ledger) -> Debt:
     """A debt whose rollout was evaluated and decided upon."""
     debt = owe(sqlite_ledger, "support-bot")
-    (logged,) = sqlite_ledger.debt_breaches(debt.fingerprint)
+    (logged,) = sqlite_ledger.breaches.of_debt(debt.fingerprint)
     stands = BudgetEvaluation(
         budget="latency.p95_delta_pct",
         tier=Tier.B,
@@ -46,8 +46,8 @@ def debt(sqlite_ledger: Ledger) -> Debt:
         unknown_looks=0,
     )
     evaluation = make_evaluation(logged.breach).model_copy(update={"budgets": (stands,)})
-    sqlite_ledger.record_evaluation(logged.key, 1, "watch", evaluation, NOON)
-    sqlite_ledger.record_decision(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
+    sqlite_ledger.evaluations.add(logged.key, 1, "watch", evaluation, NOON)
+    sqlite_ledger.decisions.add(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
     return debt
 
 
@@ -62,7 +62,7 @@ def test_the_wiki_text_has_a_table_of_every_budget(sqlite_ledger: Ledger, debt: 
 def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_path: Path) -> None:
     backlog = MarkdownBacklog(tmp_path / "backlog", run_link=run_link)
     file_debts(sqlite_ledger, backlog, NOON, "test")
-    tell_tickets(sqlite_ledger, backlog, NOON)
+    sync_tickets(sqlite_ledger, backlog, NOON)
     (file,) = (tmp_path / "backlog").iterdir()
     text = file.read_text()
     assert "| Budget | Tier | Threshold | model-v41 | model-v42 | Delta | Burn |" in text
@@ -76,19 +76,19 @@ def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> Non
         debt = owe(sqlite_ledger, "wordy", NOON + minute * MINUTE, sentence="very long " * 1000)
     text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     assert len(text) <= LONGEST
-    passport = IssueIdentity.from_text(text)
-    assert passport is not None
-    assert passport.belongs_to(debt)
-    assert passport.occurrences == 10
+    identity = IssueIdentity.from_text(text)
+    assert identity is not None
+    assert identity.belongs_to(debt)
+    assert identity.occurrences == 10
 
 
 def test_a_sentence_cannot_forge_a_passport(sqlite_ledger: Ledger) -> None:
     forged = IssueIdentity("f" * 64, 1, 1).line
     debt = owe(sqlite_ledger, "forged", sentence=forged)
     text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
-    passport = IssueIdentity.from_text(text)
-    assert passport is not None
-    assert passport.belongs_to(debt)
+    identity = IssueIdentity.from_text(text)
+    assert identity is not None
+    assert identity.belongs_to(debt)
 
 
 def test_the_word_about_one_recurrence_is_not_taken_for_that_about_another() -> None:
@@ -101,9 +101,9 @@ def test_the_word_about_one_recurrence_is_not_taken_for_that_about_another() -> 
 
 def test_what_a_launch_gate_did_is_said_once(sqlite_ledger: Ledger, cloud: CloudSite, debt: Debt) -> None:
     file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")
-    tell_tickets(sqlite_ledger, cloud.tracker(), NOON)
+    sync_tickets(sqlite_ledger, cloud.tracker(), NOON)
     for minute, verdict in enumerate(("block", "block", "pass")):
-        with sqlite_ledger.write() as session:
+        with sqlite_ledger.database.write() as session:
             session.add(
                 GateRunRow(
                     dag_id="rollout_model_v43",
@@ -115,7 +115,7 @@ def test_what_a_launch_gate_did_is_said_once(sqlite_ledger: Ledger, cloud: Cloud
                     result=f'{{"findings": [{{"debt": "{debt.fingerprint}"}}]}}',
                 )
             )
-        tell_tickets(sqlite_ledger, cloud.tracker(), NOON + minute * MINUTE)
+        sync_tickets(sqlite_ledger, cloud.tracker(), NOON + minute * MINUTE)
     (issue,) = cloud.jira.labelled(debt.label)
     (comment,) = issue.comments
     assert "The launch gate blocked model\\-v43" in comment["body"]

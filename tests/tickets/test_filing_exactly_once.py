@@ -13,7 +13,7 @@ from rollback_budget.tickets.base import TicketRef
 from rollback_budget.tickets.jira.api import JiraApi
 from rollback_budget.tickets.jira.issue_identity import PROPERTY
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import MINUTE, now_owed, owe, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
@@ -115,7 +115,7 @@ def test_long_searches_are_read_to_their_end(sqlite_ledger: Ledger, cloud: Cloud
 def test_a_crashed_lease_holders_ticket_is_adopted(sqlite_ledger: Ledger, site: Site, service: str) -> None:
     debt = owe(sqlite_ledger, service)
     tracker = site.tracker()
-    claim = sqlite_ledger.claim_ticket(
+    claim = sqlite_ledger.tickets.claim(
         debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=tracker.settle
     )
     assert isinstance(claim, Claim)
@@ -129,7 +129,7 @@ def test_a_crashed_lease_holders_ticket_is_adopted(sqlite_ledger: Ledger, site: 
     assert (filed.key, filed.adopted) == (made.key, True)
     ticket = now_owed(sqlite_ledger, debt).ticket
     assert ticket is not None
-    assert (ticket.issue_id, ticket.told) == (made.issue_id, 1)
+    assert (ticket.issue_id, ticket.reported_occurrences) == (made.issue_id, 1)
 
 
 def test_a_ticket_that_was_adopted_hears_only_of_what_it_does_not_say(
@@ -142,7 +142,7 @@ def test_a_ticket_that_was_adopted_hears_only_of_what_it_does_not_say(
         file_debts(sqlite_ledger, site.tracker(), NOON, "test")
     owe(sqlite_ledger, service, NOON + 2 * MINUTE)
     file_debts(sqlite_ledger, site.tracker(), NOON + 6 * MINUTE, "test")
-    tell_tickets(sqlite_ledger, site.tracker(), NOON + 6 * MINUTE)
+    sync_tickets(sqlite_ledger, site.tracker(), NOON + 6 * MINUTE)
     (issue,) = site.issues(debt.label)
     (comment,) = issue.comments
     assert "once since the last word here" in comment
@@ -205,10 +205,10 @@ def test_a_ticket_that_slipped_through_is_found_and_linked_once(
     (first,) = keys(site, debt)
     # Whoever was held up for longer than its lease sends its request all the same.
     site.tracker().create(account_of(sqlite_ledger, debt))
-    told = [one.what for one in tell_tickets(sqlite_ledger, site.tracker(), NOON + MINUTE)]
+    told = [one.what for one in sync_tickets(sqlite_ledger, site.tracker(), NOON + MINUTE)]
     second = next(key for key in keys(site, debt) if key != first)
     assert f"{second} slipped through and was linked as a duplicate of {first}" in told
-    again = tell_tickets(sqlite_ledger, site.tracker(), NOON + 2 * MINUTE)
+    again = sync_tickets(sqlite_ledger, site.tracker(), NOON + 2 * MINUTE)
     assert again == []
     issue = next(one for one in site.issues(debt.label) if one.key == second)
     (link,) = issue.fields["issuelinks"]
@@ -342,8 +342,8 @@ def test_a_ticket_tells_the_breach_the_budgets_the_decisions_and_where_to_look(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     watch(sqlite_ledger, service)
-    (logged,) = sqlite_ledger.debt_breaches(debt.fingerprint)
-    sqlite_ledger.record_decision(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
+    (logged,) = sqlite_ledger.breaches.of_debt(debt.fingerprint)
+    sqlite_ledger.decisions.add(logged.key, 1, "Roll back", "ada", "users notice", NOON, timed_out=False)
     file_debts(sqlite_ledger, cloud.tracker(), NOON, "test")
     (issue,) = cloud.jira.labelled(debt.label)
     text = issue.fields["description"]

@@ -91,7 +91,7 @@ def test_16_racing_tasks_and_3_lost_replies_give_one_ticket(
             return True
 
         wait_until(filed, within_s=120, what="the ticket")
-        (known,) = own_ledger.debts()
+        (known,) = own_ledger.debts.every()
         assert known.ticket is not None
         return known.ticket.key
 
@@ -131,11 +131,11 @@ def test_while_jira_is_down_the_debt_stays_and_filing_catches_up(
     with pytest.raises(TicketError, match=r"(?s)^2 debt.*p95.*did not answer.*p50.*did not answer") as down:
         file_debts(sqlite_ledger, tracker(f"http://127.0.0.1:{free_port}"), NOON, "test")
     assert not down.value.ambiguous
-    assert [debt.state for debt in sqlite_ledger.debts()] == [DebtState.DETECTED] * 2
+    assert [debt.state for debt in sqlite_ledger.debts.every()] == [DebtState.DETECTED] * 2
 
     filed = file_debts(sqlite_ledger, tracker(jira_server.url), NOON + MINUTE, "test")
     assert {ticket.debt_fingerprint for ticket in filed} == {debt.fingerprint for debt in debts}
-    assert [debt.state for debt in sqlite_ledger.debts()] == [DebtState.FILED] * 2
+    assert [debt.state for debt in sqlite_ledger.debts.every()] == [DebtState.FILED] * 2
     assert file_debts(sqlite_ledger, tracker(jira_server.url), NOON + MINUTE, "test") == []
 
 
@@ -160,7 +160,7 @@ def test_one_debts_failure_does_not_stop_the_others(sqlite_ledger: Ledger, proxy
     with pytest.raises(TicketError, match=r"^1 debt") as failed:
         file_debts(sqlite_ledger, tracker(proxy.url), NOON, "test")
     assert failed.value.ambiguous
-    states = {debt.ticket.state for debt in sqlite_ledger.debts() if debt.ticket is not None}
+    states = {debt.ticket.state for debt in sqlite_ledger.debts.every() if debt.ticket is not None}
     assert states == {TicketState.UNKNOWN, TicketState.FILED}
 
 

@@ -12,7 +12,7 @@ from rollback_budget.ledger.debt_views import Claim, Debt, DebtState, Ticket, Ti
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.markdown import MarkdownBacklog, escape
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.sync.sync import tell_tickets
+from rollback_budget.tickets.sync.sync import sync_tickets
 from rollback_budget.tickets.ticket_context import account_of
 from tests.support.debts import now_owed, owe, pay
 from tests.support.rollouts import NOON, log_breach, make_breach, race
@@ -33,15 +33,15 @@ def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledge
     assert "p95 was 31 % above model-v41" in text
     assert "Occurrences: 1\n" in text
     assert "red-green proof" in text
-    debt = ledger.debt(change.debt.fingerprint)
+    debt = ledger.debts.get(change.debt.fingerprint)
     assert debt is not None
     assert debt.state is DebtState.FILED
 
     log_breach(ledger, make_breach(NOON + MINUTE))
     log_debts(ledger, None, NOON + MINUTE)
     assert file_debts(ledger, backlog, NOON + MINUTE, "test") == []
-    assert len(tell_tickets(ledger, backlog, NOON + MINUTE)) == 1
-    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
+    assert len(sync_tickets(ledger, backlog, NOON + MINUTE)) == 1
+    assert sync_tickets(ledger, backlog, NOON + MINUTE) == []
     assert list((tmp_path / "backlog").iterdir()) == [file]
     assert "Occurrences: 2\n" in file.read_text()
     assert file.read_text().count("p95 was 31 %") == 3, "one in the lead"
@@ -53,16 +53,16 @@ def test_a_ticket_is_closed_by_paying_and_opened_again_when_the_debt_is(
     backlog = MarkdownBacklog(tmp_path / "backlog")
     debt = owe(ledger, "support-bot")
     file_debts(ledger, backlog, NOON, "test")
-    tell_tickets(ledger, backlog, NOON)
+    sync_tickets(ledger, backlog, NOON)
     assert status_of(ledger, debt) is None
     pay(ledger, debt, NOON + MINUTE)
-    told = tell_tickets(ledger, backlog, NOON + MINUTE)
+    told = sync_tickets(ledger, backlog, NOON + MINUTE)
     assert [one.what for one in told] == ["written anew", "closed"]
     assert status_of(ledger, debt) == "done"
-    assert tell_tickets(ledger, backlog, NOON + MINUTE) == []
+    assert sync_tickets(ledger, backlog, NOON + MINUTE) == []
     log_breach(ledger, make_breach(NOON + 2 * MINUTE))
     log_debts(ledger, None, NOON + 2 * MINUTE)
-    tell_tickets(ledger, backlog, NOON + 2 * MINUTE)
+    sync_tickets(ledger, backlog, NOON + 2 * MINUTE)
     assert status_of(ledger, debt) == "new"
 
 
@@ -109,15 +109,15 @@ def test_racing_tasks_write_one_file_and_every_one_that_lost_says_so_or_sees_it(
 def test_of_racing_claims_one_wins_every_time(ledger: Ledger) -> None:
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
 
     def claim(number: int) -> Claim | Ticket:
         own = Ledger(ledger.url)
-        return own.claim_ticket(debt.fingerprint, f"task {number}", NOON, lease=MINUTE, settle=MINUTE)
+        return own.tickets.claim(debt.fingerprint, f"task {number}", NOON, lease=MINUTE, settle=MINUTE)
 
     for _ in range(8):
         (won,) = [answer for answer in race(8, claim) if isinstance(answer, Claim)]
-        ledger.release_ticket(won, "for the next round", unknown_since=None)
+        ledger.tickets.release(won, "for the next round", unknown_since=None)
 
 
 def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_debt_that_cannot_be_filed_stays_and_is_caught_up_with(ledger: Ledger,
     log_debts(ledger, None, NOON)
     with pytest.raises(TicketError, match=r"latency.p95_delta_pct.*cannot be written.*Check"):
         file_debts(ledger, MarkdownBacklog(tmp_path / "file"), NOON, "test")
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
     assert debt.state is DebtState.DETECTED
     assert debt.ticket is not None
     assert debt.ticket.state is TicketState.PENDING
@@ -139,9 +139,9 @@ def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
     backlog = MarkdownBacklog(tmp_path)
     log_breach(ledger, make_breach())
     log_debts(ledger, None, NOON)
-    (debt,) = ledger.debts()
+    (debt,) = ledger.debts.every()
     # It dies after the file was written and before the ledger knew.
-    claim = ledger.claim_ticket(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
+    claim = ledger.tickets.claim(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
     assert isinstance(claim, Claim)
     written = backlog.create(account_of(ledger, debt))
 

@@ -60,6 +60,6 @@ def test_a_persisted_trigger_is_rebuilt_from_its_path_and_arguments(tmp_path: Pa
         plan=recorded(tmp_path, 20).model_dump_json(), deferred_at=LONG_AGO.isoformat()
     )
     path, arguments = trigger.serialize()
-    assert path == "rollback_budget.triggers.rollback_budget.RollbackBudgetTrigger"
+    assert path == "rollback_budget.workflow.trigger.RollbackBudgetTrigger"
     stored: dict[str, Any] = {**deserialize(serialize(arguments)), "argument_of_an_older_version": 1}
     assert events_of(RollbackBudgetTrigger(**stored))[0].payload == events_of(trigger)[0].payload

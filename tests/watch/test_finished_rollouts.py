@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from rollback_budget.clock import utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.model.source import RecordedSource
 from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
-from rollback_budget.watch.finished_rollouts import EVERY, FinishedRollouts
+from rollback_budget.watch.finished_rollouts import READ_INTERVAL, FinishedRollouts
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.engine.builders import START, at, rollout
 
@@ -35,66 +35,66 @@ def plan_of(run: str, window_start: datetime = START) -> WatchPlan:
 
 def decide(ledger: Ledger, plan: WatchPlan, when: datetime) -> None:
     assert plan.rollout is not None
-    ledger.open_rollout(plan.rollout, plan.spec, plan.window_start)
-    ledger.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
+    ledger.rollouts.open(plan.rollout, plan.spec, plan.window_start)
+    ledger.rollouts.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
 
 
-class Asked:
-    """Reads a ledger, and remembers from when on; ``away`` makes it fail."""
+class CountingReader:
+    """Reads a ledger, and remembers from when on; ``unavailable`` makes it fail."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.since: list[datetime] = []
-        self.away = False
+        self.unavailable = False
         self.now = START
         self.ended = FinishedRollouts(self, now=lambda: self.now)
 
     def __call__(self, after: datetime) -> Collection[RolloutKey]:
         self.since.append(after)
-        if self.away:
-            raise LedgerError("the ledger is away")
-        return self.ledger.ended_rollouts(after)
+        if self.unavailable:
+            raise LedgerUnavailableError("the ledger is away")
+        return self.ledger.rollouts.ended(after)
 
     async def know(self, plan: WatchPlan) -> bool:
         """Look, let the answer come, and look again."""
         self.ended(plan)
-        if self.ended._asking is not None:
-            await self.ended._asking
+        if self.ended._query is not None:
+            await self.ended._query
         return self.ended(plan)
 
 
 async def test_an_end_is_known_at_the_next_question_and_only_for_the_rollout_that_ended(
     ledger: Ledger,
 ) -> None:
-    asked, mine, other = Asked(ledger), plan_of("1"), plan_of("2")
-    assert not await asked.know(mine)
+    requests, mine, other = CountingReader(ledger), plan_of("1"), plan_of("2")
+    assert not await requests.know(mine)
     decide(ledger, mine, at(5))
-    asked.now = at(6)
-    assert await asked.know(mine)
-    assert not await asked.know(other)
+    requests.now = at(6)
+    assert await requests.know(mine)
+    assert not await requests.know(other)
 
 
 async def test_a_thousand_watches_share_one_question(ledger: Ledger) -> None:
-    asked = Asked(ledger)
+    requests = CountingReader(ledger)
     for number in range(1000):
-        await asked.know(plan_of(str(number), START - timedelta(seconds=number)))
-    assert len(asked.since) == 1
-    asked.now = START + EVERY
-    await asked.know(plan_of("1"))
+        await requests.know(plan_of(str(number), START - timedelta(seconds=number)))
+    assert len(requests.since) == 1
+    requests.now = START + READ_INTERVAL
+    await requests.know(plan_of("1"))
     # An older window than the first question knew of was watched meanwhile.
-    assert asked.since[1:] == [START - timedelta(seconds=999)]
+    assert requests.since[1:] == [START - timedelta(seconds=999)]
 
 
 async def test_what_ended_while_the_ledger_was_away_is_known_when_it_is_back(ledger: Ledger) -> None:
-    asked, mine = Asked(ledger), plan_of("1")
-    assert not await asked.know(mine)
-    asked.away = True
+    requests, mine = CountingReader(ledger), plan_of("1")
+    assert not await requests.know(mine)
+    requests.unavailable = True
     decide(ledger, mine, at(5))
     for minute in range(5, 60):
-        asked.now = at(minute)
-        assert not await asked.know(mine)
-    asked.away, asked.now = False, at(61)
-    assert await asked.know(mine)
+        requests.now = at(minute)
+        assert not await requests.know(mine)
+    requests.unavailable, requests.now = False, at(61)
+    assert await requests.know(mine)
 
 
 def test_the_trigger_of_such_a_watch_ends_without_a_verdict(

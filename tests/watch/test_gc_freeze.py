@@ -11,7 +11,7 @@ import pytest
 
 from rollback_budget.watch.gc_freeze import GcFreeze
 from tests.engine.builders import at, rollout
-from tests.watch.test_watcher import WATCH, Backend, Night, slide
+from tests.support.simulated_watch import WATCH, Backend, SimulatedWatch, slow_from
 
 pytestmark = pytest.mark.pure
 
@@ -29,12 +29,12 @@ def collector_off() -> Iterator[None]:
 
 @pytest.mark.usefixtures("collector_off")
 def test_a_watch_that_has_ended_is_freed_without_the_garbage_collector() -> None:
-    night = Night(rollout(watch=WATCH), Backend(slide(600), down=(200, 300)))
+    simulation = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(600), down=(200, 300)))
 
     async def watch() -> weakref.ref[object]:
-        watcher = night.watcher()
+        watcher = simulation.watcher()
         for minute in range(1, 400):
-            night.now = at(minute)
+            simulation.now = at(minute)
             await watcher.look()
         return weakref.ref(watcher)
 
@@ -43,12 +43,12 @@ def test_a_watch_that_has_ended_is_freed_without_the_garbage_collector() -> None
 
 @pytest.mark.usefixtures("collector_off")
 def test_what_is_alive_is_set_aside_with_every_so_many_watches_and_not_before() -> None:
-    heap = GcFreeze(every=3)
+    freeze = GcFreeze(every=3)
     kept = [[number] for number in range(1000)]
     before = gc.get_freeze_count()
-    heap.grown()
-    heap.grown()
+    freeze.count_watch()
+    freeze.count_watch()
     assert gc.get_freeze_count() == before
-    heap.grown()
+    freeze.count_watch()
     assert gc.get_freeze_count() >= before + len(kept)
     assert not any(one is kept for one in gc.get_objects())

@@ -31,10 +31,10 @@ class Log:
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.rows: list[tuple[datetime, Sample]] = []
-        self.asked: list[SeriesRequest] = []
+        self.requests: list[SeriesRequest] = []
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
-        self.asked.append(request)
+        self.requests.append(request)
         arrived: dict[object, Sample] = {}
         for came_at, sample in self.rows:
             if came_at <= self.now and request.start < sample.time <= request.end:
@@ -103,7 +103,7 @@ def test_without_lateness_every_bucket_is_asked_for_once() -> None:
     log = Log(START)
     log.rows = [(sample.time, sample) for sample in slow_release(onset=WINDOW + 1)]
     watch(log, spec(late=timedelta(0)))
-    assert all(request.end - request.start == MINUTE for request in log.asked)
+    assert all(request.end - request.start == MINUTE for request in log.requests)
     assert LateData(timedelta(0)).notice([log.rows[0][1]], START) == []
 
 

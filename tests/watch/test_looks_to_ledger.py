@@ -13,6 +13,7 @@ import pytest
 from rollback_budget.engine import Sample
 from rollback_budget.engine.evaluation import Evaluation, Status, VerdictKind
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Worse
 from rollback_budget.model.metric import Metric, MetricKind
@@ -24,7 +25,7 @@ from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
 from tests.support.rollouts import race
-from tests.watch.test_watcher import Backend
+from tests.support.simulated_watch import Backend
 
 pytestmark = pytest.mark.database
 
@@ -63,7 +64,7 @@ def samples(minutes: int, onset: int) -> list[Sample]:
     ]
 
 
-class Shift:
+class RecordedWatch:
     """Watches one rollout minute by minute, with a writer that can die with the watch."""
 
     def __init__(self, ledger: Ledger, onset: int = 10_000) -> None:
@@ -78,7 +79,12 @@ class Shift:
 
     def start(self, **options: int) -> None:
         self.writer = LookWriter(
-            lambda: self.ledger, log=LOG, gather=SOON, pause=SOON, now=lambda: self.now, **options
+            lambda: self.ledger.looks,
+            log=LOG,
+            batch_wait=SOON,
+            retry_after=SOON,
+            now=lambda: self.now,
+            **options,
         )
         self.watcher = self.new_watcher()
 
@@ -100,62 +106,60 @@ class Shift:
         return self.writer.flush(LONG)
 
 
-def opened(ledger: Ledger) -> Shift:
-    shift = Shift(ledger)
-    ledger.open_rollout(KEY, shift.spec, START)
-    return shift
+def start_watch(ledger: Ledger) -> RecordedWatch:
+    simulation = RecordedWatch(ledger)
+    ledger.rollouts.open(KEY, simulation.spec, START)
+    return simulation
 
 
 async def test_every_look_is_in_the_ledger_once_with_what_it_found(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    shift.backend.samples = samples(600, onset=31)
-    verdict = await shift.watch(1, 600)
+    simulation = start_watch(ledger)
+    simulation.backend.samples = samples(600, onset=31)
+    verdict = await simulation.watch(1, 600)
     assert verdict is not None
     assert verdict.verdict is VerdictKind.BREACH
-    assert shift.flushed()
+    assert simulation.flushed()
 
-    looks = ledger.looks(KEY, budget="latency.p95_delta_pct")
+    looks = ledger.looks.of(KEY, budget="latency.p95_delta_pct")
     assert [look.time for look in looks] == [at(minute) for minute in range(1, 62)]
     assert [look.status for look in looks[29:31]] == [Status.GOOD, Status.BAD]
     last = looks[-1]
     assert (last.burn, last.delta, last.release_value, last.baseline_n) == (30 * MINUTE, 31.25, 2.1, 200)
-    success = ledger.looks(KEY, budget="quality.task_success_delta_pp", since=at(9))
+    success = ledger.looks.of(KEY, budget="quality.task_success_delta_pp", since=at(9))
     assert (success[0].time, success[0].status, success[0].delta) == (at(10), Status.UNKNOWN, None)
     assert 0 < (success[-1].p_value or 0) <= 1
-    assert len(ledger.looks(KEY)) == 2 * 61
+    assert len(ledger.looks.of(KEY)) == 2 * 61
 
 
 async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing_twice(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shift = opened(ledger)
-    await shift.watch(1, 100)
-    assert shift.flushed()
-    before = ledger.looks(KEY)
+    simulation = start_watch(ledger)
+    await simulation.watch(1, 100)
+    assert simulation.flushed()
+    before = ledger.looks.of(KEY)
     written: list[int] = []
-    record = Ledger.record_looks
-    monkeypatch.setattr(
-        Ledger, "record_looks", lambda self, batch: written.append(len(batch)) or record(self, batch)
-    )
-    shift.start()
+    record = Looks.add
+    monkeypatch.setattr(Looks, "add", lambda self, batch: written.append(len(batch)) or record(self, batch))
+    simulation.start()
     # Twenty minutes passed without a watch; the replay tells their looks, one by one.
-    await shift.watch(120, 121)
-    assert shift.flushed()
-    looks = ledger.looks(KEY)
+    await simulation.watch(120, 121)
+    assert simulation.flushed()
+    looks = ledger.looks.of(KEY)
     assert looks[: len(before)] == before
     assert [look.time for look in looks[::2]] == [at(minute) for minute in range(1, 122)]
     assert sum(written) == 21
 
     # Two triggerers that both believe the watch is theirs write the same looks, and both are right.
     race(2, lambda _: asyncio.run(another_watch(ledger)))
-    assert ledger.looks(KEY) == looks
+    assert ledger.looks.of(KEY) == looks
 
 
 async def another_watch(ledger: Ledger) -> None:
-    shift = Shift(ledger)
-    shift.writer.looks_until = nothing_known  # type: ignore[method-assign]
-    await shift.watch(121, 121)
-    assert shift.flushed()
+    simulation = RecordedWatch(ledger)
+    simulation.writer.looks_until = nothing_known  # type: ignore[method-assign]
+    await simulation.watch(121, 121)
+    assert simulation.flushed()
 
 
 async def nothing_known(plan: WatchPlan) -> object:
@@ -168,25 +172,25 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     file = tmp_path / "ledger.db"
     ledger = Ledger(f"sqlite:///{file}")
     ledger.migrate()
-    shift = opened(ledger)
-    shift.start(most_kept=50)
-    await shift.watch(1, 10)
-    assert shift.flushed()
+    simulation = start_watch(ledger)
+    simulation.start(max_queued=50)
+    await simulation.watch(1, 10)
+    assert simulation.flushed()
     file.rename(tmp_path / "away.db")
-    shift.backend.samples = samples(600, onset=41)
+    simulation.backend.samples = samples(600, onset=41)
     with caplog.at_level("INFO"):
-        verdict = await shift.watch(11, 600)
+        verdict = await simulation.watch(11, 600)
         assert verdict is not None
         assert verdict.breaches[0].breached_at == at(71)
-        assert not shift.flushed()
+        assert not simulation.flushed()
         (tmp_path / "away.db").rename(file)
-        assert shift.flushed()
-    assert [look.time for look in ledger.looks(KEY, verdict.budgets[0].budget)] == [
+        assert simulation.flushed()
+    assert [look.time for look in ledger.looks.of(KEY, verdict.budgets[0].budget)] == [
         at(minute) for minute in (*range(1, 11), *range(22, 72))
     ]
     said = [record.getMessage() for record in caplog.records if record.name == LOG.name]
     assert len([line for line in said if "11 of the oldest were dropped" in line]) == 1
-    assert len([line for line in said if "looks wait for the ledger" in line]) == 1
+    assert len([line for line in said if "the ledger is unavailable" in line]) == 1
 
 
 async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
@@ -194,56 +198,56 @@ async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
 ) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    shift = opened(ledger)
+    simulation = start_watch(ledger)
     gate = threading.Event()
 
     def hang(*_: object) -> int:
         gate.wait(60)
         return 0
 
-    monkeypatch.setattr(ledger, "record_looks", hang)
-    monkeypatch.setattr(ledger, "looks_until", lambda keys: hang(keys) or {})
-    monkeypatch.setattr("rollback_budget.watch.look_writer.PATIENCE", SOON)
+    monkeypatch.setattr(ledger.looks, "add", hang)
+    monkeypatch.setattr(ledger.looks, "newest_times", lambda keys: hang(keys) or {})
+    monkeypatch.setattr("rollback_budget.watch.look_writer.QUERY_TIMEOUT", SOON)
     async with asyncio.timeout(20):
-        assert await shift.watch(1, 200) is None
-    assert not shift.writer.flush(SOON)
+        assert await simulation.watch(1, 200) is None
+    assert not simulation.writer.flush(SOON)
     gate.set()
 
 
 async def test_five_hundred_watches_ask_the_ledger_once_what_it_has(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    asked: list[int] = []
-    read = ledger.looks_until
+    simulation = start_watch(ledger)
+    requests: list[int] = []
+    read = ledger.looks.newest_times
 
     class Counting:
-        record_looks = staticmethod(ledger.record_looks)
+        add = staticmethod(ledger.looks.add)
 
         @staticmethod
-        def looks_until(keys: set[RolloutKey]) -> object:
-            asked.append(len(keys))
+        def newest_times(keys: set[RolloutKey]) -> object:
+            requests.append(len(keys))
             return read(keys)
 
     writer = LookWriter(Counting, log=LOG)
     plans = [
-        shift.plan.model_copy(update={"rollout": RolloutKey(KEY.dag_id, f"run {number}")})
+        simulation.plan.model_copy(update={"rollout": RolloutKey(KEY.dag_id, f"run {number}")})
         for number in range(500)
     ]
     found = await asyncio.gather(*(writer.looks_until(plan) for plan in plans))
     assert set(found) == {START}
-    assert asked == [500]
+    assert requests == [500]
 
 
 async def test_pruning_takes_old_looks_and_leaves_the_evidence(ledger: Ledger) -> None:
-    shift = opened(ledger)
-    shift.backend.samples = samples(600, onset=31)
-    verdict = await shift.watch(1, 600)
+    simulation = start_watch(ledger)
+    simulation.backend.samples = samples(600, onset=31)
+    verdict = await simulation.watch(1, 600)
     assert verdict is not None
-    assert shift.flushed()
-    ledger.record_evaluation(KEY, 1, "watch", verdict, at(61))
-    ledger.log_breaches(KEY, verdict.breaches, at(61))
-    assert ledger.prune_looks(at(40)) == 39
-    assert ledger.looks(KEY)[0].time == at(40)
-    assert ledger.prune_looks(at(700)) == 22
-    assert ledger.looks(KEY) == []
-    assert ledger.evaluations(KEY)[0].evaluation == verdict
-    assert len(ledger.breaches(KEY)[0].breach.samples) == 31
+    assert simulation.flushed()
+    ledger.evaluations.add(KEY, 1, "watch", verdict, at(61))
+    ledger.breaches.log(KEY, verdict.breaches, at(61))
+    assert ledger.looks.prune(at(40)) == 39
+    assert ledger.looks.of(KEY)[0].time == at(40)
+    assert ledger.looks.prune(at(700)) == 22
+    assert ledger.looks.of(KEY) == []
+    assert ledger.evaluations.of(KEY)[0].evaluation == verdict
+    assert len(ledger.breaches.of(KEY)[0].breach.samples) == 31

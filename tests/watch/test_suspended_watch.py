@@ -10,7 +10,7 @@ import pytest
 
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import LoggedSuspension, Scope
@@ -22,40 +22,40 @@ from rollback_budget.watch.suspension_cache import SuspensionCache
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import MINUTE, START, at, both, rollout
-from tests.watch.test_watcher import Backend, Night
+from tests.support.simulated_watch import Backend, SimulatedWatch
 
 pytestmark = pytest.mark.database
 
 LOG = logging.getLogger(__name__)
-NIGHT = 60 * 24
+DAY_MINUTES = 60 * 24
 
 
-class Asked:
-    """Reads a ledger, and counts how often; ``away`` makes it fail, ``hold`` makes it wait."""
+class CountingReader:
+    """Reads a ledger, and counts how often; ``unavailable`` makes it fail, ``hold`` makes it wait."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.times = 0
-        self.away = False
+        self.unavailable = False
         self.hold: threading.Event | None = None
 
     def __call__(self, after: datetime) -> Sequence[LoggedSuspension]:
         self.times += 1
         if self.hold is not None:
             self.hold.wait(30)
-        if self.away:
-            raise LedgerError("the ledger is away")
-        return self.ledger.suspensions(after=after)
+        if self.unavailable:
+            raise LedgerUnavailableError("the ledger is away")
+        return self.ledger.suspensions.ending_after(after=after)
 
 
-class SuspendedNight(Night):
+class SuspendedWatch(SimulatedWatch):
     """A night under a real ledger; somebody acts on it between the looks."""
 
     def __init__(self, ledger: Ledger, **plan: object) -> None:
         spec = rollout(watch=Watch(settle=2 * MINUTE))
-        super().__init__(spec, Backend(both([130.0] * NIGHT)), **plan)
-        self.asked = Asked(ledger)
-        self.suspended = SuspensionCache(self.asked, now=lambda: self.now)
+        super().__init__(spec, Backend(both([130.0] * DAY_MINUTES)), **plan)
+        self.requests = CountingReader(ledger)
+        self.suspended = SuspensionCache(self.requests, now=lambda: self.now)
 
     def watcher(self) -> Watcher:
         async def open_source(_spec: RolloutSpec) -> Source:
@@ -65,28 +65,28 @@ class SuspendedNight(Night):
 
     def suspend(self, since: int, until: int, scope: Scope | None = None) -> LoggedSuspension:
         hold = Suspension(budget="latency", since=at(since), until=at(until), by="alice", reason="load test")
-        return self.asked.ledger.suspend(scope or Scope(name="model-v42"), hold)
+        return self.requests.ledger.suspensions.add(scope or Scope(name="model-v42"), hold)
 
 
-async def the_breach(
-    night: SuspendedNight, acts: dict[int, object], kill_at: int | None = None
+async def watch_to_breach(
+    simulation: SuspendedWatch, acts: dict[int, object], kill_at: int | None = None
 ) -> Evaluation:
-    watcher = night.watcher()
-    for minute in range(1, NIGHT):
-        night.now = at(minute)
+    watcher = simulation.watcher()
+    for minute in range(1, DAY_MINUTES):
+        simulation.now = at(minute)
         act = acts.get(minute)
         if callable(act):
             act()
         if minute == kill_at:
-            watcher = night.watcher()
+            watcher = simulation.watcher()
         verdict = await watcher.look()
         if verdict is not None:
             return verdict
     raise AssertionError("no breach in the whole night")
 
 
-async def first_breach(night: SuspendedNight, acts: dict[int, object]) -> datetime:
-    return (await the_breach(night, acts)).breaches[0].breached_at
+async def first_breach(simulation: SuspendedWatch, acts: dict[int, object]) -> datetime:
+    return (await watch_to_breach(simulation, acts)).breaches[0].breached_at
 
 
 @pytest.mark.parametrize("kill_at", [None, 30, 65])
@@ -94,36 +94,39 @@ async def first_breach(night: SuspendedNight, acts: dict[int, object]) -> dateti
 async def test_a_suspension_holds_from_the_next_look_on_and_a_restart_agrees(
     ledger: Ledger, kill_at: int | None, minute: int
 ) -> None:
-    night = SuspendedNight(ledger)
-    verdict = await the_breach(night, {minute: lambda: night.suspend(minute, 60)}, kill_at)
+    simulation = SuspendedWatch(ledger)
+    verdict = await watch_to_breach(simulation, {minute: lambda: simulation.suspend(minute, 60)}, kill_at)
     assert verdict.breaches[0].breached_at == at(91)
     # The looks up to two minutes earlier were folded already; the next one is the first under it.
     assert verdict.budgets[0].suspended_looks == 60 - (minute - 2)
 
 
 async def test_one_that_is_ended_early_holds_no_longer(ledger: Ledger) -> None:
-    night = SuspendedNight(ledger)
-    hold = night.suspend(0, 600)
-    acts = {40: lambda: ledger.end_suspension(hold.id, "bob", "done", at(40))}
-    assert await first_breach(night, acts) == at(71)
+    simulation = SuspendedWatch(ledger)
+    hold = simulation.suspend(0, 600)
+    acts = {40: lambda: ledger.suspensions.end(hold.id, "bob", "done", at(40))}
+    assert await first_breach(simulation, acts) == at(71)
 
 
 async def test_it_expires_by_itself_while_the_ledger_is_away_and_the_watch_goes_on(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    night = SuspendedNight(ledger)
-    night.suspend(10, 60)
-    acts = {20: lambda: setattr(night.asked, "away", True), 80: lambda: setattr(night.asked, "away", False)}
-    assert await first_breach(night, acts) == at(91)
-    assert sum("as last known" in record.message for record in caplog.records) == 1
+    simulation = SuspendedWatch(ledger)
+    simulation.suspend(10, 60)
+    acts = {
+        20: lambda: setattr(simulation.requests, "unavailable", True),
+        80: lambda: setattr(simulation.requests, "unavailable", False),
+    }
+    assert await first_breach(simulation, acts) == at(91)
+    assert sum("as last read" in record.message for record in caplog.records) == 1
 
 
 async def test_a_thousand_watches_share_one_question_a_poll(ledger: Ledger) -> None:
-    night = SuspendedNight(ledger)
+    simulation = SuspendedWatch(ledger)
     mine = RolloutKey("rollout", "7")
-    night.suspend(1, 60, Scope(dag_id="rollout", run_id="7"))
+    simulation.suspend(1, 60, Scope(dag_id="rollout", run_id="7"))
     plans = [
-        night.plan.model_copy(
+        simulation.plan.model_copy(
             update={
                 "rollout": RolloutKey("rollout", str(n)),
                 "window_start": START - n * timedelta(seconds=30),
@@ -132,23 +135,23 @@ async def test_a_thousand_watches_share_one_question_a_poll(ledger: Ledger) -> N
         for n in range(1000)
     ]
     for minute in range(2, 12):
-        night.now = at(minute)
-        answers = await asyncio.gather(*(night.suspended(plan, at(minute), LOG) for plan in plans))
-        assert [plan.rollout for plan, told in zip(plans, answers, strict=True) if told] == [mine]
-    assert night.asked.times == 10
+        simulation.now = at(minute)
+        answers = await asyncio.gather(*(simulation.suspended(plan, at(minute), LOG) for plan in plans))
+        assert [plan.rollout for plan, logged in zip(plans, answers, strict=True) if logged] == [mine]
+    assert simulation.requests.times == 10
 
 
 async def test_a_ledger_that_hangs_does_not_hold_the_looks(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspended, "PATIENCE", timedelta(milliseconds=50))
-    night = SuspendedNight(ledger)
-    night.now = at(1)
-    night.asked.hold = threading.Event()
+    monkeypatch.setattr(suspended, "READ_TIMEOUT", timedelta(milliseconds=50))
+    simulation = SuspendedWatch(ledger)
+    simulation.now = at(1)
+    simulation.requests.hold = threading.Event()
     try:
-        plan: WatchPlan = night.plan
-        assert await night.suspended(plan, at(1), LOG) == ()
-        assert await night.suspended(plan, at(1), LOG) == ()
-        assert night.asked.times == 1
+        plan: WatchPlan = simulation.plan
+        assert await simulation.suspended(plan, at(1), LOG) == ()
+        assert await simulation.suspended(plan, at(1), LOG) == ()
+        assert simulation.requests.times == 1
     finally:
-        night.asked.hold.set()
+        simulation.requests.hold.set()

@@ -20,7 +20,7 @@ from rollback_budget.sources.base import Source
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, RELEASE, START, arm, at, budget, rollout
-from tests.watch.test_watcher import Backend
+from tests.support.simulated_watch import Backend
 
 pytestmark = pytest.mark.pure
 
@@ -156,15 +156,17 @@ def test_what_is_unknown_says_why() -> None:
 def test_the_end_of_a_suspension_is_said_that_held_from_before_the_first_look() -> None:
     hold = Suspension(budget="all", since=at(-60), until=at(5), by="alice", reason="load test")
     log, _ = read_log(traffic(lambda _: 1.6), first=0, last=120, suspended=hold)
-    assert log.changes() == [f"{budget} is in force again from 12:06 UTC on" for budget in (P95, SUCCESS)]
+    assert log.changes() == [
+        f"{budget} is no longer suspended from 12:06 UTC on" for budget in (P95, SUCCESS)
+    ]
 
 
 def test_a_suspension_is_a_line_at_its_beginning_and_one_at_its_end() -> None:
     hold = Suspension(budget=P95, since=at(30), until=at(90), by="alice", reason="load test")
     log, _ = read_log(traffic(lambda minute: 2.1 if 30 < minute < 80 else 1.6), last=120, suspended=hold)
     assert log.changes() == [
-        f"WARNING {P95} is out of force from 12:31 UTC on: {hold}",
-        f"{P95} is in force again from 13:31 UTC on",
+        f"WARNING {P95} is suspended from 12:31 UTC on: {hold}",
+        f"{P95} is no longer suspended from 13:31 UTC on",
     ]
     assert f"{P95} suspended" in log.status()[6]
 

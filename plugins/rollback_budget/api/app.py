@@ -38,7 +38,7 @@ def make_app() -> FastAPI:
     from fastapi.responses import JSONResponse
 
     from rollback_budget.api import chart, suspensions
-    from rollback_budget.exceptions import LedgerError
+    from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 
     app = FastAPI(
         title="Rollback Budget",
@@ -53,5 +53,9 @@ def make_app() -> FastAPI:
     def unavailable(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)
 
-    app.add_exception_handler(LedgerError, unavailable)
+    def refused(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=409)
+
+    app.add_exception_handler(LedgerUnavailableError, unavailable)
+    app.add_exception_handler(LedgerRuleError, refused)
     return app

@@ -10,9 +10,9 @@ from pathlib import Path
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import APIRouter, Depends, HTTPException, Response, status
 
-from rollback_budget.backtest.trace import Point, Trace, Track
 from rollback_budget.charts import check_format, draw_trace
 from rollback_budget.common.config import open_ledger
+from rollback_budget.engine.trace import BudgetTrace, Trace, TracePoint
 from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -31,13 +31,13 @@ _HEADERS = {
 
 @router.get("/chart.svg", dependencies=[Depends(requires_access_dag("GET"))])
 def chart(dag_id: str, run_id: str) -> Response:
-    """Return the chart of a rollout, for whoever may see its DAG."""
+    """Return the chart of a rollout, for users who may see its DAG."""
     key, ledger = RolloutKey(dag_id, run_id), open_ledger()
-    rollout = ledger.rollout(key)
+    rollout = ledger.rollouts.get(key)
     if rollout is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"the ledger knows no rollout {key}")
     trace = trace_in(ledger, rollout)
-    if not any(track.points for track in trace.tracks):
+    if not any(track.points for track in trace.budgets):
         raise HTTPException(
             status.HTTP_404_NOT_FOUND, f"nobody has looked at {key} yet; try again in a minute"
         )
@@ -53,13 +53,15 @@ def chart(dag_id: str, run_id: str) -> Response:
 
 def trace_in(ledger: Ledger, rollout: Rollout) -> Trace:
     """Return where every budget of a rollout stood at every look that the ledger holds."""
-    points: dict[str, list[Point]] = defaultdict(list)
-    for look in ledger.looks(rollout.key):
-        points[look.budget].append(Point(look.time, look.delta, look.burn, look.p_value))
+    points: dict[str, list[TracePoint]] = defaultdict(list)
+    for look in ledger.looks.of(rollout.key):
+        points[look.budget].append(TracePoint(look.time, look.delta, look.burn, look.p_value))
     breached = {
-        logged.breach.budget: logged.breach.breached_at for logged in ledger.breaches(rollout.key)[::-1]
+        logged.breach.budget: logged.breach.breached_at for logged in ledger.breaches.of(rollout.key)[::-1]
     }
     spec = rollout.spec
-    tracks = (Track(budget, tuple(points[budget.id]), breached.get(budget.id)) for budget in spec.budgets)
+    budgets = (
+        BudgetTrace(budget, tuple(points[budget.id]), breached.get(budget.id)) for budget in spec.budgets
+    )
     title = f"{spec.service}: {spec.release} against {spec.baseline}"
-    return Trace(title, alpha_of(spec), None, tuple(tracks))
+    return Trace(title, alpha_of(spec), None, tuple(budgets))

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.engine.suspension import Suspension, names_in
+from rollback_budget.engine.suspension import Suspension, suspendable_names
 from rollback_budget.ledger.views import LoggedSuspension, Scope
 
 router = APIRouter(prefix="/api/dags/{dag_id}/suspensions")
@@ -58,10 +58,10 @@ class SuspensionView(BaseModel):
 def list_suspensions(dag_id: str, every: bool = False) -> list[SuspensionView]:
     """Return the suspensions that hold for rollouts of a DAG now (``every``: those that held, too)."""
     now, ledger = utc_now(), open_ledger()
-    rollouts = [one for one in ledger.rollouts_named(dag_id) if one.key.dag_id == dag_id]
+    rollouts = [one for one in ledger.rollouts.named(dag_id) if one.key.dag_id == dag_id]
     return [
         _view(one, now)
-        for one in ledger.suspensions(after=None if every else now)
+        for one in ledger.suspensions.ending_after(after=None if every else now)
         if one.scope.dag_id == dag_id
         or any(one.scope.includes(rollout.key, rollout.spec) for rollout in rollouts)
     ]
@@ -78,21 +78,21 @@ def suspend(dag_id: str, body: NewSuspension, user: GetUserDep) -> SuspensionVie
     if body.until <= now:
         raise _refused(f"`until` is not in the future; it is {now.isoformat()} now")
     specs = [
-        one.spec for one in ledger.rollouts_named(dag_id) if one.key.dag_id == dag_id and one.final is None
+        one.spec for one in ledger.rollouts.named(dag_id) if one.key.dag_id == dag_id and one.final is None
     ]
-    known = names_in(specs)
+    known = suspendable_names(specs)
     if specs and body.budget not in known:
         raise _refused(f"no budget or area is called {body.budget!r}; known: {', '.join(known)}")
     by = str(user.get_name())
     suspension = Suspension(budget=body.budget, since=now, until=body.until, by=by, reason=body.reason)
-    return _view(ledger.suspend(Scope(dag_id=dag_id, run_id=body.run_id), suspension), now)
+    return _view(ledger.suspensions.add(Scope(dag_id=dag_id, run_id=body.run_id), suspension), now)
 
 
 @router.delete("/{number}", dependencies=[*_EDITS, Depends(action_logging("rollback_budget_resume"))])
 def resume(dag_id: str, number: int, user: GetUserDep, reason: str = "") -> SuspensionView:
     """End a suspension of this DAG early."""
     now, ledger = utc_now(), open_ledger()
-    logged = ledger.suspension(number)
+    logged = ledger.suspensions.get(number)
     if logged is None or logged.scope.dag_id != dag_id:
         # One that was named by release or service may hold for DAGs that this user must not touch.
         raise HTTPException(
@@ -100,7 +100,7 @@ def resume(dag_id: str, number: int, user: GetUserDep, reason: str = "") -> Susp
             f"{dag_id} has no suspension {number} of its own; one by release or service is ended by"
             " `rollback-budget resume`",
         )
-    return _view(ledger.end_suspension(number, str(user.get_name()), reason.strip(), now), now)
+    return _view(ledger.suspensions.end(number, str(user.get_name()), reason.strip(), now), now)
 
 
 def _refused(why: str) -> HTTPException:

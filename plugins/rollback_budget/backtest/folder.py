@@ -1,4 +1,4 @@
-"""A folder of recorded rollouts: one series file each, and ``labels.csv`` that says how they went."""
+"""A folder of recorded rollouts: one series file each, and ``labels.csv`` with how they went."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Label(StrEnum):
 class Recording:
     """One recorded rollout.
 
-    :param label: None when nobody said.
+    :param label: None for an unlabelled rollout.
     :param onset: when a bad one went bad, in UTC; None when not known.
     :param release: the version that was rolled out, when it is not the one that the budget names.
     :param baseline: likewise.
@@ -75,7 +75,7 @@ def _read_labels(labels: Path, paths: Mapping[str, Path]) -> dict[str, Recording
                 place = f"{labels}:{reader.line_num}"
                 texts = {name: (row.get(name) or "").strip() for name in (*_NEEDED, *_OPTIONAL)}
                 if texts["file"] not in paths:
-                    raise SeriesError(f"{place}: there is no {texts['file']!r} in the folder; mend the name")
+                    raise SeriesError(f"{place}: there is no {texts['file']!r} in the folder; fix the name")
                 if texts["file"] in found:
                     raise SeriesError(f"{place}: {texts['file']!r} is labelled twice; keep one line")
                 found[texts["file"]] = _recording(place, paths[texts["file"]], texts)

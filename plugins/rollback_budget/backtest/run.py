@@ -1,4 +1,4 @@
-"""Running a backtest over a folder, in as many processes as asked for."""
+"""Runs a backtest over a folder, in several processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rollback_budget.backtest.trial import Trial, Trigger, read_record, try_rule
 from rollback_budget.exceptions import RollbackBudgetError, SeriesError
 from rollback_budget.model.spec import RolloutSpec
 
-#: So few files are done before further processes have started.
-FEW = 8
+#: With so few recordings, starting processes takes longer than running them all in this one.
+MIN_FOR_PROCESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """What one recorded rollout gave.
+class BacktestResult:
+    """The result of one recorded rollout.
 
     :param swept: the first breach of every candidate of the sweep; empty without one.
     """
@@ -37,7 +37,7 @@ def run_backtest(
     sweep: bool = False,
     jobs: int = 1,
     on_done: Callable[[], object] = lambda: None,
-) -> list[Tried]:
+) -> list[BacktestResult]:
     """Try the rule on every recording; the result is in their order, whatever ``jobs`` is.
 
     :param jobs: processes; few recordings are done in this one.
@@ -45,8 +45,8 @@ def run_backtest(
     :raises SeriesError: some cannot be read: one line each, beginning with the file.
     """
     one = partial(_try_one, spec, sweep=sweep)
-    if jobs <= 1 or len(recordings) <= FEW:
-        tried = _collect(map(one, recordings), on_done)
+    if jobs <= 1 or len(recordings) <= MIN_FOR_PROCESSES:
+        results = _collect(map(one, recordings), on_done)
     else:
         # A fresh process, not a fork: the caller may run threads (a progress bar does).
         context = multiprocessing.get_context("spawn")
@@ -56,26 +56,28 @@ def run_backtest(
             # A recording is many small values and no cycles; looking for cycles would only cost time.
             initializer=gc.disable,
         ) as pool:
-            tried = _collect(pool.map(one, recordings, chunksize=4), on_done)
-    problems = [problem for problem in tried if isinstance(problem, str)]
+            results = _collect(pool.map(one, recordings, chunksize=4), on_done)
+    problems = [problem for problem in results if isinstance(problem, str)]
     if problems:
         raise SeriesError("\n".join(problems))
-    return [result for result in tried if isinstance(result, Tried)]
+    return [result for result in results if isinstance(result, BacktestResult)]
 
 
-def _collect(results: Iterable[Tried | str], on_done: Callable[[], object]) -> list[Tried | str]:
-    tried = []
+def _collect(
+    results: Iterable[BacktestResult | str], on_done: Callable[[], object]
+) -> list[BacktestResult | str]:
+    collected = []
     for result in results:
-        tried.append(result)
+        collected.append(result)
         on_done()
-    return tried
+    return collected
 
 
-def _try_one(spec: RolloutSpec, recording: Recording, *, sweep: bool) -> Tried | str:
+def _try_one(spec: RolloutSpec, recording: Recording, *, sweep: bool) -> BacktestResult | str:
     """Return the result, or the message of an error: all files with one are reported together."""
     try:
         record = read_record(spec, recording)
-        return Tried(try_rule(record), tuple(try_candidates(record)) if sweep else ())
+        return BacktestResult(try_rule(record), tuple(try_candidates(record)) if sweep else ())
     except RollbackBudgetError as error:
         message = str(error)
         return message if message.startswith(str(recording.path)) else f"{recording.path}: {message}"

@@ -36,7 +36,7 @@ class Score:
 
 
 def score(tripped: Iterable[Tripped]) -> Score:
-    """Count what came of each recording."""
+    """Count the outcomes of all recordings."""
     pairs = list(tripped)
     labels = Counter(recording.label for recording, _ in pairs)
     outcomes = Counter(outcome_of(recording, trigger) for recording, trigger in pairs)

@@ -45,8 +45,8 @@ def try_candidates(record: Record) -> list[Trigger | None]:
         changes = {"threshold": candidate.threshold, "max_duration": candidate.max_duration}
         budget = budgets[candidate.budget].model_copy(update=changes)
         alone = spec.model_copy(update={"budgets": (budget,), "analysis": analysis})
-        tried = try_rule(replace(record, spec=alone))
-        triggers.append(tried.triggers[0] if tried.triggers else None)
+        results = try_rule(replace(record, spec=alone))
+        triggers.append(results.triggers[0] if results.triggers else None)
     return triggers
 
 

@@ -1,4 +1,4 @@
-"""Trials: one recorded rollout under one rule, and what came of it."""
+"""Trials: one recorded rollout under one rule, its outcome, and its trace for a chart."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from enum import StrEnum
 
 from rollback_budget.backtest.folder import Label, Recording
 from rollback_budget.engine import Fold, Frame, VerdictKind, Window, frame_of
+from rollback_budget.engine.time_us import us_to_datetime
+from rollback_budget.engine.trace import BudgetTrace, Trace, TracePoint
 from rollback_budget.exceptions import SeriesError
 from rollback_budget.model.budget import Method
 from rollback_budget.model.decision import Action, Decision, TierDecision
+from rollback_budget.model.method_plan import alpha_of
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.recorded import read_series
 
@@ -46,7 +49,7 @@ class Trial:
 
     :param triggers: of the budgets that breached, in the order of the file.
     :param deciding: the trigger that would have stopped the rollout, None when none would.
-    :param blind_at: when a watch would have had to say that it sees nothing, None when never.
+    :param blind_at: when a watch would have been blind, None when never.
     """
 
     recording: Recording
@@ -68,7 +71,7 @@ class Trial:
 
 
 def outcome_of(recording: Recording, trigger: Trigger | None) -> TrialOutcome:
-    """Return what ``trigger``, or none, means; tripping before a bad rollout went bad is a false trip."""
+    """Return the outcome of ``trigger``, or of none; a trip before a bad rollout went bad is a false trip."""
     if recording.label is None:
         return TrialOutcome.QUIET if trigger is None else TrialOutcome.TRIPPED
     if recording.label is Label.GOOD:
@@ -119,7 +122,7 @@ def read_record(spec: RolloutSpec, recording: Recording) -> Record:
 
 
 def try_rule(record: Record) -> Trial:
-    """Fold a recorded rollout to its end: the first breach of every budget, whichever came first."""
+    """Fold a recorded rollout to its end: the first breach of every budget, in any order."""
     spec = record.spec
     watched = to_the_end(spec)
     fold = Fold(watched, record.window)
@@ -162,3 +165,25 @@ def to_the_end(spec: RolloutSpec) -> RolloutSpec:
     """Return the rule with no tier that ends the watch, so that every budget shows its first breach."""
     decision = Decision(tier_a_breach=_RECORD_ONLY, tier_b_breach=_RECORD_ONLY, tier_c_breach=_RECORD_ONLY)
     return spec.model_copy(update={"decision": decision})
+
+
+def trace_of(record: Record, trial: Trial) -> Trace:
+    """Fold a recorded rollout look by look."""
+    spec, frame = record.spec, record.frame
+    fold = Fold(to_the_end(spec), record.window, watch_blind=False)
+    points: list[list[TracePoint]] = [[] for _ in spec.budgets]
+    for time in frame.times:
+        fold.fold(Frame(frame.times, time, frame.arms))
+        for evaluation, budget_points in zip(fold.evaluation().budgets, points, strict=True):
+            delta = evaluation.look.delta if evaluation.look is not None else None
+            budget_points.append(TracePoint(us_to_datetime(time), delta, evaluation.burn, evaluation.p_value))
+    breached = {trigger.budget: trigger.at for trigger in trial.triggers}
+    return Trace(
+        title=f"{record.recording.name}: {spec.release} against {spec.baseline}",
+        alpha=alpha_of(spec),
+        onset=record.recording.onset,
+        budgets=tuple(
+            BudgetTrace(budget, tuple(budget_points), breached.get(budget.id))
+            for budget, budget_points in zip(spec.budgets, points, strict=True)
+        ),
+    )

@@ -1,64 +1,51 @@
-"""From pydantic's errors to problems at the places of the file."""
+"""From mistakes in what a file says to problems at the places of the file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
-from rollback_budget.budget_file.yaml_tree import (
-    Entries,
-    Items,
-    Node,
-    Place,
-    Scalar,
-    locate,
-    name_type,
-    quote,
-)
+from rollback_budget.budget_file.yaml_tree import Entries, Items, Node, Place, Scalar, locate
 from rollback_budget.exceptions import Problem
+from rollback_budget.model.mistake import Mistake, name_type, quote
 
 _SENTENCES = {"rule", "key", "absent"}
 _PLAIN_WORDS = {
     "dict_type": "must be a mapping (lines of `key: value`)",
-    "model_type": "must be a mapping (lines of `key: value`)",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
 }
 
 
-def translate(error: ValidationError, tree: Entries, *, complete: bool) -> list[Problem]:
-    """Return one problem for each error.
+def translate(mistakes: Iterable[Mistake], tree: Entries, *, complete: bool) -> list[Problem]:
+    """Return one problem for each mistake.
 
     :param complete: False leaves out what is missing, because an inherited file could not be read.
     """
-    errors = error.errors(include_url=False, include_context=False)
-    return [_problem(item, tree) for item in errors if complete or item["type"] != "absent"]
+    return [_problem(one, tree) for one in mistakes if complete or one.kind != "absent"]
 
 
-def _problem(item: ErrorDetails, tree: Entries) -> Problem:
-    loc = item["loc"]
+def _problem(one: Mistake, tree: Entries) -> Problem:
+    loc = one.loc
     node = locate(tree, loc)
-    if item["type"] in _SENTENCES:
-        place = _key_place(tree, loc) if item["type"] == "key" else node.place
-        return place.problem(item["msg"])
+    if one.kind in _SENTENCES:
+        place = _key_place(tree, loc) if one.kind == "key" else node.place
+        return place.problem(one.message)
     key = next(
         (part for part in reversed(list(loc)) if isinstance(part, str) and part in _keys(tree, loc)), ""
     )
-    return node.place.problem(f"{_name(key)} {_say(item, node)}")
+    return node.place.problem(f"{_name(key)} {_say(one, node)}")
 
 
-def _say(item: ErrorDetails, node: Node) -> str:
+def _say(one: Mistake, node: Node) -> str:
     """Say what is wrong with a value, as the rest of a sentence that began with its key."""
     if isinstance(node, Scalar) and node.value is None:
         return "is empty; write a value, or remove the key"
-    if item["type"] == "wrong":
-        return item["msg"]
-    if item["type"] == "string_type":
+    if one.kind == "wrong":
+        return one.message
+    if one.kind == "string_type":
         return _not_text(node)
-    said = _PLAIN_WORDS.get(item["type"], item["msg"].replace("Input should be", "must be"))
-    found = f", not {_shown(node)}" if item["type"] in ("enum", "literal_error", *_PLAIN_WORDS) else ""
+    said = _PLAIN_WORDS.get(one.kind, one.message.replace("Input should be", "must be"))
+    found = f", not {_shown(node)}" if one.kind in ("enum", "literal_error", *_PLAIN_WORDS) else ""
     return f"{said}{found}"
 
 

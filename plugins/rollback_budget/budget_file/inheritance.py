@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
-from rollback_budget.budget_file.presets_reader import take_presets
+from rollback_budget.budget_file.presets import take_presets
 from rollback_budget.budget_file.yaml_reader import read_document
-from rollback_budget.budget_file.yaml_tree import Entries, Node, Scalar, plain, quote
+from rollback_budget.budget_file.yaml_tree import Entries, Node, Scalar, plain
 from rollback_budget.exceptions import Problem, SpecError
+from rollback_budget.model.mistake import quote
 
 DEFAULTS = "defaults.yaml"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +14,20 @@ from rollback_budget.budget_file.budget_file import BudgetFile
 from rollback_budget.model.duration import DURATION_PATTERN, write_duration
 
 DIALECT = GenerateJsonSchema.schema_dialect
+_PARAM = re.compile(r"^:param (\w+): (.*?)(?=^:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class _FileSchema(GenerateJsonSchema):
-    """Durations as a file writes them, in values and in defaults."""
+    """Durations as a file writes them, in values and in defaults; keys described by the types' docstrings."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        described = super().model_schema(schema)
+        text = inspect.cleandoc(schema["cls"].__doc__ or "")
+        described["description"] = text.split("\n:param ")[0].rstrip()
+        for key, says in _PARAM.findall(text):
+            if key in described.get("properties", {}):
+                described["properties"][key].setdefault("description", " ".join(says.split()))
+        return described
 
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:  # noqa: ARG002
         return {"type": "string", "pattern": DURATION_PATTERN}

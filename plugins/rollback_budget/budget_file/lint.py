@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Protocol, runtime_checkable
 
 from rollback_budget.model.budget import Budget, Comparison, Tier
 from rollback_budget.model.decision import Action
 from rollback_budget.model.duration import write_duration
-from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.method_plan import method_problem
 from rollback_budget.model.metric import MetricKind
-from rollback_budget.model.source import PrometheusSource, SqlSource
+from rollback_budget.model.source_settings import SourceSettings
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.model.sql_table import ROLES, is_quantile
+from rollback_budget.registry import Group, load_class
 
 _HERE = "to this budget or to defaults.yaml"
 
@@ -31,56 +31,25 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
         problems.append(f"`source` is missing: add `source: {{type: sql, conn_id: ...}}` {_HERE}")
     if spec.target is None:
         problems.append(f"`target` is missing: add `target: {{conn_id: ..., read: ..., write: ...}}` {_HERE}")
-    if isinstance(spec.source, SqlSource) and spec.source.log is not None:
-        problems += _not_in_the_table(spec, spec.source)
-    elif isinstance(spec.source, SqlSource) and spec.source.query is None:
-        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
-        problems += [
-            f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`" for name in unasked
-        ]
-    if isinstance(spec.source, PrometheusSource):
-        unasked = {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}
-        problems += [
-            f"`metrics.{name}.query` is missing: say which series make it up, or choose a `preset`"
-            for name in unasked
-        ]
-        if spec.source.slice_label is None and any(budget.slice for budget in spec.budgets):
-            problems.append(
-                "`source.slice_label` is missing: name the label that holds the slice of a budget"
-            )
-    if isinstance(spec.source, HttpJsonSource):
-        problems += _not_asked(spec, spec.source)
+    if spec.source is not None:
+        problems += _checks_of(spec.source).problems(spec)
     problems += [problem for budget in spec.budgets if (problem := method_problem(spec, budget))]
     return problems
 
 
-def _not_in_the_table(spec: RolloutSpec, source: SqlSource) -> Iterator[str]:
-    """Yield what the table of a ``sql`` source is not said to hold."""
-    section = "aggregate" if source.request_log is None else "request_log"
-    for metric in {budget.metric: None for budget in spec.budgets}:
-        if source.log is not None and not source.log.gives(metric):
-            role = ROLES.get(metric)
-            hint = (
-                f"name its column as `source.{section}.{role}`"
-                if role
-                else "read it by `source.query` instead"
-            )
-            if is_quantile(metric):
-                key = "latency" if source.aggregate is None else f"quantiles.{metric}"
-                hint = f"name its column as `source.{section}.{key}`"
-            yield f"{metric} is not in the table of `source.{section}`: {hint}"
-    if source.log is not None and source.log.slice is None and any(budget.slice for budget in spec.budgets):
-        yield f"`source.{section}.slice` is missing: name the column that holds the slice of a budget"
+@runtime_checkable
+class _SourceChecks(Protocol):
+    """What is asked here of a registered source; its base class stands in a layer above this one."""
+
+    @classmethod
+    def problems(cls, spec: RolloutSpec) -> Iterable[str]: ...
+
+    @classmethod
+    def warnings(cls, spec: RolloutSpec) -> Iterable[str]: ...
 
 
-def _not_asked(spec: RolloutSpec, source: HttpJsonSource) -> Iterator[str]:
-    """Yield what the requests of an ``http_json`` source do not ask for."""
-    section = "datadog" if source.datadog is not None else "langfuse" if source.langfuse else "requests"
-    for series in {budget.series: None for budget in spec.budgets}:
-        if source.metrics is not None and series not in source.metrics:
-            yield f"{series} is in none of the `series` of `source.{section}`: say there how to read it"
-    if source.langfuse is not None and spec.watch.step not in (timedelta(minutes=1), timedelta(hours=1)):
-        yield "`watch.step` must be 1m or 1h: Langfuse groups by minute or by hour"
+def _checks_of(source: SourceSettings) -> type[_SourceChecks]:
+    return load_class(Group.SOURCES, source.type, _SourceChecks)
 
 
 def warnings(spec: RolloutSpec) -> list[str]:
@@ -101,11 +70,8 @@ def warnings(spec: RolloutSpec) -> list[str]:
         found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
     found += _skewed_means(spec)
     found += _traffic_warnings(spec)
-    if isinstance(spec.source, PrometheusSource) and spec.watch.step < spec.source.scrape_interval:
-        step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
-        found.append(
-            f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): looks overlap"
-        )
+    if spec.source is not None:
+        found += _checks_of(spec.source).warnings(spec)
     return found
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from rollback_budget.budget_file.budget_file import BudgetFile
 from rollback_budget.budget_file.error_translation import translate
 from rollback_budget.budget_file.inheritance import DEFAULTS, resolve
 from rollback_budget.exceptions import SpecError
-from rollback_budget.model.budget import Budget
+from rollback_budget.model.reading import read
 from rollback_budget.model.spec import RolloutSpec
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -27,16 +24,14 @@ def load_budget(path: Path) -> RolloutSpec:
     """
     resolved = resolve(path)
     problems = list(resolved.problems)
-    try:
-        file = BudgetFile.model_validate(resolved.data())
-    except ValidationError as error:
-        # Where YAML itself misread something, what the value then seems to be is beside the point.
-        places = {(problem.file, problem.line, problem.column) for problem in problems}
-        found = translate(error, resolved.tree, complete=resolved.complete)
-        problems += [p for p in found if (p.file, p.line, p.column) not in places]
-    if problems:
+    spec, mistakes = read(BudgetFile, resolved.data(), given={"name": rollout_name(path)}, build=RolloutSpec)
+    # Where YAML itself misread something, what the value then seems to be is beside the point.
+    places = {(problem.file, problem.line, problem.column) for problem in problems}
+    found = translate(mistakes, resolved.tree, complete=resolved.complete)
+    problems += [p for p in found if (p.file, p.line, p.column) not in places]
+    if problems or spec is None:
         raise SpecError(problems)
-    return _freeze(file, rollout_name(path))
+    return spec
 
 
 def find_budgets(folder: Path) -> list[Path]:
@@ -59,32 +54,3 @@ def rollout_name(path: Path) -> str:
         return safe
     digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{safe}-{digest[:8]}"
-
-
-def _freeze(file: BudgetFile, name: str) -> RolloutSpec:
-    # Through plain data, so that the spec holds the frozen types and not the file's subclasses of them.
-    data = file.model_dump(exclude={"extends", "rollback_budget", "incident_commander", "launch_gate"})
-    commanders = [{"id": c.id, "name": c.name or c.id} for c in file.incident_commander]
-    gate = None if file.launch_gate is None else file.launch_gate.freeze()
-    return RolloutSpec.model_validate(
-        {
-            **data,
-            "name": name,
-            "budgets": _budgets(file),
-            "incident_commanders": commanders,
-            "launch_gate": gate,
-        }
-    )
-
-
-def _budgets(file: BudgetFile) -> tuple[Budget, ...]:
-    """Number budgets of the same area and key, so that an id names one of them."""
-    seen: Counter[str] = Counter()
-    budgets = []
-    for area, sections in file.rollback_budget.items():
-        for section in sections:
-            budget_id = f"{area}.{section.metric}_{section.comparison.value}"
-            seen[budget_id] += 1
-            number = f"#{seen[budget_id]}" if seen[budget_id] > 1 else ""
-            budgets.append(section.freeze(area, budget_id + number))
-    return tuple(budgets)

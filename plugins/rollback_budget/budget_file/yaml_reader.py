@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from rollback_budget.budget_file.yaml_tree import Entries, Items, Node, Place, Scalar, name_type, quote
+from rollback_budget.budget_file.yaml_tree import Entries, Items, Node, Place, Scalar
 from rollback_budget.exceptions import Problem, SpecError
+from rollback_budget.model.mistake import name_type, quote
 
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 10_000

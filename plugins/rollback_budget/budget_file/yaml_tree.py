@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import NamedTuple
 
 from rollback_budget.exceptions import Problem
@@ -51,15 +50,6 @@ class Entries:
 Node = Scalar | Items | Entries
 
 
-def quote(text: str) -> str:
-    """Show data inside a one-line message: quoted, escaped, and cut when very long."""
-    shown = text if len(text) <= 80 else text[:77] + "..."
-    escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
-    if not shown.isprintable():
-        escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
-    return f'"{escaped}"'
-
-
 def plain(node: Node) -> object:
     """Return the tree as the dicts, lists and values that ``yaml.safe_load`` would give."""
     match node:
@@ -85,22 +75,3 @@ def locate(root: Node, loc: Sequence[str | int]) -> Node:
             case Items(items=items) if isinstance(part, int) and part < len(items):
                 node = items[part]
     return node
-
-
-def name_type(value: object) -> str:
-    """Name what YAML took a value for, as a person would say it."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case date():
-            return "a date"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            return "text"

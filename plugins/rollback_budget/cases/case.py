@@ -37,7 +37,7 @@ class Provenance(Frozen):
 
     :param trace_id: of the request, in the tracing system or request log.
     :param content_sha256: of input and output, redacted and not yet cut: from a hash of what was taken out,
-        a phone number could be found by trying.
+        a phone number could be found by brute force.
     """
 
     breach: str

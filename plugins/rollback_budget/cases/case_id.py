@@ -1,4 +1,4 @@
-"""What makes two cases one: the same question about the same metric in the same slice."""
+"""The id of a case: the same for the same input, metric and slice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import JsonValue
 from rollback_budget.cases.jsonl import write_json
 
 
-def case_id(asked: JsonValue, metric: str, slice: str | None) -> str:  # noqa: A002 - the design's word
+def case_id(input_: JsonValue, metric: str, slice: str | None) -> str:  # noqa: A002 - the design's word
     """Return a case's id; the same in every debt, release and year.
 
-    :param asked: the input, redacted, so that two requests that differ in a name of a person are one case.
+    :param input_: the input, redacted, so that two requests that differ in a name of a person are one case.
     """
-    return f"case-{sha256([normalised(asked), metric, slice])[:20]}"
+    return f"case-{sha256([normalised(input_), metric, slice])[:20]}"
 
 
 def sha256(content: JsonValue) -> str:

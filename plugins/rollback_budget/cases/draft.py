@@ -1,4 +1,4 @@
-"""Drafting: from failing requests to the cases of a debt, and beside what people made of earlier ones."""
+"""Drafting: from failing requests to the cases of a debt, merged with the cases that it has."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rollback_budget.cases.case_id import case_id, normalised, sha256
 from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.cases.jsonl import write_json
 from rollback_budget.cases.redact import Redactor
-from rollback_budget.cases.sampling import choose
-from rollback_budget.cases.truncate import capped
+from rollback_budget.cases.sampling import select_diverse
+from rollback_budget.cases.truncate import truncate
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.model.case_source import Cases
 
@@ -22,7 +22,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The breach that requests come from; without one, the debt that they are brought for."""
+    """The breach that requests come from; without one, the debt that they are uploaded for."""
 
     breach: str
     release: str
@@ -36,7 +36,7 @@ def draft(
     *,
     limit: int | None = None,
 ) -> list[EvalCase]:
-    """Return cases for the requests that cover the rest, redacted and capped.
+    """Return cases for a diverse selection of the requests, redacted and truncated.
 
     Requests without content are left out.
 
@@ -48,7 +48,7 @@ def draft(
     for request in requests:
         if request.has_content:
             distinct.setdefault(write_json([normalised(request.input), request.slice]), request)
-    chosen = choose(
+    chosen = select_diverse(
         list(distinct.values()),
         settings.limit if limit is None else limit,
         slice_of=lambda request: request.slice,
@@ -62,7 +62,7 @@ def draft(
 
 
 def stub(debt: Debt, origin: Origin, why: str) -> EvalCase:
-    """Return the case that says what to bring, where no content is to be had."""
+    """Return a stub: the case that says what to upload, where there is no content."""
     return EvalCase(
         id=f"case-{sha256(['stub', debt.fingerprint])[:20]}",
         debt=debt.fingerprint,
@@ -78,21 +78,21 @@ def stub(debt: Debt, origin: Origin, why: str) -> EvalCase:
 
 
 def merge(
-    there: Iterable[EvalCase],
-    fresh: Iterable[EvalCase],
+    existing: Iterable[EvalCase],
+    new: Iterable[EvalCase],
     *,
     approved: Mapping[str, EvalCase] | None = None,
     removed: Collection[str] = (),
 ) -> list[EvalCase]:
     """Return the cases of a debt after drafting.
 
-    What stands in the file stays as people left it. A stub goes once there is a real case.
+    Existing cases stay as people left them. A stub is removed once there is a real case.
 
     :param approved: cases with an expectation, in other debts too: the same question has the same answer.
     :param removed: ids that people took out of the file; drafting does not bring them back.
     """
-    cases = {case.id: case for case in there}
-    for case in fresh:
+    cases = {case.id: case for case in existing}
+    for case in new:
         if case.id in cases or case.id in removed:
             continue
         known = (approved or {}).get(case.id)
@@ -104,20 +104,20 @@ def merge(
 
 
 def _case(debt: Debt, origin: Origin, request: FailedRequest, redactor: Redactor, longest: int) -> EvalCase:
-    asked, said = redactor.redact(request.input), redactor.redact(request.output)
+    input_, output = redactor.redact(request.input), redactor.redact(request.output)
     metadata = redactor.redact(dict(request.metadata))
     slice_ = debt.slice if request.slice is None else redactor.text(request.slice)[:_LONGEST_NAME]
     kept: dict[str, JsonValue] = {}
     left_out: dict[str, JsonValue] = {}
-    for name, value in (("input", asked), ("output", said), ("metadata", metadata)):
-        kept[name], missing = capped(value, longest)
+    for name, value in (("input", input_), ("output", output), ("metadata", metadata)):
+        kept[name], missing = truncate(value, longest)
         if missing:
             left_out[name] = missing
     further = kept["metadata"] if isinstance(kept["metadata"], dict) else {"metadata": kept["metadata"]}
     if left_out:
         further = {**further, "characters_left_out": left_out}
     return EvalCase(
-        id=case_id(asked, debt.metric, slice_),
+        id=case_id(input_, debt.metric, slice_),
         debt=debt.fingerprint,
         metric=debt.metric,
         slice=slice_,
@@ -128,7 +128,7 @@ def _case(debt: Debt, origin: Origin, request: FailedRequest, redactor: Redactor
             release=origin.release,
             trace_id=None if request.trace_id is None else request.trace_id[:_LONGEST_NAME],
             asked_at=request.time,
-            content_sha256=sha256([asked, said]),
+            content_sha256=sha256([input_, output]),
         ),
         metadata=further,
     )

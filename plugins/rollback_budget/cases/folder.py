@@ -66,7 +66,7 @@ class CaseFolder:
         return sorted(self.path.glob("*.jsonl"))
 
     def write(self, debt: Debt, cases: Iterable[EvalCase]) -> Path:
-        """Replace a debt's file by these cases, whole or not at all; return where they stand."""
+        """Replace a debt's file by these cases, whole or not at all; return its path."""
         file = self.file_of(debt)
         kept = list(cases)
         foreign = next((case.id for case in kept if case.debt != debt.fingerprint), None)
@@ -83,7 +83,7 @@ class CaseFolder:
         return file
 
     def file_of(self, debt: Debt) -> Path:
-        """Return where a debt's cases stand, or would: found by fingerprint, whatever its name is."""
+        """Return the path of a debt's file, whether or not it exists: found by its fingerprint."""
         short = debt.fingerprint[:SHORT]
         there = sorted(self.path.glob(f"*{short}.jsonl"))
         if len(there) > 1:

@@ -11,12 +11,13 @@ from rollback_budget.cases.phoenix import PhoenixFailures
 from rollback_budget.cases.query import CaseSource, FailureQuery
 from rollback_budget.exceptions import SourceError
 from rollback_budget.model.case_source import CaseRequest, HttpJsonCases
-from rollback_budget.sources.http_client import HttpClient, read_json
 from rollback_budget.sources.http_json.json_samples import read_time
 from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
+from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 
-def open_http_cases(source: HttpJsonCases, client: HttpClient) -> CaseSource:
+def open_http_cases(source: HttpJsonCases, client: AsyncHttpClient) -> CaseSource:
     """Return the source of cases that the budget file describes."""
     if source.langfuse is not None:
         return LangfuseFailures(source.langfuse, client, source.timeout)
@@ -29,7 +30,7 @@ def open_http_cases(source: HttpJsonCases, client: HttpClient) -> CaseSource:
 class JsonFailures:
     """The ``request`` of ``cases.source``: asked page by page until there are enough."""
 
-    def __init__(self, source: HttpJsonCases, request: CaseRequest, client: HttpClient) -> None:
+    def __init__(self, source: HttpJsonCases, request: CaseRequest, client: AsyncHttpClient) -> None:
         self._timeout = source.timeout
         self._request = request
         self._client = client
@@ -51,14 +52,15 @@ class JsonFailures:
         for _ in range(MOST_PAGES):
             # A parameter without a value is not sent: no slice, no cursor yet.
             query = {name: fill(value, values) for name, value in asked.query.items()}
-            reply = await self._client.request(
+            response = await ask(
+                self._client,
                 asked.method,
                 fill_path(asked.path, values),
                 query={name: as_text(value) for name, value in query.items() if value is not None} or None,
                 body=fill(asked.body, values),
                 timeout=self._timeout,
             )
-            answer = read_json(reply, self._backend)
+            answer = read_json(response, self._backend)
             found += [
                 self._read(item)
                 for item in items_of(answer, asked.items, self._backend)

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollback_budget.exceptions import SourceError
-from rollback_budget.sources.http_client import HttpClient, read_json
 from rollback_budget.sources.http_json.json_samples import read_time
+from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 #: A cursor that never ends is a fault of the backend.
 MOST_PAGES = 1000
@@ -29,7 +30,7 @@ def find(path: str, document: Any) -> Any:
 
 
 async def pages(
-    client: HttpClient,
+    client: AsyncHttpClient,
     path: str,
     query: Mapping[str, str],
     *,
@@ -48,7 +49,7 @@ async def pages(
     seen: set[str] = set()
     for _ in range(MOST_PAGES):
         asked = {**query, **({} if at is None else {cursor: at})}
-        answer = read_json(await client.request("GET", path, query=asked, timeout=timeout), backend)
+        answer = read_json(await ask(client, "GET", path, query=asked, timeout=timeout), backend)
         yield answer
         found = find(next_, answer)
         if found in (None, "", False):

@@ -27,13 +27,13 @@ def write_json(value: Any) -> str:
 def write_case(case: EvalCase) -> str:
     """Return the line of one case, without its end; keys that say nothing are left out."""
     value = case.document()
-    value["provenance"] = _said(value["provenance"])
+    value["provenance"] = _without_none(value["provenance"])
     if not case.metadata:
         del value["metadata"]
-    return write_json(_said(value))
+    return write_json(_without_none(value))
 
 
-def _said(value: dict[str, Any]) -> dict[str, Any]:
+def _without_none(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None}
 
 
@@ -59,7 +59,7 @@ def read_file(path: Path) -> tuple[EvalCase, ...]:
             problems.append(f"{path}:{number}: {error}")
             continue
         if case.id in cases:
-            problems.append(f"{path}:{number}: the case {case.id} stands here a second time: keep one line")
+            problems.append(f"{path}:{number}: the case {case.id} is here twice: keep one line")
         cases[case.id] = case
     if problems:
         raise CaseError("\n".join(problems))
@@ -96,7 +96,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {twice!r} is twice in one object")
     return made
 
 

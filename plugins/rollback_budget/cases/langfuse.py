@@ -17,8 +17,9 @@ from rollback_budget.cases.query import FailureQuery
 from rollback_budget.model.budget import Worse
 from rollback_budget.model.case_source import LangfuseCases, ScoreRule
 from rollback_budget.model.sql_table import is_quantile
-from rollback_budget.sources.http_client import HttpClient, read_json
 from rollback_budget.sources.http_json.templating import iso_millis
+from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 _OBSERVATIONS = "/api/public/v2/observations"
 _SCORES = "/api/public/v2/scores"
@@ -31,7 +32,7 @@ _SEARCHED = 20
 class LangfuseFailures:
     """Reads observations of the window; by latency and cost they fail themselves, else by their scores."""
 
-    def __init__(self, langfuse: LangfuseCases, client: HttpClient, timeout: timedelta) -> None:
+    def __init__(self, langfuse: LangfuseCases, client: AsyncHttpClient, timeout: timedelta) -> None:
         self._langfuse = langfuse
         self._client = client
         self._timeout = timeout
@@ -60,10 +61,10 @@ class LangfuseFailures:
         }
         failed: set[str] = set()
         for page in range(1, MOST_PAGES):
-            reply = await self._client.request(
-                "GET", _SCORES, query={**query, "page": str(page)}, timeout=self._timeout
+            response = await ask(
+                self._client, "GET", _SCORES, query={**query, "page": str(page)}, timeout=self._timeout
             )
-            scores = items_of(read_json(reply, "Langfuse's scores"), "data", "Langfuse's scores")
+            scores = items_of(read_json(response, "Langfuse's scores"), "data", "Langfuse's scores")
             for score in scores:
                 label = score.get("stringValue")
                 if rule.fails(number(score.get("value")), label if isinstance(label, str) else None):

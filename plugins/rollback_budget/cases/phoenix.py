@@ -18,8 +18,8 @@ from rollback_budget.cases.query import FailureQuery
 from rollback_budget.model.budget import Worse
 from rollback_budget.model.case_source import PhoenixCases, ScoreRule
 from rollback_budget.model.sql_table import is_quantile
-from rollback_budget.sources.http_client import HttpClient
 from rollback_budget.sources.http_json.templating import iso_millis
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 _PAGE = 500
 #: Ids of spans that one URL can hold.
@@ -29,7 +29,7 @@ _IDS = 50
 class PhoenixFailures:
     """Reads spans of the window; by latency and status they fail themselves, else by their annotations."""
 
-    def __init__(self, phoenix: PhoenixCases, client: HttpClient, timeout: timedelta) -> None:
+    def __init__(self, phoenix: PhoenixCases, client: AsyncHttpClient, timeout: timedelta) -> None:
         self._phoenix = phoenix
         self._client = client
         self._timeout = timeout

@@ -16,9 +16,9 @@ from rollback_budget.exceptions import CaseError
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: A stretch of text, end exclusive.
+#: A part of a text, end exclusive.
 Span = tuple[int, int]
-Finder = Callable[[str], Iterator[Span]]
+Detector = Callable[[str], Iterator[Span]]
 
 _LOCAL = r"[\w.!#$&'*+/=?^`{|}~-]"
 _EMAIL = re.compile(rf"(?:{_LOCAL}{{1,64}}|\"[^\"\n]{{1,64}}\")(?:@|%40)[\w-]{{1,63}}(?:\.[\w-]{{1,63}})*")
@@ -58,7 +58,7 @@ def emails(text: str) -> Iterator[Span]:
     if "@" not in text and "%40" not in text:
         return
     for match in _EMAIL.finditer(text):
-        yield _grown(text, match.span(), _is_of_address)
+        yield _widened(text, match.span(), _is_of_address)
 
 
 def phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
@@ -91,16 +91,16 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def secrets(text: str) -> Iterator[Span]:
-    """Yield keys, tokens and passwords, by the patterns of detect-secrets and by what stands before them."""
+    """Yield keys, tokens and passwords, by the patterns of detect-secrets and by the word before them."""
     yield from (match.span() for match in _PEM.finditer(text))
     for pattern in (*_known_secrets(), _TOKENS):
         for match in pattern.finditer(text):
-            yield _grown(text, _trimmed(text, match.span()), _is_of_token)
+            yield _widened(text, _trimmed(text, match.span()), _is_of_token)
     for pattern in (_ASSIGNED, _BEARER):
         for match in pattern.finditer(text):
             name = next(name for name, value in match.groupdict().items() if value is not None)
             if not _is_harmless(match[name]):
-                yield _grown(text, match.span(name), _is_of_token) if name == "bare" else match.span(name)
+                yield _widened(text, match.span(name), _is_of_token) if name == "bare" else match.span(name)
     for match in _RANDOM.finditer(text):
         if _looks_random(match.group()):
             yield match.span()
@@ -119,7 +119,7 @@ def _entropy(run: str) -> float:
 
 
 def _is_harmless(value: str) -> bool:
-    """Whether what stands where a secret might is a number of tokens, a word of JSON or a mark of ours."""
+    """Whether a value in the place of a secret is a number of tokens, a word of JSON or a mark of ours."""
     return (
         value.lower() in ("null", "none", "true", "false", "string")
         or re.fullmatch(r"\d{1,6}", value) is not None
@@ -148,7 +148,7 @@ def _library(name: str) -> ModuleType:
         ) from error
 
 
-def _grown(text: str, span: Span, belongs: Callable[[str, int], bool]) -> Span:
+def _widened(text: str, span: Span, belongs: Callable[[str, int], bool]) -> Span:
     """Widen a span to the whole word that it lies in, so that no part of it is left."""
     start, end = span
     while start > 0 and belongs(text, start - 1):
@@ -186,7 +186,7 @@ def _luhn(digits: str) -> bool:
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0 and len(set(digits)) > 1
 
 
-def of_patterns(patterns: Sequence[re.Pattern[str]]) -> Finder:
+def of_patterns(patterns: Sequence[re.Pattern[str]]) -> Detector:
     """Return what finds matches of ``patterns``."""
 
     def find(text: str) -> Iterator[Span]:

@@ -1,4 +1,4 @@
-"""What is asked of a source of cases: the requests that failed, of one release, while a budget burned."""
+"""The query to a source of cases: the requests of one release that failed while a budget burned."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class CaseSource(Protocol):
         ...
 
 
-def question_of(logged: LoggedBreach, rollout: Rollout) -> FailureQuery:
-    """Return what to ask after a breach.
+def failure_query_of(logged: LoggedBreach, rollout: Rollout) -> FailureQuery:
+    """Return the query for the failing requests of a breach.
 
     The window is that of the breach, ``started_at`` to ``breached_at``, with the step that ends at
     ``started_at``; events that are counted since the beginning are looked for since then.

@@ -1,16 +1,18 @@
-"""Redaction: what leaves here holds no address, phone or card number, key or token that can be found."""
+"""Redaction: replaces addresses, phone and card numbers, keys and tokens before a case is written."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from pydantic import JsonValue
 
 from rollback_budget.cases.pii_detectors import (
     SECRET_KEY,
-    Finder,
+    Detector,
     Span,
     cards,
     emails,
@@ -18,28 +20,27 @@ from rollback_budget.cases.pii_detectors import (
     phones,
     secrets,
 )
-from rollback_budget.cases.unicode_normalise import fold
 from rollback_budget.model.case_source import Redaction
 
 
 class Redactor:
     """Replaces what it finds by ``[redacted:<kind>]``.
 
-    Redacting what was redacted changes nothing. What stands in the way of a detector but not of a reader
-    (invisible characters, digits of other scripts, wide forms) is seen through.
+    Redacting a redacted text changes nothing. Texts are normalised for the detectors first: invisible
+    characters, digits of other scripts and wide forms would hide a number from them, but not from a reader.
     """
 
     def __init__(self, redaction: Redaction) -> None:
-        self._finders: dict[str, Finder] = {
+        self._detectors: dict[str, Detector] = {
             name: of_patterns([re.compile(pattern)]) for name, pattern in redaction.patterns.items()
         }
-        self._finders |= {
+        self._detectors |= {
             "secret": secrets,
             "email": emails,
             "card": cards,
             "phone": partial(phones, regions=redaction.phone_regions),
         }
-        kinds = "|".join(re.escape(kind) for kind in self._finders)
+        kinds = "|".join(re.escape(kind) for kind in self._detectors)
         self._marks = re.compile(rf"\[redacted:(?:{kinds})\]")
 
     def redact(self, value: JsonValue) -> JsonValue:
@@ -66,7 +67,7 @@ class Redactor:
         """Return a text without what must not be written."""
         while True:
             redacted = self._pass(text)
-            # A mark in the place of one find may uncover another: what is left is looked at until nothing is.
+            # A mark in the place of one find may uncover another: repeat until nothing is found.
             if redacted == text:
                 return text
             text = redacted
@@ -85,19 +86,19 @@ class Redactor:
         parts: list[str] = []
         last = 0
         for mark in self._marks.finditer(text):
-            parts += [self._without(text[last : mark.start()]), mark.group()]
+            parts += [self._redact_text(text[last : mark.start()]), mark.group()]
             last = mark.end()
-        parts.append(self._without(text[last:]))
+        parts.append(self._redact_text(text[last:]))
         return "".join(parts)
 
-    def _without(self, text: str) -> str:
+    def _redact_text(self, text: str) -> str:
         if len(text) < 3:
             return text
-        folded = fold(text)
+        normalised = normalise_unicode(text)
         found = [
-            (*folded.span(start, end), kind)
-            for kind, find in self._finders.items()
-            for start, end in find(folded.text)
+            (*normalised.span(start, end), kind)
+            for kind, find in self._detectors.items()
+            for start, end in find(normalised.text)
         ]
         parts: list[str] = []
         last = 0
@@ -124,3 +125,41 @@ def _apart(found: list[tuple[int, int, str]]) -> Iterator[tuple[Span, str]]:
 def _one(held: list[tuple[int, int, str]]) -> tuple[Span, str]:
     kind = max(held, key=lambda one: one[1] - one[0])[2]
     return (min(one[0] for one in held), max(one[1] for one in held)), kind
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedText:
+    """Text as detectors see it; ``origin[i]`` is the place in the original of the character at ``i``."""
+
+    text: str
+    origin: range | list[int]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return where a non-empty part of the normalised text is in the original."""
+        return self.origin[start], self.origin[end - 1] + 1
+
+
+def normalise_unicode(text: str) -> NormalisedText:
+    """Drop invisible characters, and write digits, letters and signs of other forms as their ASCII ones."""
+    if text.isascii():
+        return NormalisedText(text, range(len(text)))
+    normalised: list[str] = []
+    origin: list[int] = []
+    for place, character in enumerate(text):
+        for plain in _plain(character):
+            normalised.append(plain)
+            origin.append(place)
+    return NormalisedText("".join(normalised), origin)
+
+
+def _plain(character: str) -> str:
+    if character.isascii():
+        return character
+    if unicodedata.category(character) == "Cf":
+        return ""
+    digit = unicodedata.decimal(character, None)
+    if digit is not None:
+        return str(digit)
+    if unicodedata.category(character) == "Pd":
+        return "-"
+    return unicodedata.normalize("NFKC", character)

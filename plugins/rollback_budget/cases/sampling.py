@@ -11,11 +11,11 @@ _T = TypeVar("_T")
 #: Characters of a text that are compared; the rest of a long one rarely tells requests apart.
 COMPARED = 4000
 _GRAM = 4
-#: A text is compared by so many of its hashed n-grams: a sketch that keeps their overlap.
+#: Texts are compared by this many of their hashed n-grams: a sketch that keeps their overlap.
 _SKETCH = 64
 
 
-def choose(
+def select_diverse(
     items: Sequence[_T], limit: int, *, slice_of: Callable[[_T], Hashable], text_of: Callable[[_T], str]
 ) -> list[_T]:
     """Return at most ``limit`` of ``items``, in their order.

@@ -1,4 +1,4 @@
-"""The size of a case: long texts are cut, and say so in the place where they were."""
+"""Truncation: long texts of a case are cut, with a mark that says how much was left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rollback_budget.cases.jsonl import write_json
 _MARK_AT_END = re.compile(r"\[redacted:[a-z0-9_]*$|\[redacted?$|\[[a-z]*$")
 
 
-def capped(value: JsonValue, longest: int) -> tuple[JsonValue, int]:
+def truncate(value: JsonValue, longest: int) -> tuple[JsonValue, int]:
     """Return ``value`` with at most ``longest`` characters of text, and how many were left out.
 
     The texts within it share the length: short ones stay whole, long ones are cut to one length. What is long
@@ -24,9 +24,9 @@ def capped(value: JsonValue, longest: int) -> tuple[JsonValue, int]:
     each = _share(lengths, longest - (_size(value) - sum(lengths)))
     if each < 1:
         text = write_json(value)
-        return _cut(text, longest), len(text) - longest
+        return _truncate_text(text, longest), len(text) - longest
     left_out = sum(max(length - each, 0) for length in lengths)
-    return _each_cut(value, each), left_out
+    return _truncate_texts(value, each), left_out
 
 
 def _share(lengths: list[int], room: int) -> int:
@@ -64,19 +64,19 @@ def _size(value: JsonValue) -> int:
             return len(str(value))
 
 
-def _each_cut(value: JsonValue, each: int) -> JsonValue:
+def _truncate_texts(value: JsonValue, each: int) -> JsonValue:
     match value:
         case str():
-            return _cut(value, each)
+            return _truncate_text(value, each)
         case list():
-            return [_each_cut(item, each) for item in value]
+            return [_truncate_texts(item, each) for item in value]
         case dict():
-            return {key: _each_cut(item, each) for key, item in value.items()}
+            return {key: _truncate_texts(item, each) for key, item in value.items()}
         case _:
             return value
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate_text(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     # Half a mark of a redaction would look like something that a person wrote.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.common import budget_argument, iso
+from rollback_budget.text import plural
+
 if TYPE_CHECKING:
-    from rollback_budget.backtest.run import Tried
+    from rollback_budget.backtest.run import BacktestResult
     from rollback_budget.backtest.score import Score
     from rollback_budget.backtest.sweep import Candidate
     from rollback_budget.backtest.trial import Trial
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
+@budget_argument
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--sweep", is_flag=True, help="Also try other thresholds and durations, budget by budget.")
 @click.option(
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     "--of",
     "rollout",
     metavar="NAME",
-    help="Which rollout to draw, by its file name; by default the one that most needs a look.",
+    help="Which rollout to draw, by its file name; by default a false trip, else a missed one, else any.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -76,18 +79,19 @@ def backtest(
     recordings = recordings_of(folder)
     unlabelled = sum(recording.label is None for recording in recordings)
     if unlabelled:
+        rollouts = plural(len(recordings), "rollout")
         click.echo(
-            f"warning: {unlabelled} of {len(recordings)} rollouts have no label in {folder / LABELS}",
+            f"warning: {unlabelled} of {rollouts} without a label in {folder / LABELS}",
             err=True,
         )
     if rollout is not None and rollout not in {recording.name for recording in recordings}:
         raise click.BadParameter(f"there is no {rollout!r} in {folder}", param_hint="--of")
     with _progress(len(recordings)) as progress:
-        tried = run_backtest(
+        results = run_backtest(
             spec, recordings, sweep=sweep, jobs=jobs, on_done=lambda: progress.advance(progress.task_ids[0])
         )
-    trials = [one.trial for one in tried]
-    swept = _swept(spec, tried) if sweep else []
+    trials = [one.trial for one in results]
+    swept = _swept(spec, results) if sweep else []
     if chart is not None:
         _draw(spec, trials, swept, rollout, chart)
     if as_json:
@@ -120,12 +124,12 @@ def _scores(spec: RolloutSpec, trials: Sequence[Trial]) -> list[tuple[str, Score
     return [("the rule", rule), *by_budget]
 
 
-def _swept(spec: RolloutSpec, tried: Sequence[Tried]) -> list[tuple[Candidate, Score]]:
+def _swept(spec: RolloutSpec, results: Sequence[BacktestResult]) -> list[tuple[Candidate, Score]]:
     from rollback_budget.backtest.score import score
     from rollback_budget.backtest.sweep import candidates_of
 
     return [
-        (candidate, score((one.trial.recording, one.swept[place]) for one in tried))
+        (candidate, score((one.trial.recording, one.swept[place]) for one in results))
         for place, candidate in enumerate(candidates_of(spec))
     ]
 
@@ -137,8 +141,7 @@ def _draw(
     rollout: str | None,
     chart: Path,
 ) -> None:
-    from rollback_budget.backtest.trace import trace_of
-    from rollback_budget.backtest.trial import TrialOutcome, read_record
+    from rollback_budget.backtest.trial import TrialOutcome, read_record, trace_of
     from rollback_budget.charts import draw_trace, draw_trade_off
 
     if swept and rollout is None:
@@ -165,7 +168,7 @@ def _as_json(
     spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]
 ) -> dict[str, Any]:
     (_, rule), *budgets = _scores(spec, trials)
-    said: dict[str, Any] = {
+    document: dict[str, Any] = {
         "name": spec.name,
         "sha256": spec.sha256,
         "rule": _score_json(rule),
@@ -173,7 +176,7 @@ def _as_json(
         "rollouts": [_trial_json(trial) for trial in trials],
     }
     if swept:
-        said["sweep"] = [
+        document["sweep"] = [
             {
                 "budget": candidate.budget,
                 "threshold": candidate.threshold,
@@ -183,7 +186,7 @@ def _as_json(
             }
             for candidate, score in swept
         ]
-    return said
+    return document
 
 
 def _trial_json(trial: Trial) -> dict[str, Any]:
@@ -191,17 +194,17 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     return {
         "file": recording.name,
         "label": recording.label,
-        "onset": _iso(recording.onset),
-        "window_start": _iso(trial.start),
-        "evaluated_until": _iso(trial.until),
+        "onset": iso(recording.onset),
+        "window_start": iso(trial.start),
+        "evaluated_until": iso(trial.until),
         "outcome": trial.outcome,
         "trigger_minute": None if trial.deciding is None else trial.deciding.minute,
         "delay_min": _minutes(trial.delay),
-        "blind_at": _iso(trial.blind_at),
+        "blind_at": iso(trial.blind_at),
         "triggers": [
             {
                 "budget": trigger.budget,
-                "at": _iso(trigger.at),
+                "at": iso(trigger.at),
                 "minute": trigger.minute,
                 "method": trigger.method,
                 "p_value": trigger.p_value,
@@ -229,8 +232,8 @@ def _score_json(score: Score) -> dict[str, Any]:
 def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]) -> None:
     from rich.console import Console
 
-    from rollback_budget.cli.text import shown
     from rollback_budget.model.duration import say_duration
+    from rollback_budget.text import printable
 
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)
@@ -238,10 +241,10 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
     for trial in trials:
         first = trial.deciding
         table.add_row(
-            shown(trial.recording.name),
+            printable(trial.recording.name),
             trial.recording.label or "",
             "" if first is None else f"{first.minute:g}",
-            "" if first is None else shown(first.budget),
+            "" if first is None else printable(first.budget),
             trial.outcome.value + (" (blind before)" if _blind_first(trial) else ""),
             "" if trial.delay is None else say_duration(trial.delay),
         )
@@ -250,7 +253,7 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
     for name, score in _scores(spec, trials):
         labelled = score.good + score.bad
         table.add_row(
-            shown(name),
+            printable(name),
             f"{score.false_trips} of {labelled}",
             f"{score.found} of {score.bad}",
             str(score.missed) if name == "the rule" else "",
@@ -266,7 +269,7 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
         table = _table("budget", "threshold", "for", "false trips", "found", "median delay", "")
         for candidate, score in swept:
             table.add_row(
-                shown(candidate.budget),
+                printable(candidate.budget),
                 f"{candidate.threshold:+g}",
                 say_duration(candidate.max_duration),
                 f"{score.false_trips} of {score.good + score.bad}",
@@ -289,10 +292,6 @@ def _table(*headings: str) -> Any:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
 def _minutes(duration: timedelta | None) -> float | None:

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import click
 
+from rollback_budget.cli.common import budget_argument, series_option
+
 
 @click.command("design-effect")
-@click.argument("budget", type=click.Path(path_type=Path))
-@click.option(
-    "--series",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A recorded series of a time without change: .csv, .jsonl or .parquet.",
-)
+@budget_argument
+@series_option("A recorded series of a time without change: .csv, .jsonl or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def design_effect(budget: Path, series: Path, as_json: bool) -> None:
     """Estimate `analysis.design_effect` for BUDGET from a series where both versions were equally good.

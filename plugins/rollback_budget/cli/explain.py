@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rollback_budget.cli.common import budget_argument
+
 if TYPE_CHECKING:
     from rollback_budget.model.spec import RolloutSpec
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
+@budget_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--traffic",
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float) -> None:
     """Say what BUDGET agrees to, in sentences for the people who agree to it.
 
-    With --traffic, also how long twice and five times the agreed harm takes to be found: a forecast for
+    With --traffic, also how long harm of twice and five times the threshold takes to be found: a forecast for
     budgets that the sequential test decides.
 
     Exits 0, or 1 with every problem of a file that does not load.
@@ -59,7 +61,7 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
             "sha256": spec.sha256,
         }
         lines = [{"budget": name, "sentence": sentence} for name, sentence in rule.items()]
-        said = {
+        document = {
             **heading,
             "budgets": lines,
             "methods": methods,
@@ -67,7 +69,7 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
             **around,
             "missing_to_ship": missing,
         }
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     click.echo(f"{_shown(spec.release)}, rolled out against {_shown(spec.baseline)} ({spec.name})\n")
     for sentence in rule.values():
@@ -88,12 +90,12 @@ def explain(budget: Path, as_json: bool, traffic: float | None, bad_rate: float)
 
 
 def _detection(spec: RolloutSpec, traffic: float | None, bad_rate: float) -> list[str]:
-    from rollback_budget.engine.detection import say_detection
+    from rollback_budget.engine.detection import describe_detection
 
     if traffic is None:
         return []
-    said = (say_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
-    return [sentence for sentence in said if sentence]
+    forecasts = (describe_detection(spec, line, traffic, bad_rate) for line in spec.budgets)
+    return [sentence for sentence in forecasts if sentence]
 
 
 def _shown(text: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rollback_budget.cli.words import json_option, moment, shown, url_option
+from rollback_budget.cli.common import budget_argument, json_option, url_option, utc_second
+from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 #: Exit codes of ``gate check``; 2 and 3 mean something else in ``replay``.
 ASKS, BLOCKS = 4, 5
 
-_budget = click.argument("budget", type=click.Path(path_type=Path))
 _cases = click.option(
     "--cases", metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the eval cases."
 )
@@ -39,7 +39,7 @@ def gate() -> None:
 
 
 @gate.command()
-@_budget
+@budget_argument
 @click.option("--results", metavar="FILE", type=click.Path(path_type=Path), help="Evaluation results.")
 @click.option("--format", "format_", metavar="NAME", help="csv, jsonl, parquet, inspect or promptfoo.")
 @click.option("--release", metavar="NAME", help="The candidate; by default the budget's release.")
@@ -59,7 +59,7 @@ def check(
     url: str | None,
     as_json: bool,
 ) -> int:
-    """Say what the launch gate would say of BUDGET's release now; nothing is recorded.
+    """Print the verdict of the launch gate on BUDGET's release now; nothing is recorded.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def check(
     from rollback_budget.budget_file import load_budget
     from rollback_budget.cli.ledger import open_ledger
     from rollback_budget.gate.bypass import bypass_now
-    from rollback_budget.gate.check import judge_launch, judge_without_results
+    from rollback_budget.gate.check import check_launch, check_without_results
     from rollback_budget.gate.request import request_of
     from rollback_budget.ledger.url import cases_folder, gate_folder
 
@@ -79,23 +79,23 @@ def check(
     now = datetime.now(UTC)
     request = request_of(
         spec,
-        ledger.debts(),
+        ledger.debts.every(),
         now,
         cases_folder=cases or cases_folder(os.environ),
         gate_folder=folder or gate_folder(os.environ),
         bypass=bypass_now(ledger, spec.service, spec.release, now),
     )
-    result = judge_without_results(request)
+    result = check_without_results(request)
     if result is None:
         if not as_json:
             click.echo("loading Great Expectations, which takes some seconds", err=True)
-        result = judge_launch(request, _open_engine)
+        result = check_launch(request, _open_engine)
     _print(result, as_json)
     return {"pass": 0, "ask": ASKS, "block": BLOCKS}[result.verdict.value]
 
 
 @gate.command(name="compile")
-@_budget
+@budget_argument
 @_cases
 @_folder
 @url_option
@@ -121,21 +121,22 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
     case_files = CaseFolder(cases or cases_folder(os.environ))
     files = GateFolder(folder or gate_folder(os.environ))
     stored = files.read()
-    debts = [debt for debt in open_ledger(url).debts() if debt.service == spec.service]
+    debts = [debt for debt in open_ledger(url).debts.every() if debt.service == spec.service]
     if not debts:
-        click.echo(f"{shown(spec.service)} has no eval debt: nothing to expect")
+        click.echo(printable(f"{spec.service} has no eval debt: nothing to expect"))
     for debt in debts:
         if debt.state is DebtState.DUPLICATE:
             continue
         made = recompile(stored.get(debt.fingerprint), debt, case_files, spec.launch_gate, spec.budgets)
         if not made.expectations:
-            click.echo(f"{debt.fingerprint[:16]}  {shown(debt.budget)}: no approved case yet, so no file")
+            click.echo(printable(f"{debt.fingerprint[:16]}  {debt.budget}: no approved case yet, so no file"))
             continue
         file = files.write(made, case_files.file_of(debt).stem)
         number = len(made.cases.inputs) if made.cases else 0
         count = len(made.expectations)
         click.echo(
-            f"{debt.fingerprint[:16]}  {shown(debt.budget)}: {number} cases, {count} expectations  {file}"
+            f"{debt.fingerprint[:16]}  {printable(debt.budget)}: {plural(number, 'case')},"
+            f" {plural(count, 'expectation')}  {file}"
         )
 
 
@@ -146,7 +147,7 @@ def compile_(budget: Path, cases: Path | None, folder: Path | None, url: str | N
 @click.option("--reason", required=True, metavar="TEXT", help="Why it cannot wait.")
 @url_option
 def bypass(release: str, service: str, by: str, reason: str, url: str | None) -> None:
-    """Let RELEASE pass the launch gate for 24 hours, whatever it says; this is itself an eval debt.
+    """Let RELEASE pass the launch gate for 24 hours, whatever its verdict; the bypass is itself an eval debt.
 
     \b
     Example:
@@ -157,7 +158,9 @@ def bypass(release: str, service: str, by: str, reason: str, url: str | None) ->
 
     now = datetime.now(UTC)
     made = record_bypass(open_ledger(url), service, release, by, reason, now)
-    click.echo(f"{shown(release)} of {shown(service)} passes the gate until {moment(now + HOLDS_FOR)}")
+    click.echo(
+        f"{printable(release)} of {printable(service)} passes the gate until {utc_second(now + HOLDS_FOR)}"
+    )
     click.echo(f"the debt of it: {made.debt_fingerprint[:16]}")
 
 

@@ -1,4 +1,4 @@
-"""``rollback-budget history``: the whole trail of a rollout."""
+"""``rollback-budget history``: everything that happened in a rollout."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.common import find_rollouts, iso, json_option, url_option, utc_second
 from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import choose_rollouts, iso, json_option, moment, shown, url_option
+from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.views import HistoryEvent, LoggedSuspension, Rollout
 
 
 @dataclass(frozen=True)
-class TrailLine:
-    """One line of the trail: when (None: not known yet), what, by whom, and the rest for scripts."""
+class HistoryLine:
+    """One event in the history: when (None: not known yet), what, by whom, and the rest for scripts."""
 
     at: datetime | None
     event: str
     by: str | None
-    said: str
+    text: str
     detail: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {"at": iso(self.at), "event": self.event, "by": self.by, "said": self.said, **self.detail}
+        return {"at": iso(self.at), "event": self.event, "by": self.by, "said": self.text, **self.detail}
 
 
 @click.command()
@@ -44,9 +45,11 @@ def history(release: str, run: str | None, url: str | None, as_json: bool) -> No
 
     Exits 0, or 1 when there is no such rollout.
     """
+    from rollback_budget.ledger.history import history_of
+
     ledger = open_ledger(url)
-    rollout, *others = choose_rollouts(ledger, release, run)
-    lines = _trail(rollout, ledger.history(rollout.key), datetime.now(UTC))
+    rollout, *others = find_rollouts(ledger, release, run)
+    lines = _history_lines(rollout, history_of(ledger, rollout.key), datetime.now(UTC))
     if as_json:
         document = {
             "dag_id": rollout.key.dag_id,
@@ -61,35 +64,38 @@ def history(release: str, run: str | None, url: str | None, as_json: bool) -> No
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     spec = rollout.spec
-    click.echo(shown(f"{spec.release} against {spec.baseline} ({spec.service})"))
-    click.echo(shown(f"{rollout.key}, spec sha256:{spec.sha256[:12]}"))
+    click.echo(printable(f"{spec.release} against {spec.baseline} ({spec.service})"))
+    click.echo(printable(f"{rollout.key}, spec sha256:{spec.sha256[:12]}"))
     click.echo()
     for line in lines:
-        when = " " * 23 if line.at is None else moment(line.at)
+        when = " " * 23 if line.at is None else utc_second(line.at)
         who = "" if line.by is None else f"  [{line.by}]"
-        click.echo(shown(f"{when}  {line.event:16}  {line.said}{who}"))
+        click.echo(printable(f"{when}  {line.event:16}  {line.text}{who}"))
     if others:
         runs = ", ".join(other.key.run_id for other in others[:5])
-        click.echo(shown(f"\n{len(others)} other run(s), shown with --run: {runs}"), err=True)
+        click.echo(printable(f"\n{plural(len(others), 'other run')}, shown with --run: {runs}"), err=True)
 
 
-def _trail(rollout: Rollout, events: list[HistoryEvent], now: datetime) -> list[TrailLine]:
+def _history_lines(rollout: Rollout, events: list[HistoryEvent], now: datetime) -> list[HistoryLine]:
     lines = [
-        TrailLine(
-            rollout.opened_at, "opened", None, f"the spec is frozen, {len(rollout.spec.budgets)} budgets"
+        HistoryLine(
+            rollout.opened_at,
+            "opened",
+            None,
+            f"the spec is frozen, {plural(len(rollout.spec.budgets), 'budget')}",
         )
     ]
     if rollout.shipped_at is not None and rollout.window_end is not None:
-        until = f"the window is open until {moment(rollout.window_end)}"
+        until = f"the window is open until {utc_second(rollout.window_end)}"
         lines.append(
-            TrailLine(rollout.shipped_at, "shipped", None, until, {"window_end": iso(rollout.window_end)})
+            HistoryLine(rollout.shipped_at, "shipped", None, until, {"window_end": iso(rollout.window_end)})
         )
     for event in events:
         lines += _lines(event, now)
     return sorted(lines, key=lambda line: line.at or datetime.max.replace(tzinfo=UTC))
 
 
-def _lines(event: HistoryEvent, now: datetime) -> list[TrailLine]:
+def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
     from rollback_budget.ledger.views import (
         CommanderDecision,
         Final,
@@ -103,65 +109,65 @@ def _lines(event: HistoryEvent, now: datetime) -> list[TrailLine]:
         StageRecord,
     )
 
-    more: dict[str, Any]
+    detail: dict[str, Any]
     match event:
         case LoggedEvaluation():
             verdict = event.evaluation.verdict.value
-            said = f"round {event.round}, {event.kind}: {verdict}, {event.evaluation.sentence}"
-            more = {"round": event.round, "kind": event.kind, "verdict": verdict}
-            return [TrailLine(event.at, "verdict", None, said, more)]
+            text = f"round {event.round}, {event.kind}: {verdict}, {event.evaluation.sentence}"
+            detail = {"round": event.round, "kind": event.kind, "verdict": verdict}
+            return [HistoryLine(event.at, "verdict", None, text, detail)]
         case LoggedBreach():
             breach = event.breach
-            more = {
+            detail = {
                 "budget": breach.budget,
                 "tier": breach.tier.value,
                 "started_at": iso(breach.started_at),
                 "fingerprint": event.fingerprint,
             }
-            said = f"{breach.budget}, tier {breach.tier.value.upper()}: {breach.sentence}"
-            return [TrailLine(breach.breached_at, "breach", None, said, more)]
+            text = f"{breach.budget}, tier {breach.tier.value.upper()}: {breach.sentence}"
+            return [HistoryLine(breach.breached_at, "breach", None, text, detail)]
         case StageRecord():
-            said = f"{event.stage}: the release gets {100 * event.share:.3g} % of the traffic"
-            return [TrailLine(event.at, "stage", None, said, {"stage": event.stage, "share": event.share})]
+            text = f"{event.stage}: the release gets {100 * event.share:.3g} % of the traffic"
+            return [HistoryLine(event.at, "stage", None, text, {"stage": event.stage, "share": event.share})]
         case Review():
             silence = {"rollback": "rolls back", "continue": "goes on"}[event.on_timeout.value]
-            said = f"round {event.round}: no answer by {moment(event.deadline)} {silence}"
-            more = {
+            text = f"round {event.round}: no answer by {utc_second(event.deadline)} {silence}"
+            detail = {
                 "round": event.round,
                 "deadline": iso(event.deadline),
                 "on_timeout": event.on_timeout.value,
             }
-            return [TrailLine(event.opened_at, "review opened", None, said, more)]
+            return [HistoryLine(event.opened_at, "review opened", None, text, detail)]
         case CommanderDecision():
             by = event.by or "the deadline"
-            said = f"round {event.round}: {event.option}{_because(event.reason)}"
-            more = {
+            text = f"round {event.round}: {event.option}{_because(event.reason)}"
+            detail = {
                 "round": event.round,
                 "option": event.option,
                 "reason": event.reason,
                 "timed_out": event.timed_out,
             }
-            return [TrailLine(event.at, "decided", by, said, more)]
+            return [HistoryLine(event.at, "decided", by, text, detail)]
         case RecordedOverride():
             budgets = ", ".join(event.budget_ids) or "blindness"
-            said = f"{budgets} until {moment(event.until)}{_because(event.reason)}"
-            more = {"budgets": list(event.budget_ids), "until": iso(event.until), "reason": event.reason}
-            return [TrailLine(event.at, "override", event.by, said, more)]
+            text = f"{budgets} until {utc_second(event.until)}{_because(event.reason)}"
+            detail = {"budgets": list(event.budget_ids), "until": iso(event.until), "reason": event.reason}
+            return [HistoryLine(event.at, "override", event.by, text, detail)]
         case LoggedSuspension():
             return _suspension(event, now)
         case SentNotification():
             if event.error is not None:
-                said, what = f"{event.occasion} to {event.notifier}: {event.error}", "not notified"
+                text, what = f"{event.occasion} to {event.notifier}: {event.error}", "not notified"
             else:
-                said, what = f"{event.occasion} to {event.notifier}", "notified"
+                text, what = f"{event.occasion} to {event.notifier}", "notified"
             if event.sent_at is None and event.error is None:
                 what = "notifying"
-            more = {"occasion": event.occasion, "notifier": event.notifier, "error": event.error}
-            return [TrailLine(event.sent_at or event.claimed_at, what, None, said, more)]
+            detail = {"occasion": event.occasion, "notifier": event.notifier, "error": event.error}
+            return [HistoryLine(event.sent_at or event.claimed_at, what, None, text, detail)]
         case RollbackRecord():
             outcome = "under way" if event.outcome is None else event.outcome.value
             planes = f"control plane: {event.control_plane}; data plane: {event.data_plane}"
-            more = {
+            detail = {
                 "outcome": None if event.outcome is None else event.outcome.value,
                 "requested_at": iso(event.requested_at),
                 "verified_at": iso(event.verified_at),
@@ -169,28 +175,28 @@ def _lines(event: HistoryEvent, now: datetime) -> list[TrailLine]:
                 "data_plane": event.data_plane,
                 "detail": event.detail,
             }
-            said = f"{outcome}. {event.detail} {planes}".replace(".  ", ". ")
-            return [TrailLine(event.requested_at or event.verified_at, "rollback", None, said, more)]
+            text = f"{outcome}. {event.detail} {planes}".replace(".  ", ". ")
+            return [HistoryLine(event.requested_at or event.verified_at, "rollback", None, text, detail)]
         case Final():
-            return [TrailLine(event.at, event.decision.value.replace("_", " "), event.by, event.reason)]
+            return [HistoryLine(event.at, event.decision.value.replace("_", " "), event.by, event.reason)]
 
 
-def _suspension(event: LoggedSuspension, now: datetime) -> list[TrailLine]:
+def _suspension(event: LoggedSuspension, now: datetime) -> list[HistoryLine]:
     suspension = event.suspension
-    said = f"{suspension.budget} until {moment(event.planned_until)}{_because(suspension.reason)}"
-    more = {
+    text = f"{suspension.budget} until {utc_second(event.planned_until)}{_because(suspension.reason)}"
+    detail = {
         "suspension": event.id,
         "budget": suspension.budget,
         "until": iso(suspension.until),
         "reason": suspension.reason,
     }
-    lines = [TrailLine(suspension.since, "suspended", suspension.by, said, more)]
+    lines = [HistoryLine(suspension.since, "suspended", suspension.by, text, detail)]
     if event.ended_at is not None:
         early = f"{suspension.budget}{_because(event.ended_reason)}"
-        lines.append(TrailLine(event.ended_at, "resumed", event.ended_by, early, {"suspension": event.id}))
+        lines.append(HistoryLine(event.ended_at, "resumed", event.ended_by, early, {"suspension": event.id}))
     elif suspension.until <= now:
         lines.append(
-            TrailLine(
+            HistoryLine(
                 suspension.until, "resumed", None, f"{suspension.budget}: expired", {"suspension": event.id}
             )
         )

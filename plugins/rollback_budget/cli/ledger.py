@@ -11,6 +11,7 @@ import click
 
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.url import ledger_url
+from rollback_budget.text import plural
 
 _url = click.option(
     "--url",
@@ -79,11 +80,12 @@ def prune(url: str | None, older_than: timedelta, as_json: bool) -> None:
             bar.length = of
             bar.update(done - bar.pos)
 
-        deleted = store.prune_looks(before, tell)
+        deleted = store.looks.prune(before, tell)
     if as_json:
         click.echo(json.dumps({"deleted": deleted, "before": before.isoformat()}))
         return
-    click.echo(f"deleted {deleted} looks before {before:%Y-%m-%d %H:%M} UTC from the ledger at {store.place}")
+    looks = plural(deleted, "look")
+    click.echo(f"deleted {looks} before {before:%Y-%m-%d %H:%M} UTC from the ledger at {store.place}")
 
 
 def open_ledger(url: str | None) -> Ledger:

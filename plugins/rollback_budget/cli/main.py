@@ -24,7 +24,7 @@ COMMANDS = {
     "resume": "rollback_budget.cli.suspend:resume",
     "suspensions": "rollback_budget.cli.suspend:suspensions",
     "ledger": "rollback_budget.cli.ledger:ledger",
-    "debt": "rollback_budget.cli.debt:debt",
+    "debt": "rollback_budget.cli.debt.group:debt",
     "gate": "rollback_budget.cli.gate:gate",
 }
 

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import click
 
+from rollback_budget.cli.common import budget_argument, series_option
+
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
-@click.option(
-    "--series",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A recorded series of the baseline, and of the release if it has traffic: .csv, .jsonl or .parquet.",
+@budget_argument
+@series_option(
+    "A recorded series of the baseline, and of the release if it has traffic: .csv, .jsonl or .parquet."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def preflight(budget: Path, series: Path, as_json: bool) -> None:
@@ -32,20 +30,20 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
     Exits 0, with warnings too; 1 when the budget or the series cannot be read.
     """
     from rollback_budget.budget_file import load_budget
-    from rollback_budget.cli.text import shown
-    from rollback_budget.engine.forecast_table import survey_lines, warning_lines
-    from rollback_budget.engine.preflight_forecast import survey_of
+    from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+    from rollback_budget.engine.preflight_forecast import forecast_watch
     from rollback_budget.sources.recorded import read_series
+    from rollback_budget.text import printable
 
     spec = load_budget(budget)
     samples = read_series(series)
     end = max(sample.time for sample in samples)
     begun = min(sample.time for sample in samples) - spec.watch.step
-    survey = survey_of(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
+    forecast = forecast_watch(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
     if as_json:
-        click.echo(survey.model_dump_json(indent=2))
+        click.echo(forecast.model_dump_json(indent=2))
         return
-    for line in survey_lines(survey):
-        click.echo(shown(line))
-    for line in warning_lines(survey):
-        click.echo(f"warning: {shown(line)}")
+    for line in forecast_lines(forecast):
+        click.echo(printable(line))
+    for line in warning_lines(forecast):
+        click.echo(f"warning: {printable(line)}")

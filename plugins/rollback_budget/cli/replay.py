@@ -1,4 +1,4 @@
-"""``rollback-budget replay``: what a budget would have said about a recorded series."""
+"""``rollback-budget replay``: the verdict of a budget on a recorded series."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rollback_budget.cli.common import budget_argument, series_option
+
 if TYPE_CHECKING:
     from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation
     from rollback_budget.engine.sample import Sample
     from rollback_budget.model.spec import RolloutSpec
 
 
-def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+def _parse_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
@@ -30,14 +32,8 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 
 @click.command()
-@click.argument("budget", type=click.Path(path_type=Path))
-@click.option(
-    "--series",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The recorded series: .csv, .jsonl or .parquet.",
-)
+@budget_argument
+@series_option("The recorded series: .csv, .jsonl or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as one JSON object.")
 @click.option(
     "--keep-going", is_flag=True, help="Do not stop at the verdict: list every breach in the window."
@@ -45,14 +41,14 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option(
     "--start",
     metavar="TIME",
-    callback=_moment,
+    callback=_parse_time,
     help="When the window begins; by default one step before the earliest sample, so that it counts.",
 )
 @click.pass_context
 def replay(
     ctx: click.Context, budget: Path, series: Path, as_json: bool, keep_going: bool, start: datetime | None
 ) -> None:
-    """Replay a recorded series against BUDGET and say the verdict, as a live watch would have.
+    """Replay a recorded series against BUDGET and print the verdict that a live watch would have reached.
 
     Needs no database and no Airflow. Replays the window of the budget, or as much of it as was recorded.
 
@@ -102,7 +98,7 @@ def replay(
 
 def _warnings(spec: RolloutSpec, samples: Sequence[Sample], path: Path) -> list[str]:
     """Name what the budget asks for and the series does not have at all."""
-    from rollback_budget.cli.text import shown
+    from rollback_budget.text import printable
 
     found = {
         "version": dict.fromkeys(sample.version for sample in samples),
@@ -113,8 +109,8 @@ def _warnings(spec: RolloutSpec, samples: Sequence[Sample], path: Path) -> list[
         "metric": tuple(dict.fromkeys(budget.series for budget in spec.budgets)),
     }
     return [
-        f"{path}: no sample of {what} {shown(name)}, so its looks are unknown; "
-        f"found: {', '.join(map(shown, found[what]))}"
+        f"{path}: no sample of {what} {printable(name)}, so its looks are unknown; "
+        f"found: {', '.join(map(printable, found[what]))}"
         for what, names in wanted.items()
         for name in names
         if name not in found[what]
@@ -125,30 +121,30 @@ def _print(spec: RolloutSpec, evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rollback_budget.cli.text import shown
     from rollback_budget.model.duration import say_duration
+    from rollback_budget.text import printable
 
     until = evaluation.evaluated_until
     so_far = "" if evaluation.final else " so far; the series ends before the window"
     click.echo(f"{evaluation.verdict.value.upper()} at {until:%Y-%m-%d %H:%M:%S} UTC{so_far}")
-    click.echo(f"{shown(evaluation.sentence)}\n")
+    click.echo(f"{printable(evaluation.sentence)}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("budget", "tier", "last look", "burn", "looks", "unknown", "breaches"):
         is_count = heading in ("looks", "unknown", "breaches")
         table.add_column(heading, justify="right" if is_count else "left", overflow="fold")
-    for budget, standing in zip(spec.budgets, evaluation.budgets, strict=True):
+    for budget, status in zip(spec.budgets, evaluation.budgets, strict=True):
         breaches = sum(breach.budget == budget.id for breach in evaluation.breaches)
-        burn = f"{say_duration(standing.burn)} of {say_duration(budget.max_duration)}"
-        counts = (standing.looks, standing.unknown_looks, breaches)
+        burn = f"{say_duration(status.burn)} of {say_duration(budget.max_duration)}"
+        counts = (status.looks, status.unknown_looks, breaches)
         tier = budget.tier.value.upper()
-        table.add_row(shown(budget.id), tier, _last_look(standing), burn, *map(str, counts))
+        table.add_row(printable(budget.id), tier, _last_look(status), burn, *map(str, counts))
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, 120)
     console.print(table)
 
 
-def _last_look(standing: BudgetEvaluation) -> str:
-    if standing.look is None:
+def _last_look(status: BudgetEvaluation) -> str:
+    if status.look is None:
         return "none yet"
-    delta = "" if standing.look.delta is None else f", delta {standing.look.delta:+.3g}"
-    return f"{standing.look.status.value}{delta}"
+    delta = "" if status.look.delta is None else f", delta {status.look.delta:+.3g}"
+    return f"{status.look.status.value}{delta}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rollback_budget.cli.common import find_rollouts, iso, json_option, short_duration, url_option, utc_second
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.suspend import suspension_json
-from rollback_budget.cli.words import choose_rollouts, iso, json_option, moment, shown, span, url_option
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,11 +52,11 @@ def status(release: str | None, watch: bool, every: float, url: str | None, as_j
     """
     ledger = open_ledger(url)
     if not watch:
-        standings = _standings(ledger, release)
+        statuses = _read_statuses(ledger, release)
         if as_json:
-            click.echo(json.dumps([standing_json(one) for one in standings], indent=2, ensure_ascii=False))
+            click.echo(json.dumps([status_json(one) for one in statuses], indent=2, ensure_ascii=False))
         else:
-            _console().print(_table(standings, datetime.now(UTC)))
+            _console().print(_table(statuses, datetime.now(UTC)))
         return
     try:
         _follow(ledger, release, every, as_json)
@@ -63,8 +64,8 @@ def status(release: str | None, watch: bool, every: float, url: str | None, as_j
         return
 
 
-def standing_json(one: RolloutStatus) -> dict[str, Any]:
-    """Return one rollout's standing as JSON."""
+def status_json(one: RolloutStatus) -> dict[str, Any]:
+    """Return the status of one rollout as JSON."""
     now = datetime.now(UTC)
     rollout = one.rollout
     return {
@@ -100,12 +101,12 @@ def standing_json(one: RolloutStatus) -> dict[str, Any]:
                 "budget": line.id,
                 "tier": line.tier.value,
                 "max_duration_s": line.max_duration.total_seconds(),
-                "suspended": any(held.suspension.covers(line) for held in one.suspensions),
+                "suspended": any(suspension.suspension.covers(line) for suspension in one.suspensions),
                 **_gauge_json(line, one.gauges.get(line.id)),
             }
             for line in rollout.spec.budgets
         ],
-        "suspensions": [suspension_json(held, now) for held in one.suspensions],
+        "suspensions": [suspension_json(suspension, now) for suspension in one.suspensions],
     }
 
 
@@ -125,15 +126,15 @@ def _remaining(line: Budget, gauge: Gauge | None) -> timedelta:
     return line.max_duration if gauge is None else max(line.max_duration - gauge.burn, timedelta(0))
 
 
-def _standings(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
-    from rollback_budget.ledger.rollout_status import standing_of
+def _read_statuses(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
+    from rollback_budget.ledger.rollout_status import status_of
 
     now = datetime.now(UTC)
     if release is None:
-        found = ledger.undecided_rollouts(ended_after=now - RECENT)
+        found = ledger.rollouts.undecided(ended_after=now - RECENT)
     else:
-        found = choose_rollouts(ledger, release, None)
-    return [standing_of(ledger, one, now) for one in found]
+        found = find_rollouts(ledger, release, None)
+    return [status_of(ledger, one, now) for one in found]
 
 
 def _follow(ledger: Ledger, release: str | None, every: float, as_json: bool) -> None:
@@ -141,12 +142,12 @@ def _follow(ledger: Ledger, release: str | None, every: float, as_json: bool) ->
 
     if as_json:
         while True:
-            standings = _standings(ledger, release)
-            click.echo(json.dumps([standing_json(one) for one in standings], ensure_ascii=False))
+            statuses = _read_statuses(ledger, release)
+            click.echo(json.dumps([status_json(one) for one in statuses], ensure_ascii=False))
             time.sleep(every)
     with Live(console=_console(), auto_refresh=False, screen=False) as live:
         while True:
-            live.update(_table(_standings(ledger, release), datetime.now(UTC)), refresh=True)
+            live.update(_table(_read_statuses(ledger, release), datetime.now(UTC)), refresh=True)
             time.sleep(every)
 
 
@@ -156,19 +157,19 @@ def _console() -> Any:
     return Console(highlight=False)
 
 
-def _table(standings: list[RolloutStatus], now: datetime) -> RenderableType:
+def _table(statuses: list[RolloutStatus], now: datetime) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    if not standings:
+    if not statuses:
         return Text("no rollout is under way")
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("release", "phase", "left", "budget", "burn", "now"):
         table.add_column(heading, overflow="fold")
-    for one in standings:
+    for one in statuses:
         spec = one.rollout.spec
-        what = Text(shown(spec.release), style="bold")
-        what.append(f"\nagainst {shown(spec.baseline)}\n{shown(spec.service)}", style="dim")
+        what = Text(printable(spec.release), style="bold")
+        what.append(f"\nagainst {printable(spec.baseline)}\n{printable(spec.service)}", style="dim")
         lines = [_budget(one, line) for line in spec.budgets]
         names, burns, looks = (Text("\n").join(column) for column in zip(*lines, strict=True))
         table.add_row(what, _phase(one, now), _left(one, now), names, burns, looks, end_section=True)
@@ -185,26 +186,30 @@ def _phase(one: RolloutStatus, now: datetime) -> Text:
         case Phase.REVIEW:
             assert one.review is not None
             silence = "rolls back" if one.review.on_timeout.value == "rollback" else "goes on"
-            said = Text(f"review of round {one.round}\n", style="bold yellow")
+            text = Text(f"review of round {one.round}\n", style="bold yellow")
             left = one.review.deadline - now
-            what = f"silence {silence} in {span(left)}" if left > timedelta(0) else f"silence {silence} now"
-            return said.append(what)
+            what = (
+                f"silence {silence} in {short_duration(left)}"
+                if left > timedelta(0)
+                else f"silence {silence} now"
+            )
+            return text.append(what)
         case Phase.ROLLED_BACK:
             assert one.outcome is not None
             proven = one.outcome.value == "effective"
-            said = Text("rolled back\n", style="bold red")
-            said.append(one.outcome.value.replace("_", " "), style="" if proven else "bold red")
+            text = Text("rolled back\n", style="bold red")
+            text.append(one.outcome.value.replace("_", " "), style="" if proven else "bold red")
         case Phase.ROLLING_BACK:
-            said = Text("rolling back", style="bold red")
+            text = Text("rolling back", style="bold red")
         case Phase.PROMOTED:
-            said = Text("promoted", style="bold green")
+            text = Text("promoted", style="bold green")
         case Phase.WATCHING:
             return Text(f"watching, round {one.round}")
         case Phase.ENDING:
             return Text("the window is over")
         case Phase.OPENED:
             return Text("opened, not shipped")
-    return said if final is None else said.append(f"\nby {shown(final.by)}", style="dim")
+    return text if final is None else text.append(f"\nby {printable(final.by)}", style="dim")
 
 
 def _left(one: RolloutStatus, now: datetime) -> Text:
@@ -214,33 +219,35 @@ def _left(one: RolloutStatus, now: datetime) -> Text:
 
     rollout = one.rollout
     if rollout.final is not None:
-        return Text(moment(rollout.final.at), style="dim")
+        return Text(utc_second(rollout.final.at), style="dim")
     if rollout.window_end is None:
         return Text("")
-    return Text(f"{span(rollout.window_end - now)} of {say_duration(rollout.spec.window)}")
+    return Text(f"{short_duration(rollout.window_end - now)} of {say_duration(rollout.spec.window)}")
 
 
 def _budget(one: RolloutStatus, line: Budget) -> tuple[Text, Text, Text]:
     from rich.text import Text
 
-    name = Text(shown(line.id))
+    name = Text(printable(line.id))
     name.append(f" {line.tier.value.upper()}", style="dim")
-    held = next((held for held in one.suspensions if held.suspension.covers(line)), None)
+    suspension = next(
+        (suspension for suspension in one.suspensions if suspension.suspension.covers(line)), None
+    )
     gauge = one.gauges.get(line.id)
-    return name, _bar(line, gauge, held), _look(gauge, held)
+    return name, _bar(line, gauge, suspension), _look(gauge, suspension)
 
 
-def _bar(line: Budget, gauge: Gauge | None, held: LoggedSuspension | None) -> Text:
+def _bar(line: Budget, gauge: Gauge | None, suspension: LoggedSuspension | None) -> Text:
     from rich.text import Text
 
     used = 0.0 if gauge is None else _used(line, gauge)
     full = int(used * BAR)
-    color = "dim" if held is not None else "red" if used >= 0.75 else "yellow" if used else "green"
+    color = "dim" if suspension is not None else "red" if used >= 0.75 else "yellow" if used else "green"
     bar = Text("█" * full, style=color)
     bar.append("░" * (BAR - full), style="dim")
     if not line.max_duration:
         return bar.append(" at once")
-    return bar.append(f" {span(_remaining(line, gauge))} left")
+    return bar.append(f" {short_duration(_remaining(line, gauge))} left")
 
 
 def _used(line: Budget, gauge: Gauge) -> float:
@@ -250,16 +257,18 @@ def _used(line: Budget, gauge: Gauge) -> float:
     return min(gauge.burn / line.max_duration, 1.0)
 
 
-def _look(gauge: Gauge | None, held: LoggedSuspension | None) -> Text:
+def _look(gauge: Gauge | None, suspension: LoggedSuspension | None) -> Text:
     from rich.text import Text
 
     if gauge is None:
-        said = Text("no look yet", style="dim")
+        text = Text("no look yet", style="dim")
     else:
-        said = Text(gauge.status.value, _COLORS[gauge.status.value])
+        text = Text(gauge.status.value, _COLORS[gauge.status.value])
         if gauge.delta is not None:
-            said.append(f" {gauge.delta:+.4g}")
-    if held is not None:
-        until = f"{held.suspension.until:%H:%M}"
-        said.append(shown(f"  suspended until {until} UTC by {held.suspension.by}"), style="bold magenta")
-    return said
+            text.append(f" {gauge.delta:+.4g}")
+    if suspension is not None:
+        until = f"{suspension.suspension.until:%H:%M}"
+        text.append(
+            printable(f"  suspended until {until} UTC by {suspension.suspension.by}"), style="bold magenta"
+        )
+    return text

@@ -1,35 +1,32 @@
-"""``rollback-budget suspend``, ``resume`` and ``suspensions``: a budget out of force for a while."""
+"""``rollback-budget suspend``, ``resume`` and ``suspensions``: a budget suspended for a limited time."""
 
 from __future__ import annotations
 
-import getpass
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.ledger import open_ledger
-from rollback_budget.cli.words import (
-    choose_rollouts,
+from rollback_budget.cli.common import (
+    by_option,
     did_you_mean,
+    find_rollouts,
     iso,
     json_option,
-    meant,
-    moment,
     parse_until,
-    shown,
-    span,
+    short_duration,
+    suggestion,
     url_option,
+    utc_second,
 )
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.cli.ledger import open_ledger
+from rollback_budget.exceptions import LedgerRuleError
+from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
     from rollback_budget.ledger.views import LoggedSuspension, Rollout, Scope
-
-
-_by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; by default your user name.")
 
 
 @click.command()
@@ -40,13 +37,13 @@ _by = click.option("--by", metavar="NAME", default=getpass.getuser, help="Who; b
 )
 @click.option("--reason", required=True, help="Why; it is kept with the rollout.")
 @click.option("--run", metavar="RUN_ID", help="Only this run, where there are several.")
-@_by
+@by_option
 @url_option
 @json_option
 def suspend(
     which: str, budget: str, until: str, reason: str, run: str | None, by: str, url: str | None, as_json: bool
 ) -> None:
-    """Put BUDGET out of force for a while, from the next look on.
+    """Suspend BUDGET for a limited time, from the next look on.
 
     RELEASE_OR_ROLLOUT is a release, a service, or the DAG id or run id of a rollout; a release or service
     can be named ahead of time. BUDGET is a budget's id (latency.p95_delta_pct), an area (latency: all of
@@ -69,22 +66,24 @@ def suspend(
     if not reason or not by:
         raise click.BadParameter("say why, and who: neither may be empty", param_hint="--reason/--by")
     ledger = open_ledger(url)
-    rollouts, scope = _meant_rollouts(ledger, which, run)
+    rollouts, scope = _find_rollouts(ledger, which, run)
     for warning in _warnings(rollouts, budget, end):
-        click.echo(f"warning: {shown(warning)}", err=True)
-    logged = ledger.suspend(scope, Suspension(budget=budget, since=now, until=end, by=by, reason=reason))
+        click.echo(f"warning: {printable(warning)}", err=True)
+    logged = ledger.suspensions.add(
+        scope, Suspension(budget=budget, since=now, until=end, by=by, reason=reason)
+    )
     if as_json:
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
-    click.echo(f"suspension {logged.id}: {shown(str(logged.suspension))}")
-    click.echo(f"holds for {shown(str(scope))}, from the next look on, for {span(end - now)}")
+    click.echo(printable(f"suspension {logged.id}: {logged.suspension}"))
+    click.echo(printable(f"holds for {scope}, from the next look on, for {short_duration(end - now)}"))
     click.echo(f"end it early: rollback-budget resume {logged.id}")
 
 
 @click.command()
 @click.argument("number", type=int)
 @click.option("--reason", default="", help="Why it ends early.")
-@_by
+@by_option
 @url_option
 @json_option
 def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) -> None:
@@ -93,12 +92,14 @@ def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) ->
     Exits 0, also when it is over already, or 1 when there is no such suspension.
     """
     now = datetime.now(UTC)
-    logged = open_ledger(url).end_suspension(number, by.strip(), reason.strip(), now)
+    logged = open_ledger(url).suspensions.end(number, by.strip(), reason.strip(), now)
     if as_json:
         click.echo(json.dumps(suspension_json(logged, now), indent=2, ensure_ascii=False))
         return
     ended = f", ended by {logged.ended_by}" if logged.ended_by else ""
-    click.echo(f"suspension {logged.id} is over since {moment(logged.suspension.until)}{shown(ended)}")
+    click.echo(
+        f"suspension {logged.id} is over since {utc_second(logged.suspension.until)}{printable(ended)}"
+    )
 
 
 @click.command()
@@ -108,15 +109,15 @@ def resume(number: int, reason: str, by: str, url: str | None, as_json: bool) ->
 def suspensions(every: bool, url: str | None, as_json: bool) -> None:
     """List the suspensions that hold now."""
     now = datetime.now(UTC)
-    found = open_ledger(url).suspensions(after=None if every else now)
+    found = open_ledger(url).suspensions.ending_after(after=None if every else now)
     if as_json:
         click.echo(json.dumps([suspension_json(one, now) for one in found], indent=2, ensure_ascii=False))
         return
     if not found:
         click.echo("no suspensions")
     for one in found:
-        left = f"{span(one.suspension.until - now)} left" if one.is_active(now) else "over"
-        click.echo(f"{one.id:4}  {left:14}  {shown(str(one.scope))}: {shown(str(one.suspension))}")
+        left = f"{short_duration(one.suspension.until - now)} left" if one.is_active(now) else "over"
+        click.echo(printable(f"{one.id:4}  {left:14}  {one.scope}: {one.suspension}"))
 
 
 def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
@@ -138,18 +139,18 @@ def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
     }
 
 
-def _meant_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:
+def _find_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:
     """Return the rollouts that are under way, and what to suspend for."""
     from rollback_budget.ledger.views import Scope
 
     if run is not None:
-        (chosen, *_) = choose_rollouts(ledger, which, run)
+        (chosen, *_) = find_rollouts(ledger, which, run)
         return _under_way([chosen], which), Scope(chosen.key.dag_id, chosen.key.run_id)
-    found = ledger.rollouts_named(which)
+    found = ledger.rollouts.named(which)
     if not found:
         click.echo(
-            f"warning: no rollout of {shown(which)!r} is known; suspended ahead of time, for a release or"
-            f" service of that name{shown(meant(ledger, which))}",
+            f"warning: no rollout of {printable(which)!r} is known; suspended ahead of time, for a release or"
+            f" service of that name{printable(suggestion(ledger, which))}",
             err=True,
         )
         return [], Scope(name=which)
@@ -165,27 +166,27 @@ def _under_way(found: list[Rollout], which: str) -> list[Rollout]:
     if not going:
         final = found[0].final
         assert final is not None
-        raise LedgerError(
+        raise LedgerRuleError(
             f"the rollout {which!r} has ended ({final.decision.value}); nothing is watched any more"
         )
     return going
 
 
 def _warnings(rollouts: list[Rollout], budget: str, end: datetime) -> list[str]:
-    """Say what the person should know. Raises LedgerError when nothing would be suspended."""
-    from rollback_budget.engine.suspension import EVERY_BUDGET, names_in
+    """Say what the person should know. Raises LedgerRuleError when nothing would be suspended."""
+    from rollback_budget.engine.suspension import EVERY_BUDGET, suspendable_names
     from rollback_budget.model.budget import Tier
 
     budgets = [line for one in rollouts for line in one.spec.budgets]
     covered = [line for line in budgets if budget in (line.id, line.area, EVERY_BUDGET)]
     if budgets and not covered:
-        known = names_in(one.spec for one in rollouts)
-        raise LedgerError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
-    said = []
+        known = suspendable_names(one.spec for one in rollouts)
+        raise LedgerRuleError(f"no budget or area is called {budget!r}; {did_you_mean(budget, known)}")
+    text = []
     tier_a = sorted({line.id for line in covered if line.tier is Tier.A})
     if tier_a:
-        said.append(f"tier A is suspended: {', '.join(tier_a)} will not roll back at once")
+        text.append(f"tier A is suspended: {', '.join(tier_a)} will not roll back at once")
     ends = [one.window_end for one in rollouts if one.window_end is not None]
     if ends and end >= max(ends):
-        said.append(f"it outlasts the window, which ends at {moment(max(ends))}")
-    return said
+        text.append(f"it outlasts the window, which ends at {utc_second(max(ends))}")
+    return text

@@ -22,7 +22,7 @@ class Choice(StrEnum):
 
     @property
     def needs_reason(self) -> bool:
-        """Whether it goes against the rule, so that somebody will ask why."""
+        """Whether it goes against the rule, so that a reason is required."""
         return self is not Choice.ROLL_BACK
 
 
@@ -34,7 +34,7 @@ class InvalidResponseError(ValueError):
 class CommanderResponse:
     """What was answered.
 
-    :param by: the user's name; None when nobody answered in time.
+    :param by: the user's name; None when no answer came in time.
     :param until: until when an override holds; None unless it is "go on".
     :param mute: whether the breached budgets shall not burn until then.
     """
@@ -47,13 +47,13 @@ class CommanderResponse:
     mute: bool = False
 
 
-def read_reply(event: dict[str, Any], window_end: datetime) -> CommanderResponse:
+def read_response(event: dict[str, Any], window_end: datetime) -> CommanderResponse:
     """Read what Airflow brings of an answer.
 
     Rolling back is never refused for a slip in a field that it does not need, and neither is silence.
 
     :param event: the payload of Airflow's resume event.
-    :raises UnusableReplyError: an override without a reason, or until a time that cannot be meant.
+    :raises InvalidResponseError: an override without a reason, or until a time that cannot be meant.
     """
     choice = Choice(event["chosen_options"][0])
     given = event.get("params_input") or {}
@@ -76,7 +76,7 @@ def read_until(text: str | None, at: datetime, window_end: datetime) -> datetime
     """Read a time that was typed at ``at``: ``03:27`` (the next one, UTC) or ISO 8601 (UTC without zone).
 
     :return: the window's end for nothing, and for anything later.
-    :raises UnusableReplyError: it is no time, or one that is over.
+    :raises InvalidResponseError: it is no time, or one that is over.
     """
     if text is None:
         return window_end

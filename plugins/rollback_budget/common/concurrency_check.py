@@ -25,15 +25,15 @@ def holders_of(
     this Airflow does not know holds until its window's end.
 
     :param ti: the running task instance; Airflow is asked through it.
-    :param claim: open this rollout in the ledger when nobody holds the service, in one step with looking.
+    :param claim: open this rollout in the ledger when no other rollout holds the service, atomically.
     """
     ended: set[RolloutKey] = set()
     while True:
         now = utc_now()
         if claim:
-            others = ledger.claim_service(key, spec, now, ended)
+            others = ledger.rollouts.claim_service(key, spec, now, ended)
         else:
-            others = ledger.rollouts_under_way(key, spec, now)
+            others = ledger.rollouts.under_way(key, spec, now)
         dead = [other for other in others if other.key not in ended and not _is_alive(other, ti, now)]
         for other in dead:
             log.warning(

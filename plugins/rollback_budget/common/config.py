@@ -61,6 +61,17 @@ def jira_conn_id() -> str | None:
     return conf.get(SECTION, "jira_conn_id", fallback="") or None
 
 
+def tracker_name() -> str:
+    """Return the ticket tracker's name: as set, else ``jira`` when jira_conn_id is set, else ``local``."""
+    configured: str = conf.get(SECTION, "tracker", fallback="")
+    return configured or ("jira" if jira_conn_id() else "local")
+
+
+def tracker_conn_id() -> str | None:
+    """Return the connection of the ticket tracker, None when no option names one."""
+    return conf.get(SECTION, "tracker_conn_id", fallback="") or jira_conn_id()
+
+
 def path_of_run(key: RolloutKey) -> str:
     """Return the path under which a rollout's DAG run is seen."""
     return f"dags/{quote(key.dag_id, safe='')}/runs/{quote(key.run_id, safe='')}"

@@ -1,4 +1,4 @@
-"""Writing a rollout's story into the ledger, and reading its sticky end; each again without doubling."""
+"""Writing what happened in a rollout into the ledger, and reading its end; each again without doubling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rollback_budget.common.config import open_ledger
 from rollback_budget.common.xcom import ReviewAnswer, RolloutXcom
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from rollback_budget.clock import Log
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def final_if_known(key: RolloutKey, log: Log) -> Final | None:
     """Return the final decision; None when there is none yet, or when the ledger cannot say."""
     try:
-        rollout = open_ledger().rollout(key)
-    except LedgerError as error:
+        rollout = open_ledger().rollouts.get(key)
+    except LedgerUnavailableError as error:
         log.warning("going on without the ledger: %s", error)
         return None
     return None if rollout is None else rollout.final
@@ -33,11 +33,13 @@ def review_is_over(key: RolloutKey, round_: int) -> bool:
     """Whether the ledger holds an answer to this round's review, or the end; False when it cannot say."""
     ledger = open_ledger()
     try:
-        rollout = ledger.rollout(key)
-        if rollout is not None and rollout.final is not None:
+        rollout = ledger.rollouts.get(key)
+        if rollout is None:
+            return False
+        if rollout.final is not None:
             return True
-        return any(decision.round == round_ for decision in ledger.decisions(key))
-    except LedgerError:
+        return any(decision.round == round_ for decision in ledger.decisions.of(key))
+    except LedgerUnavailableError:
         return False
 
 
@@ -61,20 +63,20 @@ def _record_evaluation(
     ledger: Ledger, key: RolloutKey, round_: int, kind: str, evaluation: Evaluation
 ) -> None:
     now = utc_now()
-    ledger.record_evaluation(key, round_, kind, evaluation, now)
-    ledger.log_breaches(key, evaluation.breaches, now)
+    ledger.evaluations.add(key, round_, kind, evaluation, now)
+    ledger.breaches.log(key, evaluation.breaches, now)
 
 
 def record_answer(ledger: Ledger, key: RolloutKey, answer: ReviewAnswer, until: datetime) -> None:
     """Write a commander's answer and, when it was "go on", the override; ``until`` holds unless they said."""
-    ledger.record_decision(
+    ledger.decisions.add(
         key, answer.round_, answer.option, answer.by, answer.reason, answer.at, timed_out=answer.by is None
     )
     if answer.mute:
         for budget in answer.budgets:
             _suspend(ledger, key, answer, budget, answer.until or until)
     if answer.go_on:
-        ledger.record_override(
+        ledger.overrides.add(
             key,
             answer.round_,
             answer.budgets,
@@ -92,7 +94,7 @@ def _suspend(ledger: Ledger, key: RolloutKey, answer: ReviewAnswer, budget: str,
     now = utc_now()
     if until <= now:
         return
-    ledger.suspend(
+    ledger.suspensions.add(
         Scope(key.dag_id, key.run_id),
         Suspension(budget=budget, since=now, until=until, by=answer.author, reason=answer.reason or ""),
         once=f"{key}/round_{answer.round_}/{budget}/{answer.at.isoformat()}",

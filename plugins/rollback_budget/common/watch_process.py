@@ -23,7 +23,7 @@ def process_finished_rollouts() -> FinishedRollouts:
     """Return the one that all watches of this process share."""
 
     def read(after: datetime) -> Collection[RolloutKey]:
-        return config.open_ledger().ended_rollouts(after)
+        return config.open_ledger().rollouts.ended(after)
 
     return FinishedRollouts(read)
 
@@ -33,7 +33,7 @@ def process_suspension_cache() -> SuspensionCache:
     """Return the one that all watches of this process share."""
 
     def read(after: datetime) -> Sequence[LoggedSuspension]:
-        return config.open_ledger().suspensions(after=after)
+        return config.open_ledger().suspensions.ending_after(after=after)
 
     return SuspensionCache(read)
 
@@ -42,4 +42,4 @@ def process_suspension_cache() -> SuspensionCache:
 def process_look_writer() -> LookWriter:
     """Return the one that all watches of this process share."""
 
-    return LookWriter(lambda: config.open_ledger(), log=logging.getLogger(LookWriter.__module__))
+    return LookWriter(lambda: config.open_ledger().looks, log=logging.getLogger(LookWriter.__module__))

@@ -1,4 +1,4 @@
-"""What the tasks of one run tell one another: task ids, XCom keys and their types, in one place."""
+"""What the tasks of one run pass to one another: task ids, XCom keys and their types, in one place."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime
 
-from rollback_budget.engine.evaluation import Evaluation
+from rollback_budget.engine.evaluation import Breach, Evaluation
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.targets.apply import Outcome
 from rollback_budget.watch.watch_plan import Override
 
 if TYPE_CHECKING:
@@ -72,6 +73,55 @@ class ReviewAnswer(Frozen):
     def author(self) -> str:
         """Return who decided, in words."""
         return self.by or "the deadline"
+
+
+class RollbackReport(Frozen):
+    """What came of a rollback, as it travels to the task that writes it down."""
+
+    outcome: Outcome
+    requested_at: AwareDatetime | None
+    verified_at: AwareDatetime | None
+    control_plane: str
+    data_plane: str
+    detail: str
+    by: str
+    reason: str
+    release_serves: bool = False
+    baseline_troubles: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """What came of it, what both planes say, and what to do about it."""
+        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
+        return f"{self.outcome.value}: {self.detail} {planes} {self.outcome.next_step}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no page is needed: the release is out, by this rollback or by a newer change."""
+        if self.outcome is Outcome.SUPERSEDED:
+            return not self.release_serves
+        return self.outcome is Outcome.EFFECTIVE
+
+
+class RollbackContext(Frozen):
+    """Why a rollout is rolled back, for the operators that do it.
+
+    :param verdict: ``breach`` or ``blind``; None when the watch gave none.
+    :param by: the commander, ``the deadline`` or ``the rule``.
+    :param shares: the traffic that a rollback leaves, by version.
+    :param idempotency_key: the same for every try.
+    """
+
+    release: str
+    baseline: str
+    service: str
+    verdict: str | None
+    sentence: str
+    by: str
+    reason: str
+    shares: dict[str, float]
+    idempotency_key: str
+    breaches: tuple[Breach, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
-from airflow.sdk.exceptions import AirflowFailException
 
 from rollback_budget.budget_file import find_budgets, load_budget, rollout_name
 from rollback_budget.common.xcom import Tasks
 from rollback_budget.dags.task_group import build_rollout
 from rollback_budget.exceptions import SpecError
+from rollback_budget.operators.broken_budget import BrokenBudgetOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from airflow.sdk import Context
 
     from rollback_budget.model.spec import RolloutSpec
 
@@ -52,24 +50,6 @@ class RolloutDag(DAG):
         )
         with self:
             build_rollout(spec, budget, Tasks(), ship=ship, rollback=rollback, promote=promote)
-
-
-class BrokenBudgetOperator(BaseOperator):
-    """
-    Stands for a budget file that cannot be used, so that its DAG is seen and says why.
-
-    :param problems: one line each, with its place in the file.
-    """
-
-    ui_color = "#f9d6d5"
-
-    def __init__(self, *, problems: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.problems = problems
-
-    def execute(self, context: Context) -> None:  # noqa: ARG002
-        """Fail with every problem."""
-        raise AirflowFailException(f"this budget cannot be used:\n{self.problems}")
 
 
 def dag_id_of(budget: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +22,13 @@ from rollback_budget.operators.launch_gate import LaunchGateOperator
 from rollback_budget.operators.log_breach import LogBreachOperator
 from rollback_budget.operators.preflight import PreflightOperator
 from rollback_budget.operators.review import ReviewOperator
-from rollback_budget.operators.rollback import PATIENT_RETRIES, RecordRollbackOperator, RollbackOperator
-from rollback_budget.operators.rollback_context import VerdictOperator
+from rollback_budget.operators.rollback import RecordRollbackOperator, RollbackOperator, VerdictOperator
 from rollback_budget.operators.ship import PromoteOperator, ShipOperator
 from rollback_budget.operators.traffic_ramp import StagesOperator
 from rollback_budget.sensors.rollout_round import GuardSensor, WatchSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
-
-#: A restart of a worker or of the scheduler costs seconds, not the default of five minutes.
-QUICK_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
 
 
 class RollbackBudgetGroup(TaskGroup):
@@ -84,10 +79,10 @@ def build_rollout(
     rounds = rounds_of(spec)
     sends = ship is None or rollback is None or promote is None
     preflight = PreflightOperator(
-        task_id="preflight", budget=budget, tasks=tasks, sends=sends, ships=ship is None, **QUICK_RETRIES
+        task_id="preflight", budget=budget, tasks=tasks, sends=sends, ships=ship is None
     )
-    launch_gate = LaunchGateOperator(task_id="launch_gate", tasks=tasks, **QUICK_RETRIES)
-    shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None, **QUICK_RETRIES)
+    launch_gate = LaunchGateOperator(task_id="launch_gate", tasks=tasks)
+    shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None)
     preflight >> launch_gate
     if ship is None:
         launch_gate >> shipped
@@ -100,7 +95,6 @@ def build_rollout(
         send=rollback is None,
         # Whatever became of a team's own rollback, what serves now is looked at.
         trigger_rule=TriggerRule.ONE_SUCCESS if rollback is None else TriggerRule.ALL_DONE,
-        **QUICK_RETRIES,
     )
     way_back: BaseOperator = baseline_back
     if rollback is not None:
@@ -109,7 +103,6 @@ def build_rollout(
             tasks=tasks,
             rounds=rounds,
             trigger_rule=TriggerRule.ONE_SUCCESS,
-            **QUICK_RETRIES,
         )
         way_back >> rollback >> baseline_back
     baseline_back >> RecordRollbackOperator(
@@ -124,13 +117,12 @@ def build_rollout(
         rounds=rounds,
         send=promote is None,
         trigger_rule=TriggerRule.ONE_SUCCESS,
-        **QUICK_RETRIES,
     )
     promoted >> AnnouncePromotionOperator(task_id="announce_promotion", tasks=tasks)
     if promote is not None:
         promoted >> promote
     if ship is None and spec.target is not None and spec.target.stages:
-        shipped >> StagesOperator(task_id="stages", tasks=tasks, rounds=rounds, **PATIENT_RETRIES)
+        shipped >> StagesOperator(task_id="stages", tasks=tasks, rounds=rounds)
     previous: BaseOperator = shipped
     for round_ in range(1, rounds + 1):
         previous = _build_round(
@@ -169,7 +161,6 @@ def _build_round(
             rounds=rounds,
             budget=budget,
             trigger_rule=TriggerRule.NONE_SKIPPED,
-            **QUICK_RETRIES,
         )
         kept = EmptyOperator(task_id="kept")
         breached = EmptyOperator(task_id="breached")
@@ -180,9 +171,7 @@ def _build_round(
         breached >> rollback
         if not asks:
             return decide
-        review = ReviewOperator(
-            task_id="review", tasks=tasks, round_=round_, rounds=rounds, **{**QUICK_RETRIES, "retries": 10}
-        )
+        review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, rounds=rounds)
         guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_)
         overruled = EmptyOperator(task_id="overruled")
         accepted = EmptyOperator(task_id="accepted")

@@ -1,7 +1,7 @@
 """Ageing: what happens to a debt by time alone. One rule, in three steps, each taken once.
 
-Half of its time is over: the owner is told. It is due: its severity is raised by one. It is overdue for
-:data:`COMMANDER_AFTER`: the incident commander is told. A waiver stops the steps until it ends.
+Half of its time is over: the owner is notified. It is due: its severity is raised by one. It is overdue for
+:data:`COMMANDER_AFTER`: the incident commander is notified. A waiver stops the steps until it ends.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import partial
 
 from rollback_budget.debt.lifecycle import DUE_WITHIN, GRAVEST_FIRST
-from rollback_budget.ledger.debt_state_machine import duplicates_of
+from rollback_budget.debt.state_machine import duplicates_of
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
+from rollback_budget.ledger.debts import DebtRule, DebtUpdate, LockedDebt
 from rollback_budget.ledger.ledger import Ledger
 
 #: How long a debt may be overdue before the incident commander hears of it.
 COMMANDER_AFTER = timedelta(days=3)
-#: Who did it, in a debt's story.
+#: Who did it, in a debt's events.
 BY = "ageing"
 
 
 class AgeingStep(StrEnum):
-    """A step of ageing, in the order of time; the first word of its event's detail."""
+    """A step of ageing, in the order of time."""
 
     HALF_TIME = "half-time"
     DUE = "due"
@@ -47,7 +47,7 @@ def aged(
 ) -> tuple[Debt, list[DebtEvent]]:
     """Return what ``debt`` becomes by time, with an event for each step that it takes now.
 
-    :param events: the debt's story.
+    :param events: of the debt, so far.
     :param duplicates: the debts that are to be paid with it: it is as grave, and as urgent, as any of them.
     """
     if not debt.is_owed:
@@ -61,29 +61,35 @@ def aged(
         if step in taken or when(due, step) > now:
             continue
         older, sentence = _take(step, older)
-        taken_now.append(_event(older, f"{step.value}: {sentence}", now))
+        taken_now.append(_event(older, f"{step.value}: {sentence}", now, step))
     return older, taken_now
 
 
 def age_debts(ledger: Ledger, now: datetime) -> list[DebtEvent]:
     """Let every debt take the steps that it has reached; return the events, each recorded once.
 
-    :raises LedgerError: the ledger is out of reach; a further call does the rest.
+    :raises LedgerUnavailableError: a further call does the rest.
     """
-    debts = {debt.fingerprint: debt for debt in ledger.debts()}
+    debts = {debt.fingerprint: debt for debt in ledger.debts.every()}
     recorded = []
     for debt in debts.values():
         if debt.is_owed:
-            change = partial(aged, now=now, duplicates=duplicates_of(debt.fingerprint, debts))
-            recorded += ledger.change_debt(debt.fingerprint, change)[1]
+            rule = _rule(now, duplicates_of(debt.fingerprint, debts))
+            recorded += ledger.debts.change(debt.fingerprint, rule)[1]
     return recorded
+
+
+def _rule(now: datetime, duplicates: Sequence[Debt]) -> DebtRule:
+    def rule(locked: LockedDebt) -> list[DebtUpdate]:
+        older, taken = aged(locked.debt, locked.events, now, duplicates)
+        return [DebtUpdate(older, tuple(taken))] if taken else []
+
+    return rule
 
 
 def step_of(event: DebtEvent) -> AgeingStep | None:
     """Return the step that an event records, None for other events."""
-    if event.kind is not DebtEventKind.ESCALATED or event.detail is None:
-        return None
-    return next((step for step in AgeingStep if event.detail.startswith(f"{step.value}: ")), None)
+    return None if event.ageing_step is None else AgeingStep(event.ageing_step)
 
 
 def _take(step: AgeingStep, debt: Debt) -> tuple[Debt, str]:
@@ -112,8 +118,16 @@ def _with_duplicates(debt: Debt, duplicates: Iterable[Debt], now: datetime) -> t
     return changed, [_event(changed, detail, now)]
 
 
-def _event(debt: Debt, detail: str, now: datetime) -> DebtEvent:
-    return DebtEvent(debt.fingerprint, debt.cycle, DebtEventKind.ESCALATED, now, None, BY, detail)
+def _event(debt: Debt, detail: str, now: datetime, step: AgeingStep | None = None) -> DebtEvent:
+    return DebtEvent(
+        debt.fingerprint,
+        debt.cycle,
+        DebtEventKind.ESCALATED,
+        now,
+        by=BY,
+        detail=detail,
+        ageing_step=None if step is None else step.value,
+    )
 
 
 def _steps_taken(debt: Debt, events: Sequence[DebtEvent]) -> set[AgeingStep]:

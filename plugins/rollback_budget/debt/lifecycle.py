@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from rollback_budget.debt.state_machine import moved
 from rollback_budget.ledger.debt_views import SETTLED, Debt, DebtEvent, DebtEventKind, DebtState
 from rollback_budget.ledger.fingerprint import debt_fingerprint
 from rollback_budget.ledger.views import LoggedBreach
@@ -25,7 +26,7 @@ BYPASS_AREA, BYPASS_METRIC = "launch_gate", "bypass"
 GRAVEST_FIRST = (Severity.CRITICAL, Severity.MAJOR, Severity.MINOR)
 
 
-def advance(debt: Debt | None, logged: LoggedBreach) -> tuple[Debt, DebtEventKind]:
+def count_breach(debt: Debt | None, logged: LoggedBreach) -> tuple[Debt, DebtEventKind]:
     """Return what ``debt`` (None: not known yet) becomes by another breach, and what that is called.
 
     Breaches may come in any order of time. A duplicate that was paid with its original and breaches again
@@ -37,9 +38,9 @@ def advance(debt: Debt | None, logged: LoggedBreach) -> tuple[Debt, DebtEventKin
     if debt.state in SETTLED and debt.paid_at is not None and breach.breached_at > debt.paid_at:
         if breach.breached_at - debt.paid_at > REOPENED_WITHIN:
             return _detected(logged, cycle=debt.cycle + 1), DebtEventKind.DETECTED
-        reopened = replace(
+        reopened = moved(
             debt,
-            state=DebtState.REOPENED,
+            DebtState.REOPENED,
             severity=breach.severity,
             occurrences=debt.occurrences + 1,
             last_breach_at=breach.breached_at,
@@ -112,9 +113,9 @@ def bypassed(
     elif debt.is_owed:
         owed = replace(debt, occurrences=debt.occurrences + 1, last_breach_at=max(at, debt.last_breach_at))
     else:
-        owed = replace(
+        owed = moved(
             debt,
-            state=DebtState.REOPENED,
+            DebtState.REOPENED,
             occurrences=debt.occurrences + 1,
             last_breach_at=at,
             due_at=due,

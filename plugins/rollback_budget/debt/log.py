@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from rollback_budget.debt.lifecycle import advance
+from rollback_budget.debt.lifecycle import count_breach
 from rollback_budget.ledger.debt_views import DebtChange
 from rollback_budget.ledger.ledger import Ledger
 
@@ -14,8 +14,10 @@ def log_debts(ledger: Ledger, breach_fingerprints: Iterable[str] | None, now: da
     """Count breaches toward their debts and return what changed; a breach that was counted changes nothing.
 
     :param breach_fingerprints: the breaches to count; None sweeps up all that were not counted yet.
-    :raises LedgerError: the ledger is out of reach; what was counted stays, and a further call does the rest.
+    :raises LedgerUnavailableError: what was counted stays, and a further call does the rest.
     """
     among = None if breach_fingerprints is None else set(breach_fingerprints)
-    changes = (ledger.count_breach(breach, now, advance) for breach in ledger.uncounted_breaches(among))
+    changes = (
+        ledger.debts.count_breach(breach, now, count_breach) for breach in ledger.breaches.uncounted(among)
+    )
     return [change for change in changes if change is not None]

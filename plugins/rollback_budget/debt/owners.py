@@ -1,4 +1,4 @@
-"""Who owes: the owner that a service's newest rollout names."""
+"""Owners: who answers for a service's debts, as its newest rollout says."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import datetime
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.ledger import Ledger
 
-#: Whose service names nobody.
-NOBODY = "nobody"
+#: The owner of a service whose budget file names none.
+NO_OWNER = "nobody"
 
 
 def owners_of(ledger: Ledger, debts: Iterable[Debt], now: datetime) -> dict[str, str]:
-    """Return service to owner, :data:`NOBODY` where none is named. Raises LedgerError."""
+    """Return service to owner, :data:`NO_OWNER` where none is named. Raises LedgerError."""
     owners = {}
     for service in sorted({debt.service for debt in debts}):
-        rollout = ledger.newest_rollout(service, now)
-        owners[service] = (None if rollout is None else rollout.spec.owner) or NOBODY
+        rollout = ledger.rollouts.newest_of(service, now)
+        owners[service] = (None if rollout is None else rollout.spec.owner) or NO_OWNER
     return owners

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from rollback_budget.debt.changes import advance_state
 from rollback_budget.debt.proof import Proof, Releases
 from rollback_budget.evals.result import Results
 from rollback_budget.exceptions import EvalError
@@ -17,19 +18,24 @@ def pay(ledger: Ledger, proof: Proof, by: str, now: datetime) -> Debt:
 
     Repeating it changes nothing: the same proof is kept once, and pays once.
 
-    :raises LedgerError: the ledger is out of reach, or the debt is a duplicate, which pays nothing by itself;
-        or this proof paid before, and the debt breached again since.
+    :raises TransitionNotAllowedError: the debt is a duplicate, which pays nothing by itself; or this proof
+        paid before, and the debt breached again since.
     """
-    ledger.record_proof(proof.record(by, now))
+    ledger.proofs.add(proof.record(by, now))
     if not proof.is_accepted:
-        debt = ledger.debt(proof.debt_fingerprint)
+        debt = ledger.debts.get(proof.debt_fingerprint)
         assert debt is not None
         return debt
     cases = f"{len(proof.cases)} case(s)"
     how = f"{cases} red on {proof.breached_release}, green on {proof.candidate_release}"
-    ledger.advance_state(proof.debt_fingerprint, DebtState.PROVEN, by=by, at=now, detail=how)
-    return ledger.advance_state(
-        proof.debt_fingerprint, DebtState.PAID, by=by, at=now, detail=f"proof {proof.digest[:16]}"
+    advance_state(ledger.debts, proof.debt_fingerprint, DebtState.PROVEN, by=by, at=now, detail=how)
+    return advance_state(
+        ledger.debts,
+        proof.debt_fingerprint,
+        DebtState.PAID,
+        by=by,
+        at=now,
+        detail=f"proof {proof.digest[:16]}",
     )
 
 

@@ -33,7 +33,7 @@ class ProofRule:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """One case on one release; ``crashed`` counts the runs of which nobody can say."""
+    """One case on one release; ``crashed`` counts the runs without a result."""
 
     passed: int
     failed: int
@@ -138,7 +138,7 @@ def breached_releases(debt: Debt, breaches: Iterable[LoggedBreach], events: Sequ
     """Return the releases on which a debt showed itself.
 
     :param breaches: of the debt, newest first.
-    :param events: its story.
+    :param events: of the debt, so far.
     """
     if (debt.area, debt.metric) == (BYPASS_AREA, BYPASS_METRIC) and debt.slice is not None:
         return Releases((debt.slice,), (debt.slice,))

@@ -10,7 +10,6 @@ from typing import Any
 
 from rollback_budget.debt.lifecycle import DUE_WITHIN
 from rollback_budget.debt.owners import owners_of
-from rollback_budget.ledger.debt_state_machine import waived_until
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import LoggedBreach
@@ -113,9 +112,9 @@ class DebtReport:
 
 def report_of(ledger: Ledger, now: datetime, days: int) -> DebtReport:
     """Return the burn-down of everything in the ledger. Raises LedgerError."""
-    debts = ledger.debts()
+    debts = ledger.debts.every()
     owners = owners_of(ledger, debts, now)
-    return burn_down(debts, ledger.debt_events(), ledger.counted_breaches(), owners, now, days)
+    return burn_down(debts, ledger.debt_events.every(), ledger.breaches.counted(), owners, now, days)
 
 
 def burn_down(
@@ -134,11 +133,11 @@ def burn_down(
     :param days: how many days to show, today among them.
     """
     known = {logged.fingerprint: logged for logged in breaches}
-    stories: dict[str, list[DebtEvent]] = {debt.fingerprint: [] for debt in debts}
+    histories: dict[str, list[DebtEvent]] = {debt.fingerprint: [] for debt in debts}
     for event in events:
-        stories[event.debt_fingerprint].append(event)
-    spans = [span for debt in debts for span in _spans(debt, stories[debt.fingerprint], known, now)]
-    covered = _covered(debts, stories, known)
+        histories[event.debt_fingerprint].append(event)
+    spans = [span for debt in debts for span in _spans(debt, histories[debt.fingerprint], known, now)]
+    covered = _covered(debts, histories, known)
     begun = min((span.start for span in spans), default=now).astimezone(UTC).date()
     today = now.astimezone(UTC).date()
     first = max(begun, today - timedelta(days=days - 1))
@@ -177,10 +176,10 @@ class _Span:
 
 
 def _spans(
-    debt: Debt, story: Sequence[DebtEvent], known: Mapping[str, LoggedBreach], now: datetime
+    debt: Debt, history: Sequence[DebtEvent], known: Mapping[str, LoggedBreach], now: datetime
 ) -> Iterator[_Span]:
     open_: _Span | None = None
-    for event in story:
+    for event in history:
         logged = known.get(event.breach_fingerprint or "")
         at = event.at if logged is None else logged.breach.breached_at
         severity = Severity.MAJOR if logged is None else logged.breach.severity
@@ -193,8 +192,8 @@ def _spans(
             continue
         elif event.kind is DebtEventKind.DUPLICATE:
             open_.is_duplicate = True
-        elif event.kind is DebtEventKind.WAIVED and (until := waived_until(event)) is not None:
-            open_.waivers.append((event.at, until))
+        elif event.kind is DebtEventKind.WAIVED and event.waived_until is not None:
+            open_.waivers.append((event.at, event.waived_until))
         elif event.kind is DebtEventKind.PAID:
             open_.end = event.at
             if not open_.is_duplicate:
@@ -207,14 +206,16 @@ def _spans(
 
 
 def _covered(
-    debts: Sequence[Debt], stories: Mapping[str, Sequence[DebtEvent]], known: Mapping[str, LoggedBreach]
+    debts: Sequence[Debt], histories: Mapping[str, Sequence[DebtEvent]], known: Mapping[str, LoggedBreach]
 ) -> list[tuple[datetime, bool]]:
     """Return for every counted breach when it happened, and whether its weakness had an approved case."""
     by_name = {debt.fingerprint: debt for debt in debts}
     covered = []
     for debt in debts:
-        approved = _first_approval([*stories[debt.fingerprint], *_story_of_original(debt, by_name, stories)])
-        for event in stories[debt.fingerprint]:
+        approved = _first_approval(
+            [*histories[debt.fingerprint], *_events_of_original(debt, by_name, histories)]
+        )
+        for event in histories[debt.fingerprint]:
             logged = known.get(event.breach_fingerprint or "")
             if logged is not None:
                 at = logged.breach.breached_at
@@ -222,17 +223,17 @@ def _covered(
     return covered
 
 
-def _story_of_original(
-    debt: Debt, by_name: Mapping[str, Debt], stories: Mapping[str, Sequence[DebtEvent]]
+def _events_of_original(
+    debt: Debt, by_name: Mapping[str, Debt], histories: Mapping[str, Sequence[DebtEvent]]
 ) -> Sequence[DebtEvent]:
     ahead = debt.duplicate_of
     if ahead is None or ahead not in by_name:
         return []
-    return [*stories[ahead], *_story_of_original(by_name[ahead], by_name, stories)]
+    return [*histories[ahead], *_events_of_original(by_name[ahead], by_name, histories)]
 
 
-def _first_approval(story: Iterable[DebtEvent]) -> datetime | None:
-    return min((event.at for event in story if event.kind is DebtEventKind.APPROVED), default=None)
+def _first_approval(history: Iterable[DebtEvent]) -> datetime | None:
+    return min((event.at for event in history if event.kind is DebtEventKind.APPROVED), default=None)
 
 
 def _day(

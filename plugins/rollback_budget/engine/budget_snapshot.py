@@ -1,4 +1,4 @@
-"""Standings: where one budget stands after one look, small enough to be kept for every look."""
+"""Snapshots: one budget after one look, small enough to be recorded for every look."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rollback_budget.engine.suspension import Suspension
 class BudgetSnapshot(NamedTuple):
     """One budget after one look.
 
-    :param look: what the look found, in engine time; NaN is unknown.
+    :param look: the observation, in engine time; NaN is unknown.
     :param burn: how much of the budget's duration is used up, in microseconds.
     :param p_value: always-valid; None for a method without one.
-    :param looks: how many there were, ``unknown_looks`` among them.
-    :param suspension: what the look was made under; None when the budget is in force.
+    :param looks: how many there were so far, including ``unknown_looks``.
+    :param suspension: the suspension that the look was made under; None when the budget is not suspended.
     """
 
     budget: str

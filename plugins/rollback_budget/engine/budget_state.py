@@ -1,4 +1,4 @@
-"""Tallies: where one budget stands, look after look."""
+"""The state of one budget, from look to look."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from enum import Enum
 from typing import Self
 
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
-from rollback_budget.engine.comparison import UNKNOWN, Observation, View
-from rollback_budget.engine.evaluation import Breach, BudgetEvaluation, Status
+from rollback_budget.engine.comparison import Observation, View
+from rollback_budget.engine.evaluation import UNKNOWN, Breach, BudgetEvaluation, Status
 from rollback_budget.engine.frame import Frame
-from rollback_budget.engine.increase import comparing
-from rollback_budget.engine.messages import Weight, breach_sentence
-from rollback_budget.engine.method import Span, choose
-from rollback_budget.engine.suspension import NEVER, SuspendedStretch, Suspension
-from rollback_budget.engine.time_us import moment
+from rollback_budget.engine.increase import comparator_of
+from rollback_budget.engine.messages import BreachEvidence, breach_sentence
+from rollback_budget.engine.method import CountingPeriod, select_method
+from rollback_budget.engine.suspension import NOT_SUSPENDED, Suspension, SuspensionIntervals
+from rollback_budget.engine.time_us import us_to_datetime
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.spec import RolloutSpec
 
-#: How many of its latest looks without data a tally remembers, to tell when it comes after all.
-MOST_MISSED = 256
+#: How many of its latest looks without data a budget remembers, to count those whose data comes late.
+MAX_LOOKS_WITHOUT_DATA = 256
 
 
 class OnBreach(Enum):
-    """What a breach of one budget means to the watch that folds it."""
+    """What a breach of one budget does to the watch."""
 
     END = "the watch ends"
     LIST_ONCE = "the first one is listed, and the watch goes on"
@@ -37,31 +37,38 @@ class OnBreach(Enum):
 class BudgetState:
     """Folds the looks of one budget.
 
-    :param opening: where the watch begins to count, in microseconds.
-    :param since: from where this budget counts: later after a decision to go on.
-    :param begins: time of the first look that may count, in microseconds.
+    :param watch_from: from where the watch counts, in microseconds.
+    :param budget_from: from where this budget counts: later after an override.
+    :param first_look: time of the first look that may count, in microseconds.
     """
 
     def __init__(
-        self, spec: RolloutSpec, budget: Budget, *, opening: int, since: int, begins: int, on_breach: OnBreach
+        self,
+        spec: RolloutSpec,
+        budget: Budget,
+        *,
+        watch_from: int,
+        budget_from: int,
+        first_look: int,
+        on_breach: OnBreach,
     ) -> None:
         self.budget = budget
         self.breaches: tuple[Breach, ...] = ()
-        self.ended = False
+        self.ends_watch = False
         #: The unknown looks of the latest chunk, by their place in the frame.
         self.unknown: tuple[int, ...] = ()
         #: The suspended looks of the latest chunk, likewise.
         self.suspended: tuple[int, ...] = ()
         self._spec = spec
         self._series = budget.series
-        self._opening = opening
-        self._since = since
-        self._begins = begins
+        self._watch_from = watch_from
+        self._budget_from = budget_from
+        self._first_look = first_look
         self._on_breach = on_breach
         self._last: Observation | None = None
         self._looks = 0
         self._unknown_looks = 0
-        self._missed: tuple[int, ...] = ()
+        self._without_data: tuple[int, ...] = ()
         self._late_looks = 0
         self._suspended_looks = 0
         self._suspension: Suspension | None = None
@@ -69,9 +76,9 @@ class BudgetState:
         self._start_over()
 
     def suspend(self, suspensions: Sequence[Suspension]) -> None:
-        """Take these suspensions (those of other budgets too) for the looks that are still to be folded."""
+        """Replace the suspensions (those of other budgets are ignored) for the looks still to be folded."""
         own = [one for one in suspensions if one.covers(self.budget)]
-        self._stretch = SuspendedStretch(own, self._spec.watch.settle) if own else NEVER
+        self._intervals = SuspensionIntervals(own, self._spec.watch.settle) if own else NOT_SUSPENDED
 
     @property
     def status(self) -> Status | Suspension | None:
@@ -84,36 +91,36 @@ class BudgetState:
         :return: the look after the last one that was folded.
         """
         self.unknown = self.suspended = ()
-        first = bisect_left(frame.times, self._begins, first, stop)
+        first = bisect_left(frame.times, self._first_look, first, stop)
         while first < stop:
-            suspension, change = self._stretch.at(frame.times, first, stop)
+            suspension, change = self._intervals.at(frame.times, first, stop)
             if (suspension is None) is not (self._suspension is None):
                 self._start_over()
             self._suspension = suspension
             if suspension is not None:
-                self._pass_over(frame, first, change)
+                self._skip_suspended(frame, first, change)
                 first = change
                 continue
             end, breached = self._fold_until_breach(frame, first, change)
             if breached:
                 self.breaches += (self._breach(),)
                 if self._on_breach is OnBreach.END:
-                    self.ended = True
+                    self.ends_watch = True
                     return end
                 if self._on_breach is OnBreach.START_OVER:
                     self._start_over()
             first = end
         return stop
 
-    def notice_late(self, frame: Frame, stop: int) -> None:
-        """Count the looks before ``stop`` that were folded without data and have some now."""
+    def count_late_looks(self, frame: Frame, stop: int) -> None:
+        """Count the looks before ``stop`` that were folded without data and have data now."""
         for look in range(stop):
-            if frame.times[look] in self._missed and not self._is_missing(frame, look):
-                self._missed = tuple(time for time in self._missed if time != frame.times[look])
+            if frame.times[look] in self._without_data and not self._has_no_data(frame, look):
+                self._without_data = tuple(time for time in self._without_data if time != frame.times[look])
                 self._late_looks += 1
 
-    def standing(self) -> BudgetSnapshot | None:
-        """Return where the budget stands, in short; None before its first look."""
+    def snapshot(self) -> BudgetSnapshot | None:
+        """Return the snapshot after the latest look; None before the first."""
         if self._last is None:
             return None
         deciding = self._method.deciding
@@ -128,7 +135,7 @@ class BudgetState:
         )
 
     def evaluation(self) -> BudgetEvaluation:
-        """Return where the budget stands."""
+        """Return the evaluation after the latest look."""
         burn = timedelta(microseconds=self._method.deciding.burn)
         return BudgetEvaluation(
             budget=self.budget.id,
@@ -148,61 +155,63 @@ class BudgetState:
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = copy(self)
-        twin._method, twin._comparing = self._method.copy(), self._comparing.copy()
-        return twin
+        clone = copy(self)
+        clone._method, clone._comparator = self._method.copy(), self._comparator.copy()
+        return clone
 
     def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
-        listens = self._on_breach is not OnBreach.IGNORE and not (
+        stops_at_breach = self._on_breach is not OnBreach.IGNORE and not (
             self._on_breach is OnBreach.LIST_ONCE and self.breaches
         )
-        view = self._comparing.view(frame.arms[self._series], first, stop)
-        breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=listens)
+        view = self._comparator.view(frame.arms[self._series], first, stop)
+        breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=stops_at_breach)
         count = stop - first if breach is None else breach + 1
-        self._note(frame, view, first, count)
+        self._record(frame, view, first, count)
         return first + count, breach is not None
 
-    def _pass_over(self, frame: Frame, first: int, stop: int) -> None:
-        """Note suspended looks: what they found is said, and adds to nothing."""
-        view = self._comparing.view(frame.arms[self._series], first, stop)
-        self._note(frame, view, first, stop - first)
+    def _skip_suspended(self, frame: Frame, first: int, stop: int) -> None:
+        """Record suspended looks: they are shown, and count for nothing."""
+        view = self._comparator.view(frame.arms[self._series], first, stop)
+        self._record(frame, view, first, stop - first)
         self.suspended += tuple(range(first, stop))
         self._suspended_looks += stop - first
 
-    def _note(self, frame: Frame, view: View, first: int, count: int) -> None:
-        self._comparing.advance(view, count)
+    def _record(self, frame: Frame, view: View, first: int, count: int) -> None:
+        self._comparator.advance(view, count)
         if UNKNOWN in view.statuses:
             unknown = tuple(
                 first + offset for offset, status in enumerate(view.statuses[:count]) if status is UNKNOWN
             )
             self.unknown += unknown
-            missed = tuple(frame.times[look] for look in unknown if self._is_missing(frame, look))
-            self._missed = (self._missed + missed)[-MOST_MISSED:]
+            missed = tuple(frame.times[look] for look in unknown if self._has_no_data(frame, look))
+            self._without_data = (self._without_data + missed)[-MAX_LOOKS_WITHOUT_DATA:]
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])
 
-    def _is_missing(self, frame: Frame, look: int) -> bool:
+    def _has_no_data(self, frame: Frame, look: int) -> bool:
         arms = frame.arms[self._series]
         return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
 
     def _start_over(self) -> None:
-        self._comparing = comparing(self.budget, self._spec)
-        span = Span(self._opening, self._since if self._last is None else self._last.time)
-        self._method = choose(self.budget, self._spec, span)
+        self._comparator = comparator_of(self.budget, self._spec)
+        period = CountingPeriod(
+            self._watch_from, self._budget_from if self._last is None else self._last.time
+        )
+        self._method = select_method(self.budget, self._spec, period)
 
     def _breach(self) -> Breach:
         budget, method, last = self.budget, self._method.deciding, self._last
         assert last is not None
         assert method.started is not None
         burn = timedelta(microseconds=method.burn)
-        over_burn = self._comparing.over_burn(method.mean, last)
-        weighed = None
+        over_burn = self._comparator.over_burn(method.mean, last)
+        evidence = None
         if method.over is not None and method.p_value is not None:
-            weighed = Weight(
+            evidence = BreachEvidence(
                 over=timedelta(microseconds=method.over),
                 p_value=method.p_value,
-                since=moment(method.started),
+                since=us_to_datetime(method.started),
             )
         return Breach(
             budget=budget.id,
@@ -217,10 +226,10 @@ class BudgetState:
             threshold=budget.threshold,
             max_duration=budget.max_duration,
             burn=burn,
-            started_at=moment(method.started),
-            breached_at=moment(last.time),
-            delta=last.delta if weighed is None or over_burn.delta is None else over_burn.delta,
+            started_at=us_to_datetime(method.started),
+            breached_at=us_to_datetime(last.time),
+            delta=last.delta if evidence is None or over_burn.delta is None else over_burn.delta,
             over_burn=over_burn,
-            sentence=breach_sentence(self._spec, budget, over_burn, burn, weighed),
+            sentence=breach_sentence(self._spec, budget, over_burn, burn, evidence),
             samples=tuple(look.look() for look in method.bad_looks),
         )

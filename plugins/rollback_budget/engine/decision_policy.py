@@ -1,4 +1,4 @@
-"""What a verdict leads to: the agreed rule, as one pure function."""
+"""The decision policy: what a verdict leads to, and what the commander's silence means."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class NextStep(StrEnum):
 
 
 @dataclass(frozen=True)
-class Question:
-    """How the commander is asked: how long, and what silence means."""
+class ReviewTerms:
+    """The terms of a review: how long the commander has, and what no answer in time means."""
 
     within: timedelta
     on_timeout: OnTimeout
@@ -36,8 +36,8 @@ def rounds_of(spec: RolloutSpec) -> int:
 def next_step(spec: RolloutSpec, evaluation: Evaluation | None, *, round_: int, rounds: int) -> NextStep:
     """Return where the verdict of round ``round_`` (counted from 1) of ``rounds`` leads.
 
-    A breach that nobody may override any more rolls back without asking. So does a watch that ended
-    without a verdict (None: the task itself failed), unless the rule lets the commander look first.
+    A breach after the last allowed override rolls back without asking. So does a watch that ended
+    without a verdict (None: the task itself failed), unless ``on_blind`` lets the commander decide.
     """
     ask = NextStep.ASK if round_ < rounds else NextStep.ROLL_BACK
     if evaluation is None or evaluation.verdict is VerdictKind.BLIND:
@@ -50,7 +50,7 @@ def next_step(spec: RolloutSpec, evaluation: Evaluation | None, *, round_: int, 
     return NextStep.PROMOTE
 
 
-def question_of(spec: RolloutSpec, evaluation: Evaluation | None) -> Question:
+def review_terms(spec: RolloutSpec, evaluation: Evaluation | None) -> ReviewTerms:
     """Return the terms of the review: the shortest deadline, and the safest meaning of silence."""
     decisions: list[TierDecision] = []
     if evaluation is not None:
@@ -61,7 +61,7 @@ def question_of(spec: RolloutSpec, evaluation: Evaluation | None) -> Question:
         ]
     decisions = decisions or [spec.decision.tier_b_breach]
     silent = {decision.on_timeout for decision in decisions}
-    return Question(
+    return ReviewTerms(
         within=min(decision.within for decision in decisions),
         on_timeout=OnTimeout.ROLLBACK if OnTimeout.ROLLBACK in silent else OnTimeout.CONTINUE,
     )

@@ -9,6 +9,7 @@ from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.null_boundary import Counts
 from rollback_budget.exceptions import SeriesError
 from rollback_budget.model.budget import Budget
+from rollback_budget.text import plural
 
 #: With fewer steps that both versions have, an estimate would be a guess.
 LEAST_STEPS = 200
@@ -28,7 +29,8 @@ def design_effect(steps: Sequence[Counts]) -> float:
     both = [step for step in steps if step.n_c and step.n_t]
     if len(both) < LEAST_STEPS:
         raise SeriesError(
-            f"{len(both)} steps have counts of both versions; the design effect needs {LEAST_STEPS} or more"
+            f"{plural(len(both), 'step')} with counts of both versions; the design effect needs"
+            f" {LEAST_STEPS} or more"
         )
     events = sum(step.k_c + step.k_t for step in both)
     requests = sum(step.n_c + step.n_t for step in both)

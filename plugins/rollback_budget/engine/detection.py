@@ -6,16 +6,16 @@ from datetime import timedelta
 from math import erf, exp, inf, log, pi, sqrt
 
 from rollback_budget.engine.eprocess import log_mean_exp, softplus
-from rollback_budget.engine.exceedances import USUAL_LEVEL, counted_beyond, share_beyond
+from rollback_budget.engine.exceedances import DEFAULT_QUANTILE, counted_beyond, share_beyond
 from rollback_budget.engine.frame import Histogram, quantile_of
 from rollback_budget.engine.null_boundary import (
-    LEAST,
-    MOST,
+    MAX_RATE,
+    MIN_RATE,
     MULTIPLES,
-    BoundaryLine,
-    line_of,
-    project,
-    step_of,
+    NullBoundary,
+    null_boundary_of,
+    project_on_boundary,
+    threshold_as_rate,
 )
 from rollback_budget.model.budget import Budget, Comparison, Method, Worse
 from rollback_budget.model.duration import say_duration
@@ -24,17 +24,17 @@ from rollback_budget.model.spec import RolloutSpec
 
 #: Harm that ``explain`` and ``validate`` speak of, in multiples of the threshold.
 TYPICAL_HARM = (2.0, 5.0)
-#: Share of bad events that a forecast assumes of the baseline where nothing else is said.
-USUAL_RATE = 0.1
+#: Share of bad events that a forecast assumes of the baseline where no other is given.
+DEFAULT_BASELINE_RATE = 0.1
 
 #: A line that decides this fast needs no faster one beside it.
-FAST = timedelta(minutes=3)
-#: A budget is slow when it needs so many of its durations.
-SLOW = 3
+FAST_DURATION = timedelta(minutes=3)
+#: A budget is slow when it needs this many of its durations.
+SLOW_FACTOR = 3
 
 
 def expected_detection(
-    spec: RolloutSpec, budget: Budget, *, per_minute: float, harm: float, rate: float = USUAL_RATE
+    spec: RolloutSpec, budget: Budget, *, per_minute: float, harm: float, rate: float = DEFAULT_BASELINE_RATE
 ) -> timedelta | None:
     """Return the usual time from the onset of harm at the window's start to the breach.
 
@@ -49,9 +49,14 @@ def expected_detection(
     plan = plan_of(spec, budget)
     if plan.method is not Method.SEQUENTIAL or plan.counted is not Counted.EVENTS:
         return None
-    step = step_of(budget, rate)
-    return _until_found(
-        spec, budget, per_minute, line_of(budget, spec.analysis.null_margin), step, (rate, rate + harm * step)
+    step = threshold_as_rate(budget, rate)
+    return _time_to_detection(
+        spec,
+        budget,
+        per_minute,
+        null_boundary_of(budget, spec.analysis.null_margin),
+        step,
+        (rate, rate + harm * step),
     )
 
 
@@ -68,20 +73,20 @@ def expected_exceedance_detection(
     :return: None when it would not be seen within the window, or the histogram has no bound to count beyond.
     """
     ratio = 1.0 + spec.analysis.null_margin * abs(budget.threshold) / 100.0
-    bounds = counted_beyond(histogram, quantile_of(budget.metric) or USUAL_LEVEL, ratio)
+    bounds = counted_beyond(histogram, quantile_of(budget.metric) or DEFAULT_QUANTILE, ratio)
     if bounds is None:
         return None
     beyond_c, beyond_t = bounds
     rate = share_beyond(histogram, beyond_c)
     truth = share_beyond(histogram, beyond_t / (1.0 + harm * abs(budget.threshold) / 100.0))
-    return _until_found(spec, budget, per_minute, BoundaryLine(0.0, 1.0), rate, (rate, truth))
+    return _time_to_detection(spec, budget, per_minute, NullBoundary(0.0, 1.0), rate, (rate, truth))
 
 
-def _until_found(
+def _time_to_detection(
     spec: RolloutSpec,
     budget: Budget,
     per_minute: float,
-    line: BoundaryLine,
+    boundary: NullBoundary,
     step: float,
     rates: tuple[float, float],
 ) -> timedelta | None:
@@ -95,7 +100,10 @@ def _until_found(
     start_limit, any_limit = log(2.0 / alpha), log(2.0 * blocks.in_window / alpha)
     start_cap, any_cap = start_limit / blocks.in_duration, any_limit / (blocks.in_duration + 1)
     scale = 1.0 if effect == "auto" else effect
-    adds = [(mean / scale, deviation / scale) for mean, deviation in _moments(line, step, rates, requests)]
+    adds = [
+        (mean / scale, deviation / scale)
+        for mean, deviation in _evidence_moments(boundary, step, rates, requests)
+    ]
     to_start = [_capped_mean(mean, deviation, start_cap) for mean, deviation in adds]
     to_any = [_capped_mean(mean, deviation, any_cap) for mean, deviation in adds]
     start, anywhere = [0.0] * len(adds), [-inf] * len(adds)
@@ -108,17 +116,17 @@ def _until_found(
     return None
 
 
-def say_detection(
-    spec: RolloutSpec, budget: Budget, per_minute: float, rate: float = USUAL_RATE
+def describe_detection(
+    spec: RolloutSpec, budget: Budget, per_minute: float, rate: float = DEFAULT_BASELINE_RATE
 ) -> str | None:
-    """Say how long typical harm takes to be found; None where there is nothing to forecast."""
+    """Return how long typical harm takes to be found; None where there is nothing to forecast."""
     found = []
     for harm in TYPICAL_HARM:
-        if rate + harm * step_of(budget, rate) >= 1.0:
+        if rate + harm * threshold_as_rate(budget, rate) >= 1.0:
             continue
         after = expected_detection(spec, budget, per_minute=per_minute, harm=harm, rate=rate)
         when = f"in about {say_duration(after)}" if after else f"hardly within {say_duration(spec.window)}"
-        found.append(f"a {_say_harm(budget, harm)} is found {when}")
+        found.append(f"a {_describe_harm(budget, harm)} is found {when}")
     plan = plan_of(spec, budget)
     if plan.counted is not Counted.EVENTS or not found:
         return None
@@ -126,7 +134,7 @@ def say_detection(
     return f"{budget.id}: {at}, {', '.join(found)}"
 
 
-def slow_budgets(spec: RolloutSpec, per_minute: float, rate: float = USUAL_RATE) -> list[str]:
+def slow_budgets(spec: RolloutSpec, per_minute: float, rate: float = DEFAULT_BASELINE_RATE) -> list[str]:
     """Recommend a fast line for each area whose main line needs long to see twice its threshold."""
     advice = []
     for budget in spec.budgets:
@@ -136,37 +144,38 @@ def slow_budgets(spec: RolloutSpec, per_minute: float, rate: float = USUAL_RATE)
         after = expected_detection(spec, budget, per_minute=per_minute, harm=TYPICAL_HARM[0], rate=rate)
         others = [b for b in spec.budgets if b.area == budget.area and b.metric == budget.metric]
         is_fastest = budget.max_duration == min(other.max_duration for other in others)
-        alone = is_fastest and budget.max_duration > FAST
-        if alone and (after is None or after > SLOW * budget.max_duration):
+        alone = is_fastest and budget.max_duration > FAST_DURATION
+        if alone and (after is None or after > SLOW_FACTOR * budget.max_duration):
             needs = f"about {say_duration(after)}" if after else f"more than {say_duration(spec.window)}"
+            harm = _describe_harm(budget, TYPICAL_HARM[0])
             advice.append(
-                f"{budget.id}: at {per_minute:g} requests/min/arm a {_say_harm(budget, TYPICAL_HARM[0])} "
+                f"{budget.id}: at {per_minute:g} requests/min/arm a {harm} "
                 f"takes {needs} to be found; add a fast line to {budget.area}, such as "
-                f"`{budget.key}: {10 * budget.threshold:+g}` for {say_duration(FAST)}"
+                f"`{budget.key}: {10 * budget.threshold:+g}` for {say_duration(FAST_DURATION)}"
             )
     return advice
 
 
-def _say_harm(budget: Budget, harm: float) -> str:
+def _describe_harm(budget: Budget, harm: float) -> str:
     unit = "-point" if budget.comparison is Comparison.DELTA_PP else " %"
     return f"{harm * abs(budget.threshold):g}{unit} {'drop' if budget.worse is Worse.LOWER else 'rise'}"
 
 
-def _moments(
-    line: BoundaryLine, step: float, rates: tuple[float, float], requests: float
+def _evidence_moments(
+    boundary: NullBoundary, step: float, rates: tuple[float, float], requests: float
 ) -> list[tuple[float, float]]:
     """Return mean and standard deviation of a block's log evidence for each alternative."""
-    rate = min(max(rates[0], LEAST), MOST)
-    truth = min(max(rates[1], LEAST), MOST)
-    edge = line.at(rate)
+    rate = min(max(rates[0], MIN_RATE), MAX_RATE)
+    truth = min(max(rates[1], MIN_RATE), MAX_RATE)
+    edge = boundary.at(rate)
     found = []
     for multiple in MULTIPLES:
-        release = min(edge + step * multiple, MOST)
+        release = min(edge + step * multiple, MAX_RATE)
         if release <= edge:
             found.append((0.0, 0.0))
             continue
-        null_c = project(rate, release, line, 1, 1)
-        null_t = line.at(null_c)
+        null_c = project_on_boundary(rate, release, boundary, 1, 1)
+        null_t = boundary.at(null_c)
         mean = variance = 0.0
         for p, claimed, null in ((rate, rate, null_c), (truth, release, null_t)):
             bad, good = log(claimed / null), log((1.0 - claimed) / (1.0 - null))

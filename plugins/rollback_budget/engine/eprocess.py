@@ -6,7 +6,7 @@ from math import exp, inf, log, log1p
 from typing import Self
 
 #: Rejecting is inclusive, and ``D`` times a ``D``-th part is not always the whole.
-_NEAR = 1e-9
+_TOLERANCE = 1e-9
 
 
 class EProcess:
@@ -27,8 +27,8 @@ class EProcess:
         "_any",
         "_any_cap",
         "_any_limit",
-        "_begun",
         "_climb",
+        "_climb_start",
         "_log_alpha",
         "_most",
         "_start",
@@ -44,15 +44,15 @@ class EProcess:
         self._any_limit = log(2.0 * max(in_window, 1) / alpha)
         self._start_cap = self._start_limit / blocks
         self._any_cap = self._any_limit / (blocks + 1)
-        # Tuples of numbers: the garbage collector lets go of them, and thousands of watches hold them.
+        # Tuples of numbers: the garbage collector does not track them, and thousands of watches hold them.
         self._start = (0.0,) * alternatives
         self._any = (-inf,) * alternatives
         #: For each alternative, how far its evidence has climbed since it last stood at zero, and since when.
         self._climb = (0.0,) * alternatives
-        self._begun = (0,) * alternatives
+        self._climb_start = (0,) * alternatives
         #: The latest block that was folded.
         self.index = -1
-        #: Whether the evidence is sufficient as it stands now.
+        #: Whether the evidence is sufficient now.
         self.rejects = False
         #: The most evidence so far, in nats beyond a limit; it begins where the p-value is 1.
         self._most = self._log_alpha
@@ -66,7 +66,7 @@ class EProcess:
             return False
         self.index = index
         start, anywhere = list(self._start), list(self._any)
-        climb, begun = list(self._climb), list(self._begun)
+        climb, begun = list(self._climb), list(self._climb_start)
         start_cap, any_cap = self._start_cap, self._any_cap
         for place, evidence in enumerate(logs):
             start[place] += evidence if evidence < start_cap else start_cap
@@ -79,13 +79,13 @@ class EProcess:
             else:
                 climb[place] += evidence
         self._start, self._any = tuple(start), tuple(anywhere)
-        self._climb, self._begun = tuple(climb), tuple(begun)
+        self._climb, self._climb_start = tuple(climb), tuple(begun)
         # The largest is at least the mean: usually it is enough to see that nothing was reached.
         most = max(max(start) - self._start_limit, max(anywhere) - self._any_limit)
-        if most > self._most or most >= -_NEAR:
+        if most > self._most or most >= -_TOLERANCE:
             most = max(log_mean_exp(start) - self._start_limit, log_mean_exp(anywhere) - self._any_limit)
             self._most = max(self._most, most)
-        self.rejects = most >= -_NEAR
+        self.rejects = most >= -_TOLERANCE
         return True
 
     @property
@@ -99,14 +99,14 @@ class EProcess:
     @property
     def since(self) -> int:
         """The block in which the evidence of the strongest alternative began to climb."""
-        return self._begun[max(range(len(self._climb)), key=self._climb.__getitem__)]
+        return self._climb_start[max(range(len(self._climb)), key=self._climb.__getitem__)]
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = type(self).__new__(type(self))
+        clone = type(self).__new__(type(self))
         for name in self.__slots__:
-            setattr(twin, name, getattr(self, name))
-        return twin
+            setattr(clone, name, getattr(self, name))
+        return clone
 
 
 def softplus(value: float) -> float:

@@ -1,4 +1,4 @@
-"""What the engine says: looks, breaches and the verdict, as JSON that round-trips."""
+"""The engine's result: looks, breaches and the verdict, as JSON that round-trips."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class Status(StrEnum):
     GOOD = "good"
     BAD = "bad"
     UNKNOWN = "unknown"
+
+
+#: Short names: the engine reads them at every look.
+UNKNOWN, GOOD, BAD = Status.UNKNOWN, Status.GOOD, Status.BAD
 
 
 class VerdictKind(StrEnum):
@@ -49,10 +53,10 @@ class Look(Comparand):
 
 
 class BudgetEvaluation(Frozen):
-    """Where one budget stands at ``evaluated_until``.
+    """One budget at ``evaluated_until``.
 
     :param late_looks: looks whose data came after they were folded without it; they stay unknown.
-    :param suspended_looks: looks that added to nothing, because the budget was suspended.
+    :param suspended_looks: looks that counted for nothing, because the budget was suspended.
     :param suspended: the suspension under which the latest look was.
     """
 
@@ -74,7 +78,7 @@ class BudgetEvaluation(Frozen):
 class Breach(Frozen):
     """A budget that is used up.
 
-    :param started_at: time of the first bad look of the burn; with evidence, since when that has climbed.
+    :param started_at: time of the first bad look of the burn; with evidence, since when that has been rising.
     :param breached_at: time of the look that used the budget up.
     :param p_value: valid whenever it is read; None for ``threshold``.
     :param delta: at ``breached_at``, or with evidence over the trailing duration; ``over_burn`` holds the
@@ -123,7 +127,8 @@ class Late(Frozen):
 class Evaluation(Frozen):
     """The verdict of a watch and its reasons.
 
-    :param late: what a live watch saw too late; ``replay`` on the final data has it in and may differ.
+    :param late: samples that a live watch got too late; ``replay`` of the final data has them, and may differ
+        from this.
     """
 
     verdict: VerdictKind
@@ -141,7 +146,7 @@ class Evaluation(Frozen):
 
     @property
     def sentence(self) -> str:
-        """Say the verdict in one line."""
+        """The verdict in one line."""
         if self.verdict is VerdictKind.BLIND and self.blind is not None:
             return self.blind.sentence
         if self.breaches:

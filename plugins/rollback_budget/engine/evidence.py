@@ -1,4 +1,4 @@
-"""Bets: what the looks of one block say against "no harm", for everything that can be counted or compared."""
+"""Block statistics: the evidence of one block's looks against "no harm", for counts and for values."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from math import log, log1p
 from operator import add
 from typing import Protocol, Self
 
-from rollback_budget.engine.comparison import BAD, UNKNOWN, Mean, View, delta_of, limit_of
+from rollback_budget.engine.comparison import ArmMeans, View
+from rollback_budget.engine.delta import delta_of
+from rollback_budget.engine.evaluation import BAD, UNKNOWN
 from rollback_budget.engine.null_boundary import (
-    LEAST,
-    MOST,
+    MAX_RATE,
+    MIN_RATE,
     MULTIPLES,
     Counts,
-    line_of,
     log_evidence,
-    step_of,
+    null_boundary_of,
+    threshold_as_rate,
 )
+from rollback_budget.engine.threshold_tolerance import threshold_of
 from rollback_budget.model.budget import Budget, Worse
 from rollback_budget.model.method_plan import SIGN_BETS, Blocks
 from rollback_budget.model.spec import RolloutSpec
 
-#: The baseline's rate is a mean over its past in which events of two hours ago weigh half.
+#: The baseline's rate is a mean over its past in which events of two hours ago have half the weight.
 HALF_LIFE = timedelta(hours=2)
 #: How many times the baseline's the release's rate of events is, under each alternative.
 RATE_RATIOS = (1.5, 2.0, 4.0, 8.0, 16.0)
@@ -31,7 +34,7 @@ NEAR_RATE = 1e-9
 
 
 class BlockStatistic(Protocol):
-    """Collects the looks of the open block; when it is closed, says what they are worth as evidence."""
+    """Collects the looks of the open block; when the block is closed, returns their log evidence."""
 
     alternatives: int
 
@@ -43,7 +46,7 @@ class BlockStatistic(Protocol):
         """Close block ``index``; return its log evidence for each alternative, None when it has none."""
         ...
 
-    def trailing(self) -> Mean:
+    def trailing(self) -> ArmMeans:
         """Return both arms over the trailing duration; NaN when nothing is known of it."""
         ...
 
@@ -56,18 +59,18 @@ class ProportionStatistic:
     """Bad events among requests, tested exactly (design 5.2).
 
     A sample's number of events is its value times ``n``, to the nearest whole number. Samples of less than
-    ``min_samples`` are left out, as their looks are. The first look with a baseline only tells its rate.
+    ``min_samples`` are left out, as their looks are. The first look with a baseline only gives its rate.
     In a rollout with stages every look is a stratum of its own, else every block.
     """
 
     __slots__ = (
         "_blocks",
+        "_boundary",
         "_budget",
         "_by_look",
         "_decay",
         "_effect",
         "_least",
-        "_line",
         "_open",
         "_past",
         "_past_index",
@@ -82,12 +85,12 @@ class ProportionStatistic:
         self._budget = budget
         self._effect = effect
         self._least = max(budget.min_samples, 1)
-        self._line = line_of(budget, spec.analysis.null_margin)
+        self._boundary = null_boundary_of(budget, spec.analysis.null_margin)
         self._decay = 0.5 ** (blocks.length / HALF_LIFE)
         self._by_look = spec.has_stages
         #: The strata of the open block.
         self._open: tuple[Counts, ...] = ()
-        #: Events and requests of the baseline up to and with block ``_past_index``, the older the lighter.
+        #: Events and requests of the baseline up to block ``_past_index``, older ones with less weight.
         self._past = (0.0, 0.0)
         self._past_index = -1
         self._blocks = blocks.in_duration
@@ -123,25 +126,25 @@ class ProportionStatistic:
         both = tuple(counts for counts in strata if counts.n_c and counts.n_t)
         if both:
             events, requests = self._past
-            rate = min(max((events + 0.5) / (requests + 1.0), LEAST), MOST)
-            step = step_of(self._budget, rate)
-            logs = log_evidence(both[0], rate, self._line, step)
+            rate = min(max((events + 0.5) / (requests + 1.0), MIN_RATE), MAX_RATE)
+            step = threshold_as_rate(self._budget, rate)
+            logs = log_evidence(both[0], rate, self._boundary, step)
             for counts in both[1:]:
-                logs = list(map(add, logs, log_evidence(counts, rate, self._line, step)))
+                logs = list(map(add, logs, log_evidence(counts, rate, self._boundary, step)))
             if self._effect > 1.0:
                 logs = [evidence / self._effect for evidence in logs]
             kept = (stratum for stratum in self._recent if stratum[0] > index - self._blocks)
             self._recent = (*kept, *((index, *counts) for counts in both))
         k_c, n_c = sum(counts.k_c for counts in strata), sum(counts.n_c for counts in strata)
         if n_c:
-            faded = self._decay ** (index - self._past_index)
+            decayed = self._decay ** (index - self._past_index)
             events, requests = self._past
-            self._past = (faded * events + k_c, faded * requests + n_c)
+            self._past = (decayed * events + k_c, decayed * requests + n_c)
             self._past_index = index
         return logs
 
-    def trailing(self) -> Mean:
-        """Return both rates over the trailing duration, each stratum weighted by what it can tell.
+    def trailing(self) -> ArmMeans:
+        """Return both rates over the trailing duration, each stratum weighted by its information.
 
         Mantel and Haenszel's weights: pooling an arm's counts would compare different times of the day while
         traffic moves from one arm to the other.
@@ -150,13 +153,13 @@ class ProportionStatistic:
         weights = [n_c * n_t / (n_c + n_t) for _, n_c, _, n_t in blocks]
         total = sum(weights)
         if not total:
-            return Mean(*[float("nan")] * 4)
+            return ArmMeans(*[float("nan")] * 4)
         release = sum(w * b.k_t / b.n_t for w, b in zip(weights, blocks, strict=True)) / total
         baseline = sum(w * b.k_c / b.n_c for w, b in zip(weights, blocks, strict=True)) / total
         if self._budget.worse is Worse.LOWER:
             release, baseline = 1.0 - release, 1.0 - baseline
         requests = (float(sum(b.n_t for b in blocks)), float(sum(b.n_c for b in blocks)))
-        return Mean(release, baseline, *requests)
+        return ArmMeans(release, baseline, *requests)
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
@@ -182,7 +185,7 @@ class SignStatistic:
 
     def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:
         self._budget = budget
-        self._margin = limit_of(budget, spec.analysis.null_margin)
+        self._margin = threshold_of(budget, spec.analysis.null_margin)
         self._open = (0.0, 0.0, 0)
         self._blocks = blocks.in_duration
         #: Index, sums of both arms and known looks of the trailing duration's blocks.
@@ -200,7 +203,7 @@ class SignStatistic:
         self._open = (release, baseline, looks)
 
     def close(self, index: int) -> list[float] | None:
-        """Close block ``index``; return its log evidence for each bet, None when it has none."""
+        """Close block ``index``; return its log evidence for each alternative, None when it has none."""
         (release, baseline, looks), self._open = self._open, (0.0, 0.0, 0)
         if not looks:
             return None
@@ -211,14 +214,14 @@ class SignStatistic:
         status = self._margin.status(self._budget, delta, release, baseline)
         return None if status is UNKNOWN else _WORSE if status is BAD else _NOT_WORSE
 
-    def trailing(self) -> Mean:
+    def trailing(self) -> ArmMeans:
         """Return both means over the trailing duration."""
         blocks = self._recent
         looks = sum(block[3] for block in blocks)
         if not looks:
-            return Mean(*[float("nan")] * 4)
+            return ArmMeans(*[float("nan")] * 4)
         nan = float("nan")
-        return Mean(sum(b[1] for b in blocks) / looks, sum(b[2] for b in blocks) / looks, nan, nan)
+        return ArmMeans(sum(b[1] for b in blocks) / looks, sum(b[2] for b in blocks) / looks, nan, nan)
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
@@ -245,21 +248,21 @@ class CountStatistic:
         self._open: list[float] | None = None
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:  # noqa: ARG002
-        """Take over the sums at look ``stop - 1``, with stages at every look."""
+        """Take the sums at look ``stop - 1``, with stages at every look."""
         arms = view.arms
         for last in range(first, stop) if self._by_look else (stop - 1,):
             self._now = (arms.release[last], arms.release_n[last], arms.baseline[last], arms.baseline_n[last])
-            if self._by_look and (logs := self._weigh()) is not None:
+            if self._by_look and (logs := self._log_evidence()) is not None:
                 self._open = logs if self._open is None else list(map(add, self._open, logs))
 
     def close(self, index: int) -> list[float] | None:  # noqa: ARG002
         """Close the block; return its log evidence for each ratio of rates, None when it has none."""
         if not self._by_look:
-            return self._weigh()
+            return self._log_evidence()
         logs, self._open = self._open, None
         return logs
 
-    def _weigh(self) -> list[float] | None:
+    def _log_evidence(self) -> list[float] | None:
         k_t, e_t, k_c, e_c = (now - then for now, then in zip(self._now, self._then, strict=True))
         self._then = self._now
         if not (e_t > 0.0 and e_c > 0.0 and k_t >= 0.0 and k_c >= 0.0):
@@ -267,18 +270,18 @@ class CountStatistic:
         k_t, k_c, share = round(k_t), round(k_c), e_t / (e_t + e_c)
         return [k_t * log(ratio) - (k_t + k_c) * log1p((ratio - 1.0) * share) for ratio in RATE_RATIOS]
 
-    def trailing(self) -> Mean:
+    def trailing(self) -> ArmMeans:
         """Return the sums so far: ``_increase`` counts from the window's beginning."""
         release, release_n, baseline, baseline_n = self._now
-        return Mean(release, baseline, release_n, baseline_n)
+        return ArmMeans(release, baseline, release_n, baseline_n)
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         return copy(self)
 
 
-_WORSE = [log1p(bet) for bet in SIGN_BETS]
-_NOT_WORSE = [log1p(-bet) for bet in SIGN_BETS]
+_WORSE = [log1p(fraction) for fraction in SIGN_BETS]
+_NOT_WORSE = [log1p(-fraction) for fraction in SIGN_BETS]
 
 
 def _events(values: list[float], counts: list[float], first: int, stop: int, least: int) -> tuple[int, int]:

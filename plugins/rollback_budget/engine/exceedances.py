@@ -1,4 +1,4 @@
-"""Quantiles by counting: how many requests of each version lie beyond a bound that was chosen before."""
+"""Quantiles by counting: how many requests of each version lie beyond a bound chosen from the past."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from functools import reduce
 from math import inf
 from typing import Self
 
-from rollback_budget.engine.comparison import Mean, View
+from rollback_budget.engine.comparison import ArmMeans, View
 from rollback_budget.engine.evidence import HALF_LIFE
 from rollback_budget.engine.frame import Histogram, quantile_in, quantile_of
-from rollback_budget.engine.null_boundary import LEAST, MOST, MULTIPLES, BoundaryLine, Counts, log_evidence
+from rollback_budget.engine.null_boundary import (
+    MAX_RATE,
+    MIN_RATE,
+    MULTIPLES,
+    Counts,
+    NullBoundary,
+    log_evidence,
+)
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.method_plan import Blocks
 from rollback_budget.model.spec import RolloutSpec
 
 #: Where a metric's name does not say which quantile it is.
-USUAL_LEVEL = 0.95
+DEFAULT_QUANTILE = 0.95
 
-#: The histograms of both arms, baseline first, over one stretch of time.
+#: The histograms of both arms, baseline first, over one period.
 _Stratum = tuple[Histogram, Histogram]
 
 
-class Exceedances:
+class ExceedanceStatistic:
     """Requests beyond a bound, tested as proportions are (design 5.2).
 
     If a harmless release is slower by no more than the margin, ``P(X_t > q) <= P((1 + margin) X_c > q)``. The
@@ -50,13 +57,13 @@ class Exceedances:
         effect = spec.analysis.design_effect
         assert effect != "auto"
         self._effect = effect
-        self._level = quantile_of(budget.metric) or USUAL_LEVEL
+        self._level = quantile_of(budget.metric) or DEFAULT_QUANTILE
         self._ratio = 1.0 + spec.analysis.null_margin * abs(budget.threshold) / 100.0
         self._decay = 0.5 ** (blocks.length / HALF_LIFE)
         self._by_look = spec.has_stages
         #: The strata of the open block: baseline, release.
         self._open: tuple[_Stratum, ...] = ()
-        #: The baseline up to and with block ``_past_index``, the older the lighter.
+        #: The baseline up to block ``_past_index``, older ones with less weight.
         self._past: Histogram = {}
         self._past_index = -1
         self._recent: deque[tuple[int, tuple[_Stratum, ...]]] = deque(maxlen=blocks.in_duration)
@@ -84,19 +91,19 @@ class Exceedances:
         logs = None
         both = tuple(stratum for stratum in strata if all(stratum))
         if both:
-            each = [found for stratum in both if (found := self._weigh(*stratum)) is not None]
+            each = [found for stratum in both if (found := self._log_evidence(*stratum)) is not None]
             logs = [sum(of_strata) for of_strata in zip(*each, strict=True)] if each else None
             self._recent.append((index, both))
         nothing: Histogram = {}
         baseline = reduce(add_histograms, (of_baseline for of_baseline, _ in strata), nothing)
         if baseline:
-            faded = self._decay ** (index - self._past_index)
-            past = {bound: faded * count for bound, count in self._past.items()}
+            decayed = self._decay ** (index - self._past_index)
+            past = {bound: decayed * count for bound, count in self._past.items()}
             self._past = add_histograms(past, baseline)
             self._past_index = index
         return logs
 
-    def trailing(self) -> Mean:
+    def trailing(self) -> ArmMeans:
         """Return both quantiles over the trailing duration."""
         oldest = (self._recent[-1][0] if self._recent else 0) - (self._recent.maxlen or 1)
         strata = [stratum for index, strata in self._recent if index > oldest for stratum in strata]
@@ -110,15 +117,15 @@ class Exceedances:
                 of_release = _scale(of_release, n_c / (n_t + n_c) if n_t else 0.0)
             baseline, release = add_histograms(baseline, of_baseline), add_histograms(release, of_release)
         values = quantile_in(release, self._level), quantile_in(baseline, self._level)
-        return Mean(*values, sum(n_t for n_t, _ in sizes), sum(n_c for _, n_c in sizes))
+        return ArmMeans(*values, sum(n_t for n_t, _ in sizes), sum(n_c for _, n_c in sizes))
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = copy(self)
-        twin._recent = self._recent.copy()
-        return twin
+        clone = copy(self)
+        clone._recent = self._recent.copy()
+        return clone
 
-    def _weigh(self, baseline: Histogram, release: Histogram) -> list[float] | None:
+    def _log_evidence(self, baseline: Histogram, release: Histogram) -> list[float] | None:
         bounds = counted_beyond(self._past, self._level, self._ratio)
         if bounds is None:
             return None
@@ -126,9 +133,9 @@ class Exceedances:
         slow, all_past = _beyond(self._past, beyond_c)
         k_c, n_c = _beyond(baseline, beyond_c)
         k_t, n_t = _beyond(release, beyond_t)
-        rate = min(max((slow + 0.5) / (all_past + 1.0), LEAST), MOST)
+        rate = min(max((slow + 0.5) / (all_past + 1.0), MIN_RATE), MAX_RATE)
         counts = Counts(round(k_c), round(n_c), round(k_t), round(n_t))
-        logs = log_evidence(counts, rate, BoundaryLine(0.0, 1.0), rate)
+        logs = log_evidence(counts, rate, NullBoundary(0.0, 1.0), rate)
         return [evidence / self._effect for evidence in logs]
 
 
@@ -143,7 +150,7 @@ def counted_beyond(past: Histogram, level: float, ratio: float) -> tuple[float, 
     beyond_t = next((bound for bound in bounds if bound >= wanted), None)
     if beyond_t is None:
         return None
-    edge = beyond_t / ratio * (1.0 + LEAST)
+    edge = beyond_t / ratio * (1.0 + MIN_RATE)
     beyond_c = max((bound for bound in bounds if bound <= edge), default=None)
     return None if beyond_c is None else (beyond_c, beyond_t)
 
@@ -170,11 +177,11 @@ def add_histograms(one: Histogram, other: Histogram) -> Histogram:
 
 def can_resolve(histogram: Histogram, budget: Budget) -> bool:
     """Whether neighbouring bounds around the quantile are no further apart than the budget's ratio."""
-    value = quantile_in(histogram, quantile_of(budget.metric) or USUAL_LEVEL)
+    value = quantile_in(histogram, quantile_of(budget.metric) or DEFAULT_QUANTILE)
     bounds = sorted(bound for bound in histogram if 0.0 < bound < inf)
     below = max((bound for bound in bounds if bound <= value), default=0.0)
     above = min((bound for bound in bounds if bound > value), default=inf)
-    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + LEAST)
+    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + MIN_RATE)
 
 
 def _scale(histogram: Histogram, factor: float) -> Histogram:

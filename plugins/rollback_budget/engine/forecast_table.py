@@ -1,4 +1,4 @@
-"""A survey as a table of text, for a task log and a terminal."""
+"""The forecast of a watch as a table of text, for a task log and a terminal."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from rollback_budget.model.metric import Metric
 _GAP = "  "
 
 
-def survey_lines(survey: PreflightForecast) -> list[str]:
+def forecast_lines(forecast: PreflightForecast) -> list[str]:
     """Return the lines of the table; warnings are not among them."""
-    span = say_duration(survey.end - survey.start)
+    period = say_duration(forecast.end - forecast.start)
     rows = [
         (
             "budget",
-            _cut(survey.baseline),
-            _cut(survey.release),
+            _cut(forecast.baseline),
+            _cut(forecast.release),
             "events/min",
             "method",
             *(f"{harm:g}x found in" for harm in HARMS),
         ),
-        *map(_row, survey.budgets),
+        *map(_row, forecast.budgets),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    heading = f"the last {span} to {survey.end:%Y-%m-%d %H:%M} UTC, and what this watch can expect:"
+    heading = f"the last {period} to {forecast.end:%Y-%m-%d %H:%M} UTC, and what this watch can expect:"
     return [heading, lines[0], _GAP.join("-" * width for width in widths), *lines[1:]]
 
 
-def warning_lines(survey: PreflightForecast) -> list[str]:
+def warning_lines(forecast: PreflightForecast) -> list[str]:
     """Return one line for each warning."""
-    return [f"{budget.budget}: {warning}" for budget in survey.budgets for warning in budget.warnings]
+    return [f"{budget.budget}: {warning}" for budget in forecast.budgets for warning in budget.warnings]
 
 
 def _row(budget: BudgetForecast) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ def _value(arm: ArmForecast, metric: Metric) -> str:
 
 def _traffic(baseline: ArmForecast, release: ArmForecast) -> str:
     """Return the events a minute, of each version that has any."""
-    said = [f"{arm.per_minute:.3g}" for arm in (baseline, release) if arm.per_minute is not None]
-    return " / ".join(said) if said else "not known"
+    rates = [f"{arm.per_minute:.3g}" for arm in (baseline, release) if arm.per_minute is not None]
+    return " / ".join(rates) if rates else "not known"
 
 
 def _found_in(forecast: Forecast) -> str:

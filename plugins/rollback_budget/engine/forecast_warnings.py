@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import inf
 
-from rollback_budget.engine.comparison import BAD
-from rollback_budget.engine.evaluation import BudgetEvaluation
-from rollback_budget.engine.exceedances import USUAL_LEVEL, add_histograms, can_resolve
+from rollback_budget.engine.evaluation import BAD, BudgetEvaluation
+from rollback_budget.engine.exceedances import DEFAULT_QUANTILE, add_histograms, can_resolve
 from rollback_budget.engine.frame import Arms, Histogram, quantile_in, quantile_of
-from rollback_budget.engine.increase import comparing
+from rollback_budget.engine.increase import comparator_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.budget import Budget, Comparison, Method
 from rollback_budget.model.duration import parse_duration, say_duration
@@ -22,6 +21,7 @@ from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpTarget
+from rollback_budget.text import plural
 
 #: Fewer known looks than this share are worth a warning.
 MOST_KNOWN = 0.5
@@ -60,7 +60,7 @@ class BudgetSamples:
     """What came for one budget.
 
     :param release: may be empty: the release has no traffic before it is shipped.
-    :param standing: how the engine would decide.
+    :param snapshot: how the engine would decide.
     :param samples: of the budget's series, by version.
     :param first_known: the earliest look of the baseline at which any series is known; None without one.
     """
@@ -69,7 +69,7 @@ class BudgetSamples:
     budget: Budget
     release: Column
     baseline: Column
-    standing: BudgetEvaluation
+    snapshot: BudgetEvaluation
     samples: Mapping[str, Sequence[Sample]]
     first_known: int | None
 
@@ -85,20 +85,20 @@ def warnings_of(found: BudgetSamples) -> tuple[str, ...]:
 
 
 def share_of_release(spec: RolloutSpec) -> float | None:
-    """Return the share of traffic that the release gets; None when nobody says it here."""
+    """Return the share of traffic that the release gets; None when the spec does not say."""
     if spec.target is None or (isinstance(spec.target, HttpTarget) and spec.target.write is None):
         return None
     return spec.target.ship_share
 
 
-def _absent(found: BudgetSamples) -> Iterator[str]:
+def _no_samples(found: BudgetSamples) -> Iterator[str]:
     spec, budget, baseline = found.spec, found.budget, found.baseline
     if baseline.known:
         return
     came = found.samples.get(spec.baseline, ())
     if came and not baseline.histogram:
         yield (
-            f"all {len(came)} samples of {spec.baseline} are NaN: a rate of nothing, or a division by 0;"
+            f"every sample of {spec.baseline} is NaN ({len(came)}): a rate of nothing, or a division by 0;"
             " looks are unknown until there is a number"
         )
     elif found.first_known is not None and spec.metric(budget.metric).kind is MetricKind.COUNT:
@@ -115,22 +115,23 @@ def _absent(found: BudgetSamples) -> Iterator[str]:
 def _sparse(found: BudgetSamples) -> Iterator[str]:
     column, looks = found.tested, len(found.tested.values)
     if column.known and len(column.known) < MOST_KNOWN * looks:
-        yield f"known at {len(column.known)} of {looks} looks only: the others are unknown and burn nothing"
+        yield f"known at {len(column.known)} of {plural(looks, 'look')} only: an unknown look burns nothing"
     least = found.budget.min_samples
     few = sum(column.counts[look] < least for look in column.known)
     if few > MOST_KNOWN * len(column.known):
-        yield f"{few} of {len(column.known)} looks have fewer events than `min_samples: {least}`: unknown"
+        known = plural(len(column.known), "look")
+        yield f"{few} of {known} with fewer events than `min_samples: {least}`: unknown"
 
 
-def _late_birth(found: BudgetSamples) -> Iterator[str]:
+def _starts_late(found: BudgetSamples) -> Iterator[str]:
     known, first = found.baseline.known, found.first_known
     if found.spec.metric(found.budget.metric).kind is not MetricKind.COUNT or not known or first is None:
         return
     if known[0] > first and found.baseline.values[known[0]] >= 0.0:
         begun = say_duration(known[0] * found.spec.watch.step)
         yield (
-            f"its series began {begun} into the hour, later than others: a counter born at 1 hides its first"
-            " event; initialise it at 0"
+            f"its series began {begun} into the hour, later than others: a counter that starts at 1 hides its"
+            " first event; initialise it at 0"
         )
 
 
@@ -147,7 +148,7 @@ def _histogram(found: BudgetSamples) -> Iterator[str]:
     budget, histogram = found.budget, found.tested.histogram
     if not histogram:
         return
-    level = quantile_of(budget.metric) or USUAL_LEVEL
+    level = quantile_of(budget.metric) or DEFAULT_QUANTILE
     value, largest = quantile_in(histogram, level), max((b for b in histogram if b < inf), default=0.0)
     if value != value:
         yield f"{budget.metric} lies beyond the largest bound of its histogram ({largest:g}): add larger ones"
@@ -156,16 +157,16 @@ def _histogram(found: BudgetSamples) -> Iterator[str]:
         above = min(bound for bound in histogram if bound > value)
         yield (
             f"the histogram is too coarse: {budget.metric} lies between its bounds {below:g} and {above:g},"
-            f" further apart than {abs(budget.threshold):g} %; {found.standing.method} is left: add bounds"
+            f" further apart than {abs(budget.threshold):g} %; {found.snapshot.method} is left: add bounds"
         )
 
 
 def _no_counts(found: BudgetSamples) -> Iterator[str]:
     plan = plan_of(found.spec, found.budget)
-    column, method = found.tested, found.standing.method
+    column, method = found.tested, found.snapshot.method
     if not column.known or column.histogram or method is plan.method:
         return
-    lacking = found.standing.method_reason.partition(", but ")[2].partition(":")[0] or "no counts came"
+    lacking = found.snapshot.method_reason.partition(", but ")[2].partition(":")[0] or "no counts came"
     yield f"{lacking}: {method} is left instead of {plan.method}"
 
 
@@ -173,30 +174,31 @@ def _noise(found: BudgetSamples) -> Iterator[str]:
     """A version against itself, a look later: what is bad there is bad without any change."""
     budget, values = found.budget, found.tested.values
     plain = budget.comparison.needs_baseline and budget.comparison is not Comparison.INCREASE
-    if not plain or found.standing.method is not Method.THRESHOLD or len(found.tested.known) < 3:
+    if not plain or found.snapshot.method is not Method.THRESHOLD or len(found.tested.known) < 3:
         return
     counts = found.tested.counts
     later = Arms(list(values[1:]), list(counts[1:]), list(values[:-1]), list(counts[:-1]))
-    view = comparing(budget, found.spec).view(later, 0, len(values) - 1)
+    view = comparator_of(budget, found.spec).view(later, 0, len(values) - 1)
     bad = view.statuses.count(BAD) / len(view.statuses)
     if bad > MOST_NOISE:
         yield f"{100 * bad:.0f} % of looks would be bad with no change at all: from one to the next, itself"
 
 
-def _already_beyond(found: BudgetSamples) -> Iterator[str]:
+def _baseline_beyond(found: BudgetSamples) -> Iterator[str]:
     budget = found.budget
     if budget.comparison.needs_baseline or not found.baseline.known:
         return
     column = found.baseline
     values, counts = list(column.values), list(column.counts)
     arms = Arms(values, counts, values, counts)
-    statuses = comparing(budget, found.spec).view(arms, 0, len(column.values)).statuses
+    statuses = comparator_of(budget, found.spec).view(arms, 0, len(column.values)).statuses
     bad = statuses.count(BAD)
     if 2 * bad > len(column.known):
-        yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {len(column.known)} looks"
+        known = plural(len(column.known), "look")
+        yield f"{found.spec.baseline} is itself beyond the threshold at {bad} of {known}"
 
 
-def _alone(found: BudgetSamples) -> Iterator[str]:
+def _no_baseline_left(found: BudgetSamples) -> Iterator[str]:
     if found.budget.comparison.needs_baseline and share_of_release(found.spec) == 1.0:
         yield (
             "the release gets all traffic (`target.ship_share`), so that no baseline is left to compare with:"
@@ -220,14 +222,14 @@ def _ranges(found: BudgetSamples) -> Iterator[str]:
 
 
 _CHECKS = (
-    _absent,
+    _no_samples,
     _sparse,
-    _late_birth,
+    _starts_late,
     _scale,
     _histogram,
     _no_counts,
     _noise,
-    _already_beyond,
-    _alone,
+    _baseline_beyond,
+    _no_baseline_left,
     _ranges,
 )

@@ -13,7 +13,7 @@ from math import nan
 from typing import NamedTuple
 
 from rollback_budget.engine.sample import Sample
-from rollback_budget.engine.time_us import length, micros
+from rollback_budget.engine.time_us import datetime_to_us, duration_to_us
 from rollback_budget.exceptions import SeriesError
 from rollback_budget.model.spec import RolloutSpec
 
@@ -59,7 +59,7 @@ class Arms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """All looks of a stretch of time.
+    """All looks of a period.
 
     :param times: of the looks, ascending and distinct, in microseconds.
     :param end: every look up to here is in, in microseconds.
@@ -86,16 +86,16 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
         (name, version): ({}, {}) for name in names for version in (spec.release, spec.baseline)
     }
     buckets: dict[tuple[str, str], dict[int, Histogram]] = {}
-    after, until = micros(start), micros(end)
-    moment, time = start, after
+    after, until = datetime_to_us(start), datetime_to_us(end)
+    sample_time, time = start, after
     for sample in samples:
         column = columns.get((sample.series, sample.version))
         if column is None:
             continue
-        if sample.time is not moment:
-            moment = sample.time
+        if sample.time is not sample_time:
+            sample_time = sample.time
             try:
-                time = micros(moment)
+                time = datetime_to_us(sample_time)
             except TypeError:
                 raise SeriesError(
                     f"{_place(sample)}: the time has no time zone; give UTC or an offset"
@@ -116,7 +116,7 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
         values[time], counts[time] = value, n
     for place, histograms in buckets.items():
         _fill_values(columns[place], histograms, quantile_of(place[0]))
-    times = _looks(columns.values(), after, until, length(spec.watch.step))
+    times = _looks(columns.values(), after, until, duration_to_us(spec.watch.step))
     arms, unknown = {}, repeat(nan)
     for name in names:
         places = (name, spec.release), (name, spec.baseline)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from math import isnan, nan
 from typing import Self
 
-from rollback_budget.engine.comparison import Comparing, Mean, Observation, View, limit_of, pointwise_of
+from rollback_budget.engine.comparison import ArmMeans, Comparator, Observation, View, pointwise_comparator
 from rollback_budget.engine.evaluation import Comparand
 from rollback_budget.engine.frame import Arms
+from rollback_budget.engine.threshold_tolerance import threshold_of
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.spec import RolloutSpec
 
 
-class Increase:
+class IncreaseComparator:
     """Adds up events and exposure of both arms, each from all of its own samples.
 
     A look is known when both arms have a sample there, so an incident in a step whose baseline is missing
@@ -23,12 +24,12 @@ class Increase:
         traffic is divided anew on the way, and an early event of a large baseline is not one of a small one.
     """
 
-    __slots__ = ("_budget", "_by_look", "_expected", "_limit", "_so_far")
+    __slots__ = ("_budget", "_by_look", "_expected", "_so_far", "_threshold")
 
     def __init__(self, budget: Budget, *, by_look: bool = False) -> None:
         self._budget = budget
         self._by_look = by_look
-        self._limit = limit_of(budget)
+        self._threshold = threshold_of(budget)
         self._so_far = (0.0, 0.0, 0.0, 0.0)
         #: The baseline's events so far, scaled look by look.
         self._expected = 0.0
@@ -57,7 +58,7 @@ class Increase:
                 strict=True,
             )
         ]
-        statuses = self._limit.statuses(
+        statuses = self._threshold.statuses(
             deltas, lambda offset: abs(total.release[offset]) + abs(scaled[offset])
         )
         return View(total, deltas, statuses)
@@ -74,15 +75,15 @@ class Increase:
             arms.baseline_n[last],
         )
 
-    def over_burn(self, mean: Mean, last: Observation) -> Comparand:  # noqa: ARG002
+    def over_burn(self, mean: ArmMeans, last: Observation) -> Comparand:  # noqa: ARG002
         """Return the sums at the last look; averages of sums would say nothing."""
         return last.comparand()
 
     def copy(self) -> Self:
         """Return one that counts on from here on its own."""
-        twin = type(self)(self._budget, by_look=self._by_look)
-        twin._so_far, twin._expected = self._so_far, self._expected
-        return twin
+        clone = type(self)(self._budget, by_look=self._by_look)
+        clone._so_far, clone._expected = self._so_far, self._expected
+        return clone
 
     def _scale(self, total: Arms) -> list[float]:
         """Return the baseline's events up to each look, scaled to the release's exposure."""
@@ -99,11 +100,11 @@ class Increase:
         return at_once
 
 
-def comparing(budget: Budget, spec: RolloutSpec) -> Comparing:
-    """Return what turns the samples of ``budget`` into looks."""
+def comparator_of(budget: Budget, spec: RolloutSpec) -> Comparator:
+    """Return the comparator of ``budget``, fresh where it has state."""
     if budget.comparison is Comparison.INCREASE:
-        return Increase(budget, by_look=spec.has_stages)
-    return pointwise_of(budget)
+        return IncreaseComparator(budget, by_look=spec.has_stages)
+    return pointwise_comparator(budget)
 
 
 def _events(values: list[float], so_far: float) -> list[float]:

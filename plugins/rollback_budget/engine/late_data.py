@@ -1,4 +1,4 @@
-"""Lateness: samples that come, or change, after the look that they belong to was decided."""
+"""Late data: samples that come, or change, after the look that they belong to was decided."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LateData:
                 late.append(sample)
             if oldest < sample.time <= until:
                 self._known[place] = (sample.value, sample.n)
-        self._known = {place: said for place, said in self._known.items() if place[0] > oldest}
+        self._known = {place: known for place, known in self._known.items() if place[0] > oldest}
         self._since = oldest if self._since is None else max(self._since, oldest)
         self._until = until
         return late

@@ -1,4 +1,4 @@
-"""Sentences: a breach and a blind area, said so that the person on call understands them at once."""
+"""Messages: a breach and a blind area as sentences for the person on call."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rollback_budget.model.budget import Budget, Comparison, Worse
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import counted, singular
 
-#: Smaller ones are said to be below it.
+#: A smaller p-value is shown as "below" this.
 LEAST_P_VALUE = 0.0001
 
 
-class Weight(NamedTuple):
-    """What the evidence of a breach weighs: over which time it is quoted, how strong, and since when."""
+class BreachEvidence(NamedTuple):
+    """The evidence of a breach: over which time, its p-value, and since when it has been rising."""
 
     over: timedelta
     p_value: float
@@ -25,25 +26,32 @@ class Weight(NamedTuple):
 
 
 def breach_sentence(
-    spec: RolloutSpec, budget: Budget, over_burn: Comparand, burn: timedelta, weight: Weight | None = None
+    spec: RolloutSpec,
+    budget: Budget,
+    over_burn: Comparand,
+    burn: timedelta,
+    evidence: BreachEvidence | None = None,
 ) -> str:
-    """Say what was beyond which threshold, by how much, and for how long; and how sure that is."""
-    lasted = _for(burn) if weight is None else f" over {say_duration(weight.over)}"
-    what = f"{say_found(spec, budget, over_burn)}{lasted}, {_say_agreed(spec, budget)}"
-    said = f"{budget.area}: {what}{_for(budget.max_duration)}"
-    if weight is None:
-        return said
-    p_value = f"p = {weight.p_value:.1g}" if weight.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
-    return f"{said}; {p_value} (anytime-valid), evidence since {weight.since:%H:%M} UTC"
+    """Return what was beyond which threshold, by how much, for how long, and the evidence for it."""
+    lasted = _for(burn) if evidence is None else f" over {say_duration(evidence.over)}"
+    what = f"{describe_comparison(spec, budget, over_burn)}{lasted}, {_describe_budget(spec, budget)}"
+    sentence = f"{budget.area}: {what}{_for(budget.max_duration)}"
+    if evidence is None:
+        return sentence
+    p_value = f"p = {evidence.p_value:.1g}" if evidence.p_value >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
+    return f"{sentence}; {p_value} (anytime-valid), evidence since {evidence.since:%H:%M} UTC"
 
 
-def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
-    """Say how the release compared, for example ``p95 was 31 % above model-v41 (2.10 s against 1.60 s)``."""
+def describe_comparison(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
+    """Return how the release compared: ``p95 was 31 % above model-v41 (2.10 s against 1.60 s)``."""
     metric = spec.metric(budget.metric)
-    name = budget.metric if budget.slice is None else f"{budget.metric} of {budget.slice}"
+    of_slice = "" if budget.slice is None else f" of {budget.slice}"
+    name = f"{budget.metric}{of_slice}"
     arms = _arms(budget, metric, both)
     if budget.comparison is Comparison.INCREASE:
-        return f"{_more(both.delta)} {name} than {spec.baseline}{arms}"
+        more = _more(both.delta)
+        noun = singular(budget.metric) if more.startswith("1 ") else budget.metric
+        return f"{more} {noun}{of_slice} than {spec.baseline}{arms}"
     if not budget.comparison.needs_baseline:
         return f"{name} was {say_value(both.release_value, metric)}{arms}"
     if not both.delta:
@@ -53,7 +61,7 @@ def say_found(spec: RolloutSpec, budget: Budget, both: Comparand) -> str:
     return f"{name} was {delta}{_delta_unit(budget, metric)} {side} {spec.baseline}{arms}"
 
 
-def _say_agreed(spec: RolloutSpec, budget: Budget) -> str:
+def _describe_budget(spec: RolloutSpec, budget: Budget) -> str:
     metric = spec.metric(budget.metric)
     if budget.comparison is Comparison.INCREASE:
         return f"budget: {_more(budget.threshold, worse=budget.worse)}"
@@ -64,39 +72,39 @@ def _say_agreed(spec: RolloutSpec, budget: Budget) -> str:
 
 
 def blind_sentence(area: str, since: datetime, until: datetime) -> str:
-    """Say since when nothing could be seen of an area."""
+    """Return since when no budget of an area had a known look."""
     moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
     return f"{area}: no budget could be read for {say_duration(until - since)}, since {moment}"
 
 
 def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
-    """Return what stands in brackets: both values, and how many events are behind them."""
+    """Return the part in brackets: both values, and how many events are behind them."""
     if budget.comparison is Comparison.INCREASE:
         metric = metric.model_copy(update={"kind": MetricKind.COUNT})
-    said = []
+    parts = []
     counts = [both.release_n]
     if budget.comparison.needs_baseline:
-        said.append(
+        parts.append(
             f"{say_value(both.release_value, metric)} against {say_value(both.baseline_value, metric)}"
         )
         counts.append(both.baseline_n)
     if all(count is not None for count in counts):
-        said.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
-    return f" ({', '.join(said)})" if said else ""
+        parts.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def say_value(value: float | None, metric: Metric) -> str:
-    """Say a value in its metric's unit, in three digits."""
+    """Return a value in its metric's unit, with three significant digits."""
     if value is None:
         return "unknown"
     if metric.kind is MetricKind.PROPORTION:
         return f"{_digits(100.0 * value)} %"
     text = _grouped(value, 0) if value.is_integer() and metric.kind is MetricKind.COUNT else _digits(value)
-    return f"{text} {metric.unit}" if metric.unit else text
+    return counted(text, metric.unit) if metric.unit else text
 
 
 def _digits(value: float) -> str:
-    """Return three digits that count, and never fewer than the whole part has."""
+    """Return three significant digits, and never fewer than the integer part has."""
     return _grouped(value, _decimals(value, 3))
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from copy import copy
 from typing import Protocol, Self
 
-from rollback_budget.engine.comparison import UNKNOWN, Mean, Observation, View
+from rollback_budget.engine.burn import Burn
+from rollback_budget.engine.comparison import ArmMeans, Observation, View
+from rollback_budget.engine.evaluation import UNKNOWN
 from rollback_budget.engine.evidence import BlockStatistic, CountStatistic, ProportionStatistic, SignStatistic
-from rollback_budget.engine.exceedances import Exceedances, can_resolve
-from rollback_budget.engine.sequential_method import SequentialMethod, Span
-from rollback_budget.engine.threshold_method import ThresholdMethod
+from rollback_budget.engine.exceedances import ExceedanceStatistic, can_resolve
+from rollback_budget.engine.sequential_method import CountingPeriod, SequentialMethod
 from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.model.budget import Budget, Comparison, Method
 from rollback_budget.model.method_plan import (
@@ -24,7 +25,7 @@ from rollback_budget.model.method_plan import (
 )
 from rollback_budget.model.spec import RolloutSpec
 
-__all__ = ["BudgetMethod", "DecidingMethod", "Span", "choose"]
+__all__ = ["BudgetMethod", "CountingPeriod", "DecidingMethod", "select_method"]
 
 NO_GUARANTEE = "no error-rate guarantee"
 COUNTED = "events are counted, not estimated"
@@ -50,7 +51,7 @@ class DecidingMethod(Protocol):
 
     @property
     def started(self) -> int | None:
-        """Time of the first bad look of the burn, or since when the evidence has climbed."""
+        """Time of the first bad look of the burn, or since when the evidence has been rising."""
         ...
 
     @property
@@ -59,7 +60,7 @@ class DecidingMethod(Protocol):
         ...
 
     @property
-    def mean(self) -> Mean:
+    def mean(self) -> ArmMeans:
         """Both arms over the bad looks of the burn, or over the trailing duration."""
         ...
 
@@ -76,34 +77,34 @@ class DecidingMethod(Protocol):
 
 
 class BudgetMethod:
-    """The method of one budget. Whether counts are known is seen at the first known look, once and for all.
+    """The method of one budget. Whether counts are known is decided once, at the first known look.
 
     Nothing before that look can have counted, so that a watch that starts again decides the same.
     """
 
-    def __init__(self, budget: Budget, spec: RolloutSpec, span: Span) -> None:
+    def __init__(self, budget: Budget, spec: RolloutSpec, period: CountingPeriod) -> None:
         self._budget = budget
         self._spec = spec
         plan = plan_of(spec, budget)
-        #: Until it is known whether there are counts.
-        self._open: tuple[MethodPlan, Span] | None = (
-            None if plan.method is plan.without_counts else (plan, span)
+        #: The plan, until it is known whether there are counts.
+        self._open: tuple[MethodPlan, CountingPeriod] | None = (
+            None if plan.method is plan.without_counts else (plan, period)
         )
-        self._take(plan.method, plan.reason, plan, span)
+        self._use(plan.method, plan.reason, plan, period)
 
     def fold(self, view: View, times: list[int], *, stop_at_breach: bool) -> int | None:
         """Fold the looks of ``view``; see :meth:`DecidingMethod.fold`."""
         if self._open is not None:
-            self._settle(view, *self._open)
+            self._choose_by_counts(view, *self._open)
         return self.deciding.fold(view, times, stop_at_breach=stop_at_breach)
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = copy(self)
-        twin.deciding = self.deciding.copy()
-        return twin
+        clone = copy(self)
+        clone.deciding = self.deciding.copy()
+        return clone
 
-    def _settle(self, view: View, plan: MethodPlan, span: Span) -> None:
+    def _choose_by_counts(self, view: View, plan: MethodPlan, period: CountingPeriod) -> None:
         arms = view.arms
         for look, status in enumerate(view.statuses):
             if self._budget.comparison is Comparison.INCREASE:
@@ -114,13 +115,13 @@ class BudgetMethod:
                 )
             if known:
                 self._open = None
-                lacking = self._lacking(view, look, plan)
+                lacking = self._missing_counts(view, look, plan)
                 if lacking is not None:
-                    self._take(plan.without_counts, f"{plan.reason}, but {lacking}", plan, span)
+                    self._use(plan.without_counts, f"{plan.reason}, but {lacking}", plan, period)
                 return
 
-    def _lacking(self, view: View, look: int, plan: MethodPlan) -> str | None:
-        """Say what the first known look does not have that the plan counts on."""
+    def _missing_counts(self, view: View, look: int, plan: MethodPlan) -> str | None:
+        """Return what the first known look lacks that the plan needs; None when it has everything."""
         arms = view.arms
         if plan.counted is not Counted.EXCEEDANCES:
             counts = (arms.release_n[look], arms.baseline_n[look])
@@ -131,38 +132,38 @@ class BudgetMethod:
             return "the samples carry no histogram"
         return None if can_resolve(baseline, self._budget) else "the histogram is coarser than the threshold"
 
-    def _take(self, name: Method, reason: str, plan: MethodPlan, span: Span) -> None:
+    def _use(self, name: Method, reason: str, plan: MethodPlan, period: CountingPeriod) -> None:
         budget, spec = self._budget, self._spec
         self.name = name
         self.deciding: DecidingMethod
         if name is Method.THRESHOLD:
             counted = budget.comparison is Comparison.INCREASE and not budget.max_duration
-            self.deciding = ThresholdMethod(budget, spec)
+            self.deciding = Burn(budget, spec)
             self.reason = f"{reason}: {COUNTED if counted else NO_GUARANTEE}"
             return
         blocks, alpha = blocks_of(spec, budget, name), alpha_of(spec)
-        betting = _betting(name, plan)(budget, spec, blocks)
-        self.deciding = SequentialMethod(budget, spec, betting, blocks, alpha, span)
+        statistic = _statistic(name, plan)(budget, spec, blocks)
+        self.deciding = SequentialMethod(budget, spec, statistic, blocks, alpha, period)
         self.reason = f"{reason}: anytime-valid at alpha {alpha:.3g}"
 
 
-def choose(budget: Budget, spec: RolloutSpec, span: Span) -> BudgetMethod:
-    """Return how ``budget`` is decided, fresh.
+def select_method(budget: Budget, spec: RolloutSpec, period: CountingPeriod) -> BudgetMethod:
+    """Return a fresh method for ``budget``.
 
     :raises RollbackBudgetError: the budget asks for a method that cannot decide it.
     """
     problem = method_problem(spec, budget)
     if problem is not None:
         raise RollbackBudgetError(f"budget {problem}")
-    return BudgetMethod(budget, spec, span)
+    return BudgetMethod(budget, spec, period)
 
 
-def _betting(name: Method, plan: MethodPlan) -> Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]:
-    return SignStatistic if name is Method.SIGN or plan.counted is None else _COUNTING[plan.counted]
+def _statistic(name: Method, plan: MethodPlan) -> Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]:
+    return SignStatistic if name is Method.SIGN or plan.counted is None else _STATISTICS[plan.counted]
 
 
-_COUNTING: dict[Counted, Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]] = {
+_STATISTICS: dict[Counted, Callable[[Budget, RolloutSpec, Blocks], BlockStatistic]] = {
     Counted.EVENTS: ProportionStatistic,
     Counted.ARRIVALS: CountStatistic,
-    Counted.EXCEEDANCES: Exceedances,
+    Counted.EXCEEDANCES: ExceedanceStatistic,
 }

@@ -15,12 +15,12 @@ from rollback_budget.model.budget import Budget, Comparison, Worse
 #: Alternatives lie this many times the threshold beyond the boundary.
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: No rate is closer to 0 or 1 than this.
-LEAST = 1e-9
-MOST = 1.0 - LEAST
+MIN_RATE = 1e-9
+MAX_RATE = 1.0 - MIN_RATE
 
 _NEWTON_STEPS = 50
 #: Relative to the variance; Newton's next step would be the square of this.
-_CLOSE = 1e-6
+_TOLERANCE = 1e-6
 
 
 class Counts(NamedTuple):
@@ -32,7 +32,7 @@ class Counts(NamedTuple):
     n_t: int
 
 
-class BoundaryLine(NamedTuple):
+class NullBoundary(NamedTuple):
     """The boundary ``p_t = offset + slope * p_c``."""
 
     offset: float
@@ -43,18 +43,18 @@ class BoundaryLine(NamedTuple):
         return self.offset + self.slope * rate
 
 
-def line_of(budget: Budget, null_margin: float) -> BoundaryLine:
+def null_boundary_of(budget: Budget, null_margin: float) -> NullBoundary:
     """Return the boundary of ``budget``, with ``null_margin`` of its threshold taken as harmless."""
     margin = null_margin * abs(budget.threshold) / 100.0
     if budget.comparison is Comparison.DELTA_PP:
-        return BoundaryLine(margin, 1.0)
+        return NullBoundary(margin, 1.0)
     if budget.worse is Worse.HIGHER:
-        return BoundaryLine(0.0, 1.0 + margin)
+        return NullBoundary(0.0, 1.0 + margin)
     # Relative to the rate of good events, s_t >= (1 - margin) s_c, said in bad ones.
-    return BoundaryLine(margin, 1.0 - margin)
+    return NullBoundary(margin, 1.0 - margin)
 
 
-def step_of(budget: Budget, rate: float) -> float:
+def threshold_as_rate(budget: Budget, rate: float) -> float:
     """Return the threshold in terms of the bad rate, where the baseline's is ``rate``."""
     threshold = abs(budget.threshold) / 100.0
     if budget.comparison is Comparison.DELTA_PP:
@@ -62,7 +62,7 @@ def step_of(budget: Budget, rate: float) -> float:
     return threshold * (rate if budget.worse is Worse.HIGHER else 1.0 - rate)
 
 
-def log_evidence(counts: Counts, rate: float, line: BoundaryLine, step: float) -> list[float]:
+def log_evidence(counts: Counts, rate: float, boundary: NullBoundary, step: float) -> list[float]:
     """Return the log evidence of one block for each of the alternatives, in nats (design 5.2).
 
     :param rate: the baseline's bad rate under every alternative; must not be learnt from this block.
@@ -72,18 +72,18 @@ def log_evidence(counts: Counts, rate: float, line: BoundaryLine, step: float) -
     k_c, n_c, k_t, n_t = counts
     if not n_c or not n_t:
         return [0.0] * len(MULTIPLES)
-    offset, slope = line
+    offset, slope = boundary
     good_c, good_t = n_c - k_c, n_t - k_t
     edge = offset + slope * rate
     logs = []
     for multiple in MULTIPLES:
         release = edge + step * multiple
-        if release > MOST:
-            release = MOST
+        if release > MAX_RATE:
+            release = MAX_RATE
         if release <= edge:
             logs.append(0.0)
             continue
-        null_c = project(rate, release, line, n_c, n_t)
+        null_c = project_on_boundary(rate, release, boundary, n_c, n_t)
         null_t = offset + slope * null_c
         logs.append(
             k_t * log(release / null_t)
@@ -94,13 +94,13 @@ def log_evidence(counts: Counts, rate: float, line: BoundaryLine, step: float) -
     return logs
 
 
-def project(baseline: float, release: float, line: BoundaryLine, n_c: int, n_t: int) -> float:
+def project_on_boundary(baseline: float, release: float, boundary: NullBoundary, n_c: int, n_t: int) -> float:
     """Return the baseline's rate at the boundary point that is nearest to an alternative beyond it.
 
     Nearest in ``n_c KL(baseline, q) + n_t KL(release, line.at(q))``, whose derivative is a cubic over
     something positive; its one root between the two rates is found by Newton's method in a shrinking bracket.
     """
-    offset, slope = line
+    offset, slope = boundary
     low, high = baseline, (release - offset) / slope
     weight = n_t / (n_c + n_t)
     rest, square = 1.0 - weight, slope * slope
@@ -120,10 +120,10 @@ def project(baseline: float, release: float, line: BoundaryLine, n_c: int, n_t: 
         slope_here = (2.0 * c2 - 3.0 * square * q) * q + c1
         moved = q - value / slope_here if slope_here > 0.0 else low
         if not low < moved < high:
-            if high - low <= _CLOSE * low:
+            if high - low <= _TOLERANCE * low:
                 return q
             moved = 0.5 * (low + high)
-        close = _CLOSE * moved * (1.0 - moved)
+        close = _TOLERANCE * moved * (1.0 - moved)
         if -close <= moved - q <= close:
             return moved
         q = moved

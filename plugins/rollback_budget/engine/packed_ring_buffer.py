@@ -6,7 +6,8 @@ from bisect import bisect_right
 from struct import Struct
 from typing import Self
 
-from rollback_budget.engine.comparison import BAD, GOOD, UNKNOWN, Observation, View
+from rollback_budget.engine.comparison import Observation, View
+from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN
 
 _LOOK = Struct("<qB5d")
 _TIME = Struct("<q")
@@ -61,6 +62,6 @@ class PackedRingBuffer:
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
-        twin = type(self).__new__(type(self))
-        twin._most, twin._packed = self._most, self._packed
-        return twin
+        clone = type(self).__new__(type(self))
+        clone._most, clone._packed = self._most, self._packed
+        return clone

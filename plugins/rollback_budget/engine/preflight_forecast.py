@@ -1,4 +1,4 @@
-"""Surveys: what a source's samples of the last hour promise about the watch to come, budget by budget."""
+"""Preflight forecasts: what the samples of the last hour let each budget of a watch expect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 
 from rollback_budget.engine.detection import expected_detection, expected_exceedance_detection
 from rollback_budget.engine.evaluation import BudgetEvaluation
-from rollback_budget.engine.exceedances import USUAL_LEVEL
+from rollback_budget.engine.exceedances import DEFAULT_QUANTILE
 from rollback_budget.engine.fold import Fold, Window
 from rollback_budget.engine.forecast_warnings import BudgetSamples, Column, share_of_release, warnings_of
 from rollback_budget.engine.frame import FINITE, Frame, frame_of, quantile_in, quantile_of
@@ -22,12 +22,12 @@ from rollback_budget.model.method_plan import Counted, plan_of
 from rollback_budget.model.metric import MetricKind
 from rollback_budget.model.spec import RolloutSpec
 
-#: Harm that a survey forecasts, in multiples of the threshold.
+#: Harm that is forecast, in multiples of the threshold.
 HARMS = (2.0, 4.0)
 
 
 class ArmForecast(Frozen):
-    """One version over the span of a survey; None is unknown.
+    """One version over the period of a forecast; None is unknown.
 
     :param value: of the whole span: events for a count, else the mean (weighted by events) or the quantile.
     :param per_minute: events behind the value (for counts: the exposure), per minute.
@@ -40,7 +40,7 @@ class ArmForecast(Frozen):
 
 
 class Forecast(Frozen):
-    """When harm of so many times the threshold would be found.
+    """When harm of this many times the threshold would be found.
 
     :param after: None when it is not forecast, or not within the window; ``words`` say which.
     """
@@ -80,7 +80,7 @@ class PreflightForecast(Frozen):
     budgets: tuple[BudgetForecast, ...]
 
 
-def survey_of(
+def forecast_watch(
     spec: RolloutSpec, samples: Sequence[Sample], *, start: datetime, end: datetime
 ) -> PreflightForecast:
     """Return what ``samples`` of ``start < time <= end`` promise; the release may have no traffic yet.
@@ -94,12 +94,12 @@ def survey_of(
     starts = [Column(arms.baseline, (), ()).known[:1] for arms in frame.arms.values()]
     first_known = min((known[0] for known in starts if known), default=None)
     budgets = []
-    for budget, standing in zip(spec.budgets, decided, strict=True):
+    for budget, snapshot in zip(spec.budgets, decided, strict=True):
         arms = frame.arms[budget.series]
         release = Column(arms.release, arms.release_n, arms.release_buckets)
         baseline = Column(arms.baseline, arms.baseline_n, arms.baseline_buckets)
         came = by_series.get(budget.series, {})
-        found = BudgetSamples(spec, budget, release, baseline, standing, came, first_known)
+        found = BudgetSamples(spec, budget, release, baseline, snapshot, came, first_known)
         budgets.append(_budget(found, minutes))
     return PreflightForecast(
         release=spec.release,
@@ -123,8 +123,8 @@ def _budget(found: BudgetSamples, minutes: float) -> BudgetForecast:
         kind=metric.kind,
         release=release,
         baseline=baseline,
-        method=found.standing.method,
-        method_reason=found.standing.method_reason,
+        method=found.snapshot.method,
+        method_reason=found.snapshot.method_reason,
         per_arm=per_arm,
         forecasts=_forecasts(found, release if baseline.value is None else baseline, per_arm),
         warnings=warnings_of(found),
@@ -166,7 +166,7 @@ def _arm(spec: RolloutSpec, budget: Budget, column: Column, minutes: float) -> A
     if spec.metric(budget.metric).kind is MetricKind.COUNT or budget.comparison is Comparison.INCREASE:
         value = sum(value for value, _ in known)
     elif column.histogram:
-        value = quantile_in(column.histogram, quantile_of(budget.metric) or USUAL_LEVEL)
+        value = quantile_in(column.histogram, quantile_of(budget.metric) or DEFAULT_QUANTILE)
     elif len(counts) == len(known) and total > 0:
         value = sum(value * n for value, n in known) / total
     else:
@@ -201,9 +201,9 @@ def _forecasts(found: BudgetSamples, arm: ArmForecast, per_arm: float | None) ->
 
 
 def _why_not(found: BudgetSamples, per_arm: float | None) -> str | None:
-    if found.standing.method is Method.SIGN:
+    if found.snapshot.method is Method.SIGN:
         return "only values are compared"
-    if found.standing.method is Method.THRESHOLD:
+    if found.snapshot.method is Method.THRESHOLD:
         return "every look is decided by its value alone"
     if plan_of(found.spec, found.budget).counted is Counted.ARRIVALS:
         return "rare events come when they come"

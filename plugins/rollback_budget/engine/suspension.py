@@ -1,4 +1,4 @@
-"""Suspensions: a budget that somebody has put out of force for a while, and says so."""
+"""Suspensions: a commander disables a budget for a limited time, with a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import AwareDatetime
 
-from rollback_budget.engine.time_us import length, micros
+from rollback_budget.engine.time_us import datetime_to_us, duration_to_us
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.spec import RolloutSpec
@@ -19,7 +19,7 @@ EVERY_BUDGET: Final = "all"
 
 
 class Suspension(Frozen):
-    """Who put what out of force, why, and until when.
+    """Who suspended what, why, and until when.
 
     :param budget: a budget's id, an area (all of its budgets), or ``all``.
     :param since: when it was recorded; never earlier, so that no look is judged twice.
@@ -41,51 +41,51 @@ class Suspension(Frozen):
         return f"{what} suspended by {self.by} until {self.until:%Y-%m-%d %H:%M} UTC: {self.reason}"
 
 
-def names_in(specs: Iterable[RolloutSpec]) -> list[str]:
-    """Return everything that can be suspended in these rollouts, by name."""
+def suspendable_names(specs: Iterable[RolloutSpec]) -> list[str]:
+    """Return everything that can be suspended in these rollouts: budget ids, areas, and ``all``."""
     budgets = [budget for spec in specs for budget in spec.budgets]
     names = [*(budget.id for budget in budgets), *(budget.area for budget in budgets), EVERY_BUDGET]
     return list(dict.fromkeys(names))
 
 
-class SuspendedStretch:
+class SuspensionIntervals:
     """The suspensions of one budget, in engine time.
 
-    A look counts as suspended when it was not yet to be seen at ``since`` (it is younger than ``settle``), up
-    to the one at ``until``.
+    Suspended are the looks from the first that had not settled at ``since`` (younger than ``settle``)
+    up to the one at ``until``.
     """
 
-    __slots__ = ("_edges", "_held")
+    __slots__ = ("_active", "_edges")
 
     def __init__(self, suspensions: Sequence[Suspension], settle: timedelta) -> None:
-        newest = length(settle)
+        newest = duration_to_us(settle)
         spans = [
-            (micros(one.since) - newest, micros(one.until), one)
+            (datetime_to_us(one.since) - newest, datetime_to_us(one.until), one)
             for one in suspensions
             if one.until > one.since
         ]
-        #: Where it may change whether the budget is suspended, ascending.
+        #: The times at which a suspension begins or ends, ascending.
         self._edges = tuple(sorted({edge for since, until, _ in spans for edge in (since, until)}))
-        #: What holds after each edge: of several, the one that ends last.
-        self._held = tuple(
+        #: The active suspension after each edge: of several, the one that ends last.
+        self._active = tuple(
             max(
-                (span for span in spans if span[0] <= edge < span[1]),
-                key=lambda span: (span[1], span[0]),
+                (period for period in spans if period[0] <= edge < period[1]),
+                key=lambda period: (period[1], period[0]),
                 default=None,
             )
             for edge in self._edges
         )
 
     def at(self, times: list[int], first: int, stop: int) -> tuple[Suspension | None, int]:
-        """Return what holds at look ``first``, and before which look (at most ``stop``) that may change."""
+        """Return the suspension of look ``first``, and before which look (at most ``stop``) it may change."""
         if not self._edges:
             return None, stop
         # A look at an edge still belongs to what was before it.
         place = bisect_right(self._edges, times[first] - 1)
-        held = self._held[place - 1] if place else None
+        active = self._active[place - 1] if place else None
         end = stop if place == len(self._edges) else bisect_right(times, self._edges[place], first, stop)
-        return (None if held is None else held[2]), end
+        return (None if active is None else active[2]), end
 
 
-#: Of a budget that nobody has suspended, which is nearly every one.
-NEVER: Final = SuspendedStretch((), timedelta(0))
+#: The intervals of a budget without suspensions, which is nearly every one.
+NOT_SUSPENDED: Final = SuspensionIntervals((), timedelta(0))

@@ -8,17 +8,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def micros(time: datetime) -> int:
+def datetime_to_us(time: datetime) -> int:
     """Return an aware ``time`` in microseconds; a naive one raises TypeError."""
     since = time - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def length(duration: timedelta) -> int:
+def duration_to_us(duration: timedelta) -> int:
     """Return ``duration`` in microseconds."""
     return duration // MICROSECOND
 
 
-def moment(time_us: int) -> datetime:
+def us_to_datetime(time_us: int) -> datetime:
     """Return the aware UTC datetime of ``time_us``."""
     return EPOCH + timedelta(microseconds=time_us)

@@ -1,1 +1,1 @@
-"""Evaluation results: what an evaluator said of a release, case by case."""
+"""Evaluation results: the verdict of an evaluator on a release, case by case."""

@@ -43,7 +43,7 @@ def zipped_inspect_rows(
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if any(member.compress_type == _ZSTANDARD for member in archive.infolist()):
-                _learn_zstandard(path)
+                _register_zstandard(path)
             names = archive.namelist()
             if "header.json" not in names:
                 raise EvalError(f"{path}: the evaluation did not finish; run it to its end")
@@ -60,8 +60,8 @@ def zipped_inspect_rows(
         ) from None
 
 
-def _learn_zstandard(path: Path) -> None:
-    """Teach Python's zip reader the compression that newer versions of Inspect use."""
+def _register_zstandard(path: Path) -> None:
+    """Register the compression of newer versions of Inspect with Python's zip reader."""
     if hasattr(zipfile, "ZIP_ZSTANDARD"):
         return
     try:
@@ -84,7 +84,7 @@ def _samples(
     if status != "success":
         raise EvalError(f"{path}: the evaluation ended with status {status!r}; run it to its end")
     evaluated = log["eval"]
-    said = (evaluated.get("metadata") or {}).get("release") or (evaluated.get("task_args") or {}).get(
+    log_release = (evaluated.get("metadata") or {}).get("release") or (evaluated.get("task_args") or {}).get(
         "release"
     )
     for number, sample in samples:
@@ -92,8 +92,8 @@ def _samples(
         if not isinstance(sample, dict) or sample.get("id") is None:
             raise EvalError(f"{place}: has no id; run the evaluation again")
         metadata = sample.get("metadata") or {}
-        whose = metadata.get("release") or said or release
-        if whose is None:
+        sample_release = metadata.get("release") or log_release or release
+        if sample_release is None:
             raise EvalError(
                 f"{path}: does not say which release answered; run `inspect eval --metadata release=...`, "
                 "or name the release"
@@ -102,7 +102,7 @@ def _samples(
         passed = None if score is None else score >= _pass_mark(columns)
         yield CaseResult(
             case_id=str(metadata.get("case_id") or sample["id"]),
-            release=str(whose),
+            release=str(sample_release),
             passed=passed,
             score=score,
             slice=None if metadata.get("slice") is None else str(metadata["slice"]),

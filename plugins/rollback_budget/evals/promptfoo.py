@@ -45,15 +45,15 @@ def promptfoo_rows(path: Path, document: Any, columns: Columns, release: str | N
         case_id = metadata.get("case_id") or test.get("description") or row.get("description")
         if not case_id:
             raise EvalError(f"{place}: does not name its case; give the test `metadata: {{case_id: ...}}`")
-        whose = metadata.get("release") or release or _provider(row)
-        if not whose:
+        result_release = metadata.get("release") or release or _provider(row)
+        if not result_release:
             raise EvalError(
                 f"{place}: does not name its release; give the provider a label, or name the release"
             )
         score = read_number(place, "score", row.get("score"))
         yield CaseResult(
             case_id=str(case_id),
-            release=str(whose),
+            release=str(result_release),
             passed=_passed(row, test, score, columns),
             score=score,
             slice=None if metadata.get("slice") is None else str(metadata["slice"]),
@@ -67,7 +67,7 @@ def _passed(
 ) -> bool | None:
     grading = _mapping(row, "gradingResult")
     crashed = row.get("failureReason") == _CRASHED or (row.get("error") and not grading)
-    # Without assertions promptfoo says that a test passed, though nobody judged it.
+    # Without assertions promptfoo says that a test passed, though nothing was checked.
     judged = bool(test.get("assert")) or bool(grading.get("componentResults"))
     if crashed or not judged or score is None:
         return None

@@ -59,11 +59,11 @@ def read_results(
     return Results(origin=str(path), digest=hashlib.sha256(content).hexdigest(), cases=cases)
 
 
-def _format(path: Path, content: bytes, said: str | None) -> str:
-    if said is not None:
-        if said in FORMATS:
-            return said
-        raise EvalError(f"{path}: {said!r} is not a format of results; use {', '.join(FORMATS)}")
+def _format(path: Path, content: bytes, name: str | None) -> str:
+    if name is not None:
+        if name in FORMATS:
+            return name
+        raise EvalError(f"{path}: {name!r} is not a format of results; use {', '.join(FORMATS)}")
     suffix = path.suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
@@ -91,7 +91,7 @@ def _csv(path: Path, content: bytes, columns: Columns, release: str | None) -> I
                 raise EvalError(f"{place}: more fields than columns; quote a value with a comma in it")
             yield read_row(place, row, columns, release)
     except csv.Error as error:
-        raise EvalError(f"{path}:{reader.line_num}: not readable as CSV ({error}); mend this line") from None
+        raise EvalError(f"{path}:{reader.line_num}: not readable as CSV ({error}); fix this line") from None
 
 
 def _jsonl(path: Path, content: bytes, columns: Columns, release: str | None) -> Iterator[CaseResult]:

@@ -1,4 +1,4 @@
-"""What an evaluation said of a release, row by row, whatever evaluator or table it came from."""
+"""The results of an evaluation, row by row, from any evaluator or table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class CaseResult:
     """One case, run once on one release.
 
     :param case_id: the case's own id; in ordinary evaluation data, whatever names its row.
-    :param passed: None when nobody can say: the case crashed, or its result was not a number.
+    :param passed: None when it is not known: the case crashed, or its result was not a number.
     :param score: the evaluator's number, where it gives one.
     :param slice: the part of traffic that the case stands for.
     :param input_sha256: hash of the input that was asked, where the evaluator keeps it.
@@ -29,7 +29,7 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that was read from one place.
+    """All results that were read from one file or table.
 
     :param origin: where it was read, for people.
     :param digest: SHA-256 (hex) of what was read, so that a proof can name it.

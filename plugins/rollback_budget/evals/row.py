@@ -8,10 +8,10 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from rollback_budget.budget_file.section import nearest
 from rollback_budget.evals.result import CaseResult
 from rollback_budget.exceptions import EvalError, MissingColumnError
 from rollback_budget.model.eval_columns import Columns
+from rollback_budget.model.mistake import nearest
 
 PASS = frozenset({"true", "t", "yes", "y", "pass", "passed", "1", "1.0"})
 FAIL = frozenset({"false", "f", "no", "n", "fail", "failed", "0", "0.0"})

@@ -61,7 +61,7 @@ def column_names(engine: Engine, name: str) -> list[str]:
     try:
         return [str(one["name"]) for one in inspect(engine).get_columns(bare, schema=schema or None)]
     except NoSuchTableError:
-        raise EvalError(f"there is no table {name}; let the evaluation write it, or mend the name") from None
+        raise EvalError(f"there is no table {name}; let the evaluation write it, or fix the name") from None
     except SQLAlchemyError as error:
         raise EvalError(f"the database of the results in {name} did not answer: {error}") from error
 

@@ -1,1 +1,1 @@
-"""The launch gate: no release gets traffic while what once went wrong may go wrong again."""
+"""The launch gate: a release gets no traffic while an eval debt is overdue or an eval case fails."""

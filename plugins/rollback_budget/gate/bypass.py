@@ -1,4 +1,4 @@
-"""Launching past the gate: allowed to whoever gives a name and a reason, and itself a debt."""
+"""Bypassing the gate: a person may launch with a name and a reason; the bypass itself is a debt."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class BypassError(RollbackBudgetError):
 def record_bypass(ledger: Ledger, service: str, release: str, by: str, reason: str, at: datetime) -> Bypass:
     """Let ``release`` pass the gate for :data:`HOLDS_FOR`, and owe a debt for it.
 
-    :raises BypassError: nobody's name, or no reason.
-    :raises LedgerError: the ledger cannot be written; the gate then still blocks.
+    :raises BypassError: no name, or no reason.
+    :raises LedgerUnavailableError: the ledger cannot be written; the gate then still blocks.
     """
     by, reason = by.strip(), reason.strip()
     if not by:
-        raise BypassError("a launch past the gate needs a name: who takes it on themselves?")
+        raise BypassError("a launch past the gate needs the name of the person who is responsible")
     if len(reason) < SHORTEST_REASON:
         raise BypassError(f"a launch past the gate needs a reason of at least {SHORTEST_REASON} letters")
     become = partial(bypassed, service=service, release=release, by=by, reason=reason, at=at)
-    debt = ledger.owe(bypass_fingerprint(service, release), become)
+    debt = ledger.debts.owe(bypass_fingerprint(service, release), become)
     bypass = Bypass(service, release, by, reason, at, debt.fingerprint)
-    ledger.record_bypass(bypass)
+    ledger.bypasses.add(bypass)
     return bypass
 
 
 def bypass_now(ledger: Ledger, service: str, release: str, now: datetime) -> BypassNote | None:
     """Return the bypass that holds for a release; None when there is none. Raises LedgerError."""
-    bypass = ledger.bypass_of(service, release, now - HOLDS_FOR)
+    bypass = ledger.bypasses.newest(service, release, now - HOLDS_FOR)
     return None if bypass is None else BypassNote(by=bypass.by, reason=bypass.reason, at=bypass.at)

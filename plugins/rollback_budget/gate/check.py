@@ -1,4 +1,4 @@
-"""Judging one launch: what is owed, what is expected, what the evaluation said."""
+"""Checking one launch: overdue debts, the expectations of all debts, and the results of the evaluation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from rollback_budget.cases.folder import CaseFolder
 from rollback_budget.evals.result import Results
 from rollback_budget.exceptions import CaseError, EvalError, MissingColumnError
-from rollback_budget.gate.compile import JUDGED, PASS, PRESENT, compile_debt, of_delta
+from rollback_budget.gate.compile import JUDGED, PASS, PRESENT, compile_debt, delta_expectation
 from rollback_budget.gate.delta import DeltaRule
-from rollback_budget.gate.expectation_outcome import ExpectationOutcome
 from rollback_budget.gate.expectations import DebtExpectations, Expected, GateFolder
-from rollback_budget.gate.findings import judge, other_inputs
+from rollback_budget.gate.findings import findings_of, other_inputs
 from rollback_budget.gate.request import GateRequest
 from rollback_budget.gate.result import (
     EFFECTS,
@@ -21,24 +20,25 @@ from rollback_budget.gate.result import (
     GateResult,
     GateRule,
     GateVerdict,
-    about,
+    debt_finding,
     verdict_of,
 )
-from rollback_budget.gate.rows import Data, OpenEngine, load
-from rollback_budget.gate.suite import NOTHING, Kind, Suite, assemble
+from rollback_budget.gate.rows import GateData, OpenEngine, load_results
+from rollback_budget.gate.suite import EMPTY_SUITE, ExpectationOutcome, Kind, Suite, build_suite
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.model.budget import Severity
 from rollback_budget.model.launch_gate import LaunchGate
+from rollback_budget.text import plural
 
 _Files = list[tuple[Debt, DebtExpectations]]
 
 
-def judge_without_results(request: GateRequest) -> GateResult | None:
-    """Judge a launch for which no results are needed, or nobody said where they are; None: they are needed.
+def check_without_results(request: GateRequest) -> GateResult | None:
+    """Check a launch that needs no results, or whose budget does not say where they are; None: needs results.
 
     Neither reads an evaluation nor loads anything heavy.
     """
-    notes = list(_standing(request))
+    notes = list(_debt_findings(request))
     if request.gate is not None and (request.to_be_covered or request.gate.deltas):
         return None
     if not request.to_be_covered:
@@ -52,40 +52,40 @@ def judge_without_results(request: GateRequest) -> GateResult | None:
     return _result(request, [*notes, gone], "")
 
 
-def judge_launch(request: GateRequest, open_engine: OpenEngine) -> GateResult:
-    """Judge a launch by its evaluation. Loads Great Expectations: for the gate's own process."""
-    early = judge_without_results(request)
+def check_launch(request: GateRequest, open_engine: OpenEngine) -> GateResult:
+    """Check a launch by its evaluation results. Loads Great Expectations: for the gate's own process."""
+    early = check_without_results(request)
     if early is not None:
         return early
     gate = request.gate
     assert gate is not None
-    findings = list(_standing(request))
+    findings = list(_debt_findings(request))
     files, found = _files(request)
     findings += found
-    suite, results = NOTHING, None
+    suite, results = EMPTY_SUITE, None
     try:
-        suite = assemble(files, _own_deltas(gate), request.release, request.baseline)
-        data = load(gate, request.release, request.baseline, open_engine)
+        suite = build_suite(files, _own_deltas(gate), request.release, request.baseline)
+        data = load_results(gate, request.release, request.baseline, open_engine)
         results = data.results
         findings += _of_results(suite, data, request)
     except EvalError as error:
         rule = GateRule.MISSING_COLUMN if isinstance(error, MissingColumnError) else GateRule.NO_RESULTS
         findings.append(Finding(rule=rule, effect=Effect.BLOCK, message=str(error)))
-    return _result(request, findings, _all_well(request, suite), suite, results)
+    return _result(request, findings, _pass_reason(request, suite), suite, results)
 
 
-def _of_results(suite: Suite, data: Data, request: GateRequest) -> list[Finding]:
-    """Return what the results say of the candidate. Raises EvalError."""
+def _of_results(suite: Suite, data: GateData, request: GateRequest) -> list[Finding]:
+    """Return the findings about the candidate in the results. Raises EvalError."""
     debts = {debt.fingerprint: debt for debt in request.enforced}
     rows = data.results.of(request.release)
     if rows:
-        found = judge(suite, _run(suite, data), debts, request.release)
+        found = findings_of(suite, _run(suite, data), debts, request.release)
         return [*found, *other_inputs(suite, rows, debts)]
     message = f"no evaluation of {request.release} in {data.results.origin}: the evaluator has not run for it"
     return [Finding(rule=GateRule.NOT_EVALUATED, effect=Effect.BLOCK, message=message)]
 
 
-def _run(suite: Suite, data: Data) -> Sequence[ExpectationOutcome]:
+def _run(suite: Suite, data: GateData) -> Sequence[ExpectationOutcome]:
     if not suite.checks:
         return ()
     try:
@@ -97,23 +97,21 @@ def _run(suite: Suite, data: Data) -> Sequence[ExpectationOutcome]:
     return run_suite(suite.checks, data)
 
 
-def _standing(request: GateRequest) -> Iterator[Finding]:
-    """Yield what the ledger alone says: debts that are overdue, and those that are waived."""
+def _debt_findings(request: GateRequest) -> Iterator[Finding]:
+    """Yield the findings from the ledger alone: debts that are overdue, and those that are waived."""
     for debt in request.debts:
         if debt.is_overdue(request.at) and debt.severity is not Severity.MINOR:
-            days = (request.at - debt.due_at).days
-            message = (
-                f"this {debt.severity.value} debt was due {days} days ago; pay it with a proof, or waive it"
-            )
-            yield about(debt, GateRule.OVERDUE, Effect.BLOCK, message)
+            days = plural((request.at - debt.due_at).days, "day")
+            message = f"this {debt.severity.value} debt was due {days} ago; pay it with a proof, or waive it"
+            yield debt_finding(debt, GateRule.OVERDUE, Effect.BLOCK, message)
         elif debt.is_owed and debt.waiver is not None and debt.is_waived(request.at):
             waiver = debt.waiver
             message = f"waived by {waiver.by} until {waiver.until:%Y-%m-%d %H:%M} UTC: {waiver.reason}"
-            yield about(debt, GateRule.WAIVED, Effect.NOTE, message)
+            yield debt_finding(debt, GateRule.WAIVED, Effect.NOTE, message)
 
 
 def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
-    """Return the expectations of every enforced debt, and what is wrong with them."""
+    """Return the expectations of every enforced debt, and the findings about their files."""
     cases, folder = CaseFolder(request.cases_folder), GateFolder(request.gate_folder)
     findings: list[Finding] = []
     files: _Files = []
@@ -125,26 +123,26 @@ def _files(request: GateRequest) -> tuple[_Files, list[Finding]]:
         try:
             today = compile_debt(debt, cases, request.gate, request.budgets)
         except CaseError as error:
-            findings.append(about(debt, GateRule.UNREADABLE, Effect.BLOCK, str(error)))
+            findings.append(debt_finding(debt, GateRule.UNREADABLE, Effect.BLOCK, str(error)))
             continue
         file = stored.get(debt.fingerprint, today)
         if changed := _changed(file, today):
-            findings.append(about(debt, GateRule.DATA_CHANGED, Effect.BLOCK, changed))
+            findings.append(debt_finding(debt, GateRule.DATA_CHANGED, Effect.BLOCK, changed))
         if file.expectations:
             files.append((debt, file))
         elif debt in request.to_be_covered:
             findings.append(_not_covered(debt))
     if request.to_be_covered and not files:
         message = (
-            f"{request.service} has {len(request.to_be_covered)} eval debts and not one expectation to hold"
-            f" {request.release} to: approve their cases, or waive them"
+            f"{request.service} has {plural(len(request.to_be_covered), 'eval debt')} and not one expectation"
+            f" for {request.release}: approve the cases of the debt, or waive it"
         )
         findings.append(Finding(rule=GateRule.NOTHING_EXPECTED, effect=Effect.BLOCK, message=message))
     return files, findings
 
 
 def _changed(file: DebtExpectations, today: DebtExpectations) -> str | None:
-    """Say how the case file differs from what the expectations were made of; None when it does not."""
+    """Return how the case file differs from the one that was compiled; None when it does not."""
     again = "; look at the difference, then run `rollback-budget gate compile`"
     if file.cases != today.cases:
         cases = file.cases or today.cases
@@ -164,7 +162,7 @@ def _changed(file: DebtExpectations, today: DebtExpectations) -> str | None:
 def _not_covered(debt: Debt) -> Finding:
     severity = SEVERITIES[debt.severity]
     due = f"{debt.due_at:%Y-%m-%d}"
-    return about(
+    return debt_finding(
         debt,
         GateRule.NOT_COVERED,
         EFFECTS[severity],
@@ -188,21 +186,21 @@ def _own_deltas(gate: LaunchGate) -> list[Expected]:
             slice=delta.slice,
             min_rows=delta.min_rows or gate.min_rows,
         )
-        found.append(of_delta(rule, delta.severity))
+        found.append(delta_expectation(rule, delta.severity))
     return found
 
 
 def _nothing_enforced(request: GateRequest) -> str:
     if request.debts:
         return f"every eval debt of {request.service} is waived, a duplicate, or that of a bypass"
-    return f"{request.service} has no eval debt: nothing that went wrong before has to be looked for"
+    return f"{request.service} has no eval debt: there is nothing to check"
 
 
-def _all_well(request: GateRequest, suite: Suite) -> str:
+def _pass_reason(request: GateRequest, suite: Suite) -> str:
     deltas = sum(check.kind is Kind.DELTA for check in suite.checks)
     return (
-        f"{request.release} keeps to what {len(request.enforced)} eval debts ask of it:"
-        f" {len(suite.cases)} cases and {deltas} deltas"
+        f"{request.release} meets the expectations of {plural(len(request.enforced), 'eval debt')}:"
+        f" {plural(len(suite.cases), 'case')} and {plural(deltas, 'delta')}"
     )
 
 
@@ -210,7 +208,7 @@ def _result(
     request: GateRequest,
     findings: Sequence[Finding],
     well: str,
-    suite: Suite = NOTHING,
+    suite: Suite = EMPTY_SUITE,
     results: Results | None = None,
 ) -> GateResult:
     verdict = verdict_of(findings)

@@ -26,7 +26,7 @@ def compile_debt(
 ) -> DebtExpectations:
     """Return what is expected because of ``debt``; nothing when it has no approved case and no measure.
 
-    :param gate: how the service is evaluated; None when nobody has said.
+    :param gate: how the service is evaluated; None when its budget does not say.
     :param budgets: the service's budgets today; the one that was breached says how much worse is too much.
     :raises CaseError: its case file cannot be read.
     """
@@ -38,7 +38,7 @@ def compile_debt(
         expected += _of_cases(debt, sorted(case_set.inputs))
     rule = None if gate is None else _rule(debt, gate, budgets)
     if rule is not None:
-        expected.append(of_delta(rule, SEVERITIES[debt.severity]))
+        expected.append(delta_expectation(rule, SEVERITIES[debt.severity]))
     return DebtExpectations(
         debt=debt.fingerprint,
         service=debt.service,
@@ -55,7 +55,7 @@ def recompile(
     gate: LaunchGate | None,
     budgets: Sequence[Budget],
 ) -> DebtExpectations:
-    """Do what :func:`compile_debt` does, and keep what somebody wrote by hand into the file there is.
+    """Do what :func:`compile_debt` does, and keep the expectations that a person added to the existing file.
 
     :raises CaseError: its case file cannot be read.
     """
@@ -71,7 +71,7 @@ def recompile(
     return made.model_copy(update={"expectations": (*ours, *by_hand)})
 
 
-def of_delta(rule: DeltaRule, severity: str) -> Expected:
+def delta_expectation(rule: DeltaRule, severity: str) -> Expected:
     """Return the expectation that a candidate keeps to ``rule``."""
     kwargs = rule.model_dump(mode="json")
     return Expected.model_validate(
@@ -122,7 +122,7 @@ def _of_cases(debt: Debt, ids: list[str]) -> list[Expected]:
 
 
 def _rule(debt: Debt, gate: LaunchGate, budgets: Sequence[Budget]) -> DeltaRule | None:
-    # Only what somebody named: results that hold nothing but the cases would lack rows for any delta.
+    # Only named measures: results that hold nothing but the cases would lack rows for any delta.
     measure = gate.measures.get(debt.metric)
     budget = next(
         (

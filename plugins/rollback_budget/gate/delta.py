@@ -1,4 +1,4 @@
-"""One measure of a candidate against its baseline's: pure arithmetic, whatever computed the summaries."""
+"""One measure of a candidate compared with its baseline: pure arithmetic on summaries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from datetime import timedelta
 from math import ceil
 from typing import Literal, NamedTuple
 
-from rollback_budget.engine.comparison import Limit, delta_of
+from rollback_budget.engine.delta import delta_of
 from rollback_budget.engine.evaluation import Status
+from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Budget, Comparison, Severity, Worse
+from rollback_budget.text import plural
 
 
 class Summary(NamedTuple):
@@ -47,15 +49,17 @@ class DeltaRule(Frozen):
 
 
 class DeltaOutcome(NamedTuple):
-    """Whether a candidate is within its budget; ``delta`` is None where nothing can be said."""
+    """Whether a candidate is within its budget; ``delta`` is None where it is not known."""
 
     within: bool
     delta: float | None
     sentence: str
 
 
-def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline: Summary) -> DeltaOutcome:
-    """Say whether the candidate is within its budget; what cannot be said is not within it.
+def delta_outcome(
+    rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline: Summary
+) -> DeltaOutcome:
+    """Return whether the candidate is within its budget; an unknown delta is not within it.
 
     :param versions: the names of the candidate and the baseline.
     """
@@ -64,12 +68,13 @@ def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline
     arms = list(zip(versions, (release, baseline), strict=True))[: 2 if comparison.needs_baseline else 1]
     for version, arm in arms:
         if arm.rows < rule.min_rows:
-            return _unknown(f"{name}: {version} has {arm.rows} rows, {rule.min_rows} are needed")
+            return _unknown(
+                f"{name}: {version} has {plural(arm.rows, 'row')}, at least {rule.min_rows} needed"
+            )
         if arm.known < arm.rows:
             missing = arm.rows - arm.known
-            return _unknown(
-                f"{name}: {missing} of {arm.rows} rows of {version} have no number (crashed or NaN)"
-            )
+            rows = plural(arm.rows, "row")
+            return _unknown(f"{name}: {missing} of {rows} of {version} without a number (crashed or NaN)")
     budget = Budget(
         id=name,
         area="launch_gate",
@@ -84,7 +89,7 @@ def judge(rule: DeltaRule, versions: tuple[str, str], release: Summary, baseline
     ours = release.value
     assert ours is not None
     delta = delta_of(budget, ours, theirs)
-    status = Limit(budget).status(budget, delta, ours, theirs)
+    status = Threshold(budget).status(budget, delta, ours, theirs)
     if status is Status.UNKNOWN:
         return _unknown(f"{name}: {ours:.4g} against {theirs:.4g} of {versions[1]} gives no delta")
     against = f" against {theirs:.4g} of {versions[1]}" if comparison.needs_baseline else ""

@@ -12,7 +12,7 @@ from rollback_budget.exceptions import EvalError
 from rollback_budget.files import replace_file
 from rollback_budget.model.base import Frozen
 
-#: The key of an expectation's ``meta`` that says what it is to us.
+#: The key of an expectation's ``meta`` that holds its role in this gate.
 ROLE = "rollback_budget"
 
 
@@ -20,7 +20,7 @@ class Expected(Frozen):
     """One expectation, as Great Expectations writes it.
 
     :param meta: under ``rollback_budget``, which part it has: ``cases_present``, ``cases_judged``,
-        ``cases_pass``, ``delta``, or nothing for one that somebody wrote by hand.
+        ``cases_pass``, ``delta``, or nothing for one that a person wrote.
     """
 
     type: str
@@ -30,7 +30,7 @@ class Expected(Frozen):
 
     @property
     def role(self) -> str | None:
-        """Which part it has; None for one that somebody wrote by hand."""
+        """Which part it has; None for one that a person wrote."""
         role = self.meta.get(ROLE)
         return role if isinstance(role, str) else None
 
@@ -84,7 +84,7 @@ class GateFolder:
         return found
 
     def write(self, expectations: DebtExpectations, name: str) -> Path:
-        """Replace a debt's file whole or not at all; return where it stands.
+        """Replace a debt's file whole or not at all; return its path.
 
         :param name: of a file that is not there yet, without its suffix.
         """
@@ -113,9 +113,9 @@ def _read(file: Path) -> DebtExpectations:
     except OSError as error:
         raise EvalError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
         raise EvalError(
-            f"{file}: not a file of expectations ({said}); mend it, or run `rollback-budget gate compile`"
+            f"{file}: not a file of expectations ({problems}); fix it, or run `rollback-budget gate compile`"
         ) from None
 
 

@@ -16,7 +16,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 from sqlalchemy import case, func, null, select, true
 from sqlalchemy.sql.selectable import FromClause
 
-from rollback_budget.gate.delta import NO_ROWS, DeltaRule, Summary, judge, rank_of
+from rollback_budget.gate.delta import NO_ROWS, DeltaRule, Summary, delta_outcome, rank_of
 
 METRIC = "rollback_budget.release_summary"
 #: Summaries by version and slice; the slice None is all rows of the version.
@@ -170,7 +170,7 @@ class ExpectReleaseDeltaToBeWithinBudget(BatchExpectation):
     ) -> dict[str, Any]:
         summaries = metrics[METRIC]
         rule = DeltaRule.model_validate({name: getattr(self, name) for name in DeltaRule.model_fields})
-        outcome = judge(
+        outcome = delta_outcome(
             rule,
             (self.release, self.baseline),
             summaries.get((self.release, self.slice), NO_ROWS),

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rollback_budget.text import plural
+
 # Before the import: the library reads both when it is loaded, and writes two hundred lines otherwise.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
@@ -28,9 +30,8 @@ from great_expectations.validator.validator import Validator  # noqa: E402
 
 from rollback_budget.evals.result import Results  # noqa: E402
 from rollback_budget.gate import gx_delta  # noqa: E402, F401 - makes the expectation known by its name
-from rollback_budget.gate.expectation_outcome import ExpectationOutcome, Trouble  # noqa: E402
-from rollback_budget.gate.rows import Data, SqlRows  # noqa: E402
-from rollback_budget.gate.suite import Check, Kind, columns_of  # noqa: E402
+from rollback_budget.gate.rows import GateData, SqlRows  # noqa: E402
+from rollback_budget.gate.suite import Check, ExpectationOutcome, Kind, OutcomeError, columns_of  # noqa: E402
 
 
 class _QuietValidator(Validator):
@@ -40,8 +41,8 @@ class _QuietValidator(Validator):
         return False
 
 
-def run_suite(checks: Sequence[Check], data: Data) -> list[ExpectationOutcome]:
-    """Run every expectation; one that cannot be run is an outcome with its trouble, never a success."""
+def run_suite(checks: Sequence[Check], data: GateData) -> list[ExpectationOutcome]:
+    """Run every expectation; one that cannot be run is an outcome with an error, never a success."""
     frame = frame_of(data.results)
     in_sql = [check for check in checks if check.kind is Kind.DELTA and data.sql is not None]
     in_memory = [check for check in checks if check not in in_sql]
@@ -55,7 +56,7 @@ def run_suite(checks: Sequence[Check], data: Data) -> list[ExpectationOutcome]:
 
 
 def frame_of(results: Results) -> pd.DataFrame:
-    """Return results as a frame; ``passed`` is 1 or 0, and NaN where nobody can say."""
+    """Return results as a frame; ``passed`` is 1 or 0, and NaN where it is not known."""
     cases = results.cases
     numbers = dict.fromkeys(name for case in cases for name in case.numbers)
     return pd.DataFrame(
@@ -88,11 +89,11 @@ def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) 
         if missing:
             has = ", ".join(sorted(names))
             outcomes.append(
-                _trouble(check, Trouble.COLUMN, f"no column {missing[0]!r} in the results ({has})")
+                _error_outcome(check, OutcomeError.COLUMN, f"no column {missing[0]!r} in the results ({has})")
             )
             continue
         try:
-            # A suite would drop an unknown type without a word, and of twins that differ in meta all but one.
+            # A suite silently drops unknown types, and all but one of expectations that differ only in meta.
             expectation = ExpectationConfiguration(
                 type=check.config["type"],
                 kwargs=dict(check.config["kwargs"]),
@@ -100,9 +101,9 @@ def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) 
                 severity=FailureSeverity(check.severity),
             ).to_domain_obj()
         except GreatExpectationsError as error:
-            outcomes.append(_trouble(check, Trouble.UNKNOWN, f"{check.config['type']}: {error}"))
+            outcomes.append(_error_outcome(check, OutcomeError.UNKNOWN, f"{check.config['type']}: {error}"))
         except Exception as error:
-            outcomes.append(_trouble(check, Trouble.ERROR, f"{check.config['type']}: {error}"))
+            outcomes.append(_error_outcome(check, OutcomeError.ERROR, f"{check.config['type']}: {error}"))
         else:
             configurations.append(expectation.configuration)
     if not configurations:
@@ -118,14 +119,16 @@ def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) 
     )
     by_id = {check.id: check for check in checks}
     # Results come back in another order.
-    said = {
+    by_check = {
         result.expectation_config.meta["check"]: result for result in results if result.expectation_config
     }
     for configuration in configurations:
         check = by_id[configuration.meta["check"]]
-        result = said.get(check.id)
+        result = by_check.get(check.id)
         if result is None:
-            outcomes.append(_trouble(check, Trouble.ERROR, "Great Expectations said nothing of it"))
+            outcomes.append(
+                _error_outcome(check, OutcomeError.ERROR, "Great Expectations gave no result for it")
+            )
         else:
             outcomes.append(_outcome(check, result, data))
     return outcomes
@@ -134,7 +137,7 @@ def _validate(checks: Sequence[Check], engine: Any, data: Any, names: set[str]) 
 def _outcome(check: Check, result: Any, data: Any) -> ExpectationOutcome:
     raised = _raised(result.exception_info or {})
     if raised is not None:
-        return _trouble(check, Trouble.ERROR, f"{check.config['type']}: {raised}")
+        return _error_outcome(check, OutcomeError.ERROR, f"{check.config['type']}: {raised}")
     seen: Mapping[str, Any] = result.result
     if check.kind is Kind.PRESENT:
         return ExpectationOutcome(
@@ -146,7 +149,7 @@ def _outcome(check: Check, result: Any, data: Any) -> ExpectationOutcome:
     if not detail and "observed_value" in seen:
         detail = f"observed {seen['observed_value']}"
     elif not detail and seen.get("unexpected_count"):
-        detail = f"{seen['unexpected_count']} rows do not meet it"
+        detail = f"not met by {plural(seen['unexpected_count'], 'row')}"
     return ExpectationOutcome(check.id, bool(result.success), cases, detail)
 
 
@@ -166,5 +169,5 @@ def _raised(info: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _trouble(check: Check, trouble: Trouble, detail: str) -> ExpectationOutcome:
-    return ExpectationOutcome(check.id, success=False, detail=detail, trouble=trouble)
+def _error_outcome(check: Check, error: OutcomeError, detail: str) -> ExpectationOutcome:
+    return ExpectationOutcome(check.id, success=False, detail=detail, error=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rollback_budget.gate.result import Effect, Finding, GateResult
+from rollback_budget.text import printable
 
 _MARKS = {Effect.BLOCK: "BLOCK", Effect.ASK: "ASK", Effect.NOTE: "note"}
 _ORDER = (Effect.BLOCK, Effect.ASK, Effect.NOTE)
@@ -11,7 +12,7 @@ HEAD = ("", "case", "breach", "ticket", "what")
 
 
 def rows_of(result: GateResult) -> list[tuple[str, str, str, str, str]]:
-    """Return the table's rows, the gravest first."""
+    """Return the table's rows, the most severe first."""
     ordered = sorted(result.findings, key=lambda finding: _ORDER.index(finding.effect))
     return [_row(finding) for finding in ordered]
 
@@ -22,16 +23,16 @@ def headline(result: GateResult) -> str:
 
 
 def lines_of(result: GateResult) -> list[str]:
-    """Return the whole result as lines of text, a table where there is anything to tell."""
-    lines = [_shown(headline(result))]
-    rows = [tuple(map(_shown, row)) for row in rows_of(result)]
+    """Return the whole result as lines of text, with a table where there are findings."""
+    lines = [printable(headline(result))]
+    rows = [tuple(map(printable, row)) for row in rows_of(result)]
     if rows:
         widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
         for row in (HEAD, *rows):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
     if result.origin is not None:
-        lines.append(_shown(f"results: {result.origin} (sha256 {result.digest})"))
+        lines.append(printable(f"results: {result.origin} (sha256 {result.digest})"))
     return lines
 
 
@@ -43,8 +44,3 @@ def _row(finding: Finding) -> tuple[str, str, str, str, str]:
         finding.ticket or "-",
         finding.message,
     )
-
-
-def _shown(text: str) -> str:
-    """Escape what a terminal or a log would act on: names are data."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

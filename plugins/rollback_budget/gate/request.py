@@ -1,4 +1,4 @@
-"""Everything that the gate needs to know to judge one launch; travels to its own process as JSON."""
+"""The request to check one launch; passed to the gate's own process as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rollback_budget.model.spec import RolloutSpec
 
 
 class GateRequest(Frozen):
-    """One launch to judge.
+    """One launch to check.
 
-    :param at: the time of judging: waivers hold and debts are overdue by it.
+    :param at: the time of the check, by which waivers hold and debts are overdue.
     :param gate: how the service is evaluated; None when its budget does not say.
     :param debts: every debt of the service.
     :param bypass: the newest recorded permission to launch this release past the gate, if one holds.
@@ -59,7 +59,7 @@ def request_of(
     gate_folder: Path,
     bypass: BypassNote | None = None,
 ) -> GateRequest:
-    """Return the request to judge the launch of ``spec``; debts of other services are left out."""
+    """Return the request to check the launch of ``spec``; debts of other services are left out."""
     return GateRequest(
         service=spec.service,
         release=spec.release,

@@ -1,4 +1,4 @@
-"""What the launch gate found, and what it says: pass, ask or block."""
+"""The result of the launch gate: its findings, and the verdict pass, ask or block."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SEVERITIES = {Severity.CRITICAL: "critical", Severity.MAJOR: "warning", Severity
 
 
 class Finding(Frozen):
-    """One thing that the gate has to say.
+    """One finding of the gate.
 
     :param message: a sentence for people: what is wrong, and what to do.
     :param case_id: the eval case, where it is about one.
@@ -85,7 +85,7 @@ class BypassNote(Frozen):
 
 
 class Approval(Frozen):
-    """What the incident commander answered; ``by`` is None when nobody did in time."""
+    """The incident commander's answer; ``by`` is None when there was none in time."""
 
     ships: bool
     by: str | None
@@ -94,7 +94,7 @@ class Approval(Frozen):
 
 
 class GateResult(Frozen):
-    """Everything that the gate says of one launch.
+    """The result of the gate for one launch.
 
     :param reason: why, in one sentence.
     :param debts: how many debts were enforced; waived ones and duplicates are not.
@@ -128,7 +128,7 @@ class GateResult(Frozen):
         return self.verdict is GateVerdict.PASS
 
 
-def about(
+def debt_finding(
     debt: Debt,
     rule: GateRule,
     effect: Effect,
@@ -152,7 +152,7 @@ def about(
 
 
 def verdict_of(findings: Iterable[Finding]) -> GateVerdict:
-    """Return what the gravest finding leads to."""
+    """Return the verdict: the effect of the most severe finding."""
     effects = {finding.effect for finding in findings}
     if Effect.BLOCK in effects:
         return GateVerdict.BLOCK

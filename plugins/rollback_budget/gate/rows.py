@@ -1,4 +1,4 @@
-"""The rows that a launch is judged by: the candidate's in memory, both versions' where they are kept."""
+"""The rows that a launch is checked by: the candidate's in memory, or both versions' in their table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SqlRows:
 
 
 @dataclass(frozen=True)
-class Data:
+class GateData:
     """What was read for one launch.
 
     :param results: the rows of both versions; those of the candidate only where ``sql`` has both.
@@ -43,14 +43,16 @@ class Data:
     sql: SqlRows | None = None
 
 
-def load(gate: LaunchGate, release: str, baseline: str, open_engine: OpenEngine) -> Data:
+def load_results(gate: LaunchGate, release: str, baseline: str, open_engine: OpenEngine) -> GateData:
     """Read the results of both versions; raises EvalError."""
     where = gate.results
     if where.table is None or where.conn_id is None:
-        return Data(_files(where, gate, release, baseline))
+        return GateData(_files(where, gate, release, baseline))
     engine = open_engine(where.conn_id)
     results = read_table(engine, where.table, [release], columns=gate.columns, timeout=where.timeout)
-    return Data(results, SqlRows(engine, normal(engine, where.table, [release, baseline], gate.columns)))
+    return GateData(
+        results, SqlRows(engine, rows_query(engine, where.table, [release, baseline], gate.columns))
+    )
 
 
 def _files(where: EvalResults, gate: LaunchGate, release: str, baseline: str) -> Results:
@@ -76,7 +78,9 @@ def _path(path: str, version: str) -> Path:
     return Path(path.replace(VERSION, version))
 
 
-def normal(engine: Engine, table: str, versions: list[str], columns: Columns) -> Select[tuple[object, ...]]:
+def rows_query(
+    engine: Engine, table: str, versions: list[str], columns: Columns
+) -> Select[tuple[object, ...]]:
     """Return a query for the versions' rows: ``passed`` as 1 or 0, every number finite, else NULL."""
     has = column_names(engine, table)
     known = (*columns.needed, columns.score, columns.slice)

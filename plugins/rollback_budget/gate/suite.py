@@ -27,7 +27,7 @@ class Kind(StrEnum):
     GUARD = "guard"
 
 
-#: Expectations about missing values themselves; all others pass over them, so they get a guard.
+#: Expectations about missing values themselves; all others ignore missing values, so they get a guard.
 _ABOUT_NULLS = ("expect_column_values_to_not_be_null", "expect_column_values_to_be_null")
 _COLUMN_KEYS = ("column", "column_A", "column_B", "column_list", "column_set")
 
@@ -37,8 +37,8 @@ class Check:
     """One expectation of the suite.
 
     :param config: its configuration in Great Expectations' form; ``meta`` holds the id.
-    :param debt: whose it is; None for one of many debts, and for the budget file's own.
-    :param guards: the id of the expectation that would pass over what this one looks for.
+    :param debt: of which debt it is; None for one of many debts, and for the budget file's own.
+    :param guards: the id of the expectation that ignores the rows that this one checks for.
     """
 
     id: str
@@ -69,10 +69,34 @@ class Suite:
         return tuple(sorted(self.inputs))
 
 
-NOTHING = Suite(())
+class OutcomeError(StrEnum):
+    """Why an expectation could not be evaluated."""
+
+    UNKNOWN = "unknown"
+    COLUMN = "column"
+    ERROR = "error"
 
 
-def assemble(
+@dataclass(frozen=True, slots=True)
+class ExpectationOutcome:
+    """The outcome of one expectation, whatever library evaluated it.
+
+    :param cases: the cases that did not meet it, where it is about cases.
+    :param detail: what was observed, for people.
+    :param error: why it could not be evaluated; None when it was.
+    """
+
+    check: str
+    success: bool
+    cases: tuple[str, ...] = ()
+    detail: str = ""
+    error: OutcomeError | None = None
+
+
+EMPTY_SUITE = Suite(())
+
+
+def build_suite(
     files: Sequence[tuple[Debt, DebtExpectations]],
     deltas: Iterable[Expected],
     release: str,
@@ -137,7 +161,7 @@ def _merged(
 
 
 def _single(id_: str, expected: Expected, release: str, baseline: str, debt: str | None) -> Iterable[Check]:
-    """Return an expectation of one debt, with guards against what it would pass over."""
+    """Return an expectation of one debt, with guards for the rows that it would ignore."""
     kwargs = dict(expected.kwargs)
     if expected.type == DELTA_TYPE:
         kwargs |= {"release": release, "baseline": baseline}

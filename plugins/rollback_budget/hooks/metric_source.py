@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
 from sqlalchemy import Engine
 
+from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SourceError
-from rollback_budget.hooks.http import open_http_client
-from rollback_budget.model.json_api import HttpJsonSource
-from rollback_budget.model.source import PrometheusSource, RecordedSource, SqlSource
+from rollback_budget.hooks.http import close_shared_session, open_http_client
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.sources.base import Source
-from rollback_budget.sources.http_json.source import open_http_json
-from rollback_budget.sources.prometheus.source import PrometheusSeries
-from rollback_budget.sources.recorded import RecordedSeries as RecordedSeries
-from rollback_budget.sources.sql.source import SqlSeries
+from rollback_budget.sources.base import SeriesRequest, Source, source_class
+from rollback_budget.transport.async_client import AsyncHttpClient
 from rollback_budget.watch.shared_sources import shared_source_of
 
 #: A PostgreSQL server that vanished without a word is noticed within a minute: no thread waits for it.
@@ -31,24 +28,53 @@ KEEP_ALIVE = {
 }
 
 
+class AirflowConnections:
+    """Airflow's connections, as sources ask for them."""
+
+    async def http(self, conn_id: str) -> AsyncHttpClient:
+        """Return the client of an ``http`` connection."""
+        return await open_http_client(conn_id)
+
+    async def engine(self, conn_id: str) -> Engine:
+        """Return the engine of a common-sql connection."""
+        return await open_engine(conn_id)
+
+    async def connection(self, conn_id: str) -> Connection:
+        """Return any connection."""
+        try:
+            return await BaseHook.aget_connection(conn_id)
+        except Exception as error:
+            raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
+
+
 async def open_source(spec: RolloutSpec) -> Source:
     """Return the source of ``spec``; raises :class:`SourceError` when its connection cannot be used."""
-    if isinstance(spec.source, RecordedSource):
-        return RecordedSeries(spec.source.path)
-    if isinstance(spec.source, PrometheusSource):
-        return PrometheusSeries.of(spec, await open_http_client(spec.source.conn_id))
-    if isinstance(spec.source, HttpJsonSource):
-        return open_http_json(spec, await open_http_client(spec.source.conn_id))
-    if not isinstance(spec.source, SqlSource):
+    if spec.source is None:
         raise SourceError(
             "the budget names no source; add `source:` to it or to defaults.yaml", transient=False
         )
-    return SqlSeries.of(spec, await open_engine(spec.source.conn_id))
+    # The first time this reads entry points and imports the source, which other watches need not wait for.
+    kind = await asyncio.to_thread(source_class, spec.source.type)
+    return await kind.open(spec, AirflowConnections())
 
 
 async def open_shared_source(spec: RolloutSpec) -> Source:
-    """Return this rollout's seat at the source that it shares with all others of the same queries."""
+    """Return this rollout's seat at the source that it shares with all others of the same queries.
+
+    Every watch (poking, rescheduled, deferred), preflight and the verification of a rollback read through it,
+    so that retries, ``Retry-After`` and a backend in trouble mean the same everywhere. What a backend has
+    asked for is known to the event loop that asked: to all watches of a triggerer, to all pokes of a poking
+    sensor, but to a single poke of a rescheduled one, whose next poke is another process.
+    """
     return await shared_source_of(spec, open_source)
+
+
+async def fetch_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[Sample]:
+    """Return the samples of ``request``, for a task with a short event loop; raises :class:`SourceError`."""
+    try:
+        return await (await open_shared_source(spec)).fetch(request)
+    finally:
+        await close_shared_session()
 
 
 async def open_engine(conn_id: str) -> Engine:

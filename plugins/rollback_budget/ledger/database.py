@@ -11,11 +11,20 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, CursorResult, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    MultipleResultsFound,
+    NoResultFound,
+    NoSuchModuleError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerError, LedgerRuleError, LedgerUnavailableError
 from rollback_budget.ledger.models import REVISION, Base
 
 VERSION_TABLE = "rollback_budget_alembic_version"
@@ -41,7 +50,7 @@ class Database:
         """Where the ledger is, without any secret."""
         try:
             return self._url.set(query={}).render_as_string(hide_password=True)
-        except LedgerError:
+        except LedgerUnavailableError:
             return "the configured URL"
 
     @contextmanager
@@ -63,7 +72,7 @@ class Database:
             with self._engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise self._unusable(error) from error
+            raise self._failure(error) from error
 
     @property
     def file(self) -> Path | None:
@@ -76,7 +85,7 @@ class Database:
     def _transaction(self, *, write: bool) -> Iterator[Session]:
         # SQLite would create an empty file where there is none.
         if self.file is not None and not self.file.exists():
-            raise LedgerError(f"there is no ledger at {self.place}. {_MIGRATE}")
+            raise LedgerUnavailableError(f"there is no ledger at {self.place}. {_MIGRATE}")
         try:
             with (
                 self._engine.connect().execution_options(**{_WRITE: write}) as connection,
@@ -85,14 +94,14 @@ class Database:
             ):
                 yield session
         except SQLAlchemyError as error:
-            raise self._unusable(error) from error
+            raise self._failure(error) from error
 
     @cached_property
     def _url(self) -> URL:
         try:
             url = make_url(self.url)
         except SQLAlchemyError:
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 "the ledger's URL cannot be read; it should look like sqlite:////path/to/ledger.db"
                 " or postgresql://user:password@host/database"
             ) from None
@@ -100,7 +109,7 @@ class Database:
             # SQLAlchemy 2.0 and 2.1 differ in what they take a bare "postgresql" for.
             url = url.set(drivername="postgresql+psycopg2")
         if url.get_backend_name() not in ("sqlite", "postgresql"):
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 f"the ledger cannot be kept in {url.get_backend_name()}; use sqlite:// or postgresql://"
             )
         return url
@@ -122,37 +131,50 @@ class Database:
                 connect_args={"connect_timeout": max(2, math.ceil(self._connect_timeout_s))},
             )
         except (NoSuchModuleError, ImportError) as error:
-            raise LedgerError(
+            raise LedgerUnavailableError(
                 f"the driver of {self.place} is not installed ({error})."
                 " Run: pip install 'rollback-budget[postgres]'"
             ) from error
 
-    def _unusable(self, error: SQLAlchemyError) -> LedgerError:
-        """Say what is the matter: not migrated, or not reachable."""
+    def _failure(self, error: SQLAlchemyError) -> LedgerError:
+        """Say what is wrong: not reachable, not migrated, not in order, or against a rule of the tables."""
         try:
             with self._engine.connect() as connection:
                 revision = current_revision(connection)
         except SQLAlchemyError:
-            return LedgerError(
+            return LedgerUnavailableError(
                 f"the ledger at {self.place} cannot be reached: {_first_line(error)}."
                 " Check that its database runs and that [rollback_budget] sql_alchemy_conn (or"
                 " ROLLBACK_BUDGET_LEDGER) names it"
             )
-        return self.not_migrated(revision) or LedgerError(
-            f"the ledger at {self.place} refused: {_first_line(error)}."
-            " Check its disk, its rights and its locks"
-        )
+        if (not_migrated := self.not_migrated(revision)) is not None:
+            return not_migrated
+        refused = f"the ledger at {self.place} refused: {_first_line(error)}"
+        if _is_about_the_data(error):
+            return LedgerRuleError(refused)
+        return LedgerUnavailableError(f"{refused}. Check its disk, its rights and its locks")
 
-    def not_migrated(self, revision: str | None) -> LedgerError | None:
+    def not_migrated(self, revision: str | None) -> LedgerUnavailableError | None:
         """Return the error for a ledger at ``revision``, None when this version can use it."""
         if revision == REVISION:
             return None
         if revision is None:
-            return LedgerError(f"the ledger at {self.place} has no tables yet. {_MIGRATE}")
-        return LedgerError(
+            return LedgerUnavailableError(f"the ledger at {self.place} has no tables yet. {_MIGRATE}")
+        return LedgerUnavailableError(
             f"the ledger at {self.place} is at revision {revision}, this version needs {REVISION}. {_MIGRATE}"
             " (or install the version that wrote it)"
         )
+
+
+class Repository:
+    """What each repository stands on: the ledger's database, which all of them share.
+
+    Every method of a repository raises :class:`~rollback_budget.exceptions.LedgerUnavailableError` when the
+    database cannot be used, and :class:`~rollback_budget.exceptions.LedgerRuleError` when it refuses.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -182,6 +204,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(
         "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
     )
+
+
+def _is_about_the_data(error: SQLAlchemyError) -> bool:
+    """Whether what was asked for is wrong; else the database is, and the same may succeed later."""
+    if isinstance(error, (IntegrityError, DataError, NoResultFound, MultipleResultsFound)):
+        return True
+    # A value that its column does not take, such as a time without a zone.
+    return isinstance(error, StatementError) and isinstance(error.orig, (TypeError, ValueError))
 
 
 def _first_line(error: SQLAlchemyError) -> str:

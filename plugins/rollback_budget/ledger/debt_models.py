@@ -49,12 +49,14 @@ class DebtEventRow(Base):
     at: Mapped[datetime]
     by: Mapped[str | None]
     detail: Mapped[str | None]
+    waived_until: Mapped[datetime | None]
+    ageing_step: Mapped[str | None] = mapped_column(String(20))
 
 
 class TicketRow(Base):
     """The ticket of a debt, before, while and after it is filed.
 
-    ``told`` is the number of occurrences that the ticket speaks of.
+    ``told`` is the number of occurrences of the debt that the ticket speaks of.
     """
 
     __tablename__ = "tickets"
@@ -89,6 +91,7 @@ class TicketOperationRow(Base):
     claimed_at: Mapped[datetime]
     done_at: Mapped[datetime | None]
     error: Mapped[str | None]
+    closed_by: Mapped[str | None] = mapped_column(String(20))
 
 
 class CaseRow(Base):

@@ -10,7 +10,7 @@ from rollback_budget.model.budget import Comparison, Severity
 
 
 class DebtState(StrEnum):
-    """Where an eval debt stands: on the way from detected to paid, or beside it."""
+    """The state of an eval debt; ``debt/state_machine.py`` says which may follow which."""
 
     DETECTED = "detected"
     FILED = "filed"
@@ -45,7 +45,7 @@ class DebtEventKind(StrEnum):
 
 
 class TicketState(StrEnum):
-    """Where a ticket stands: nothing sent, perhaps being sent, perhaps sent, there."""
+    """The state of a ticket: nothing sent, perhaps being sent, perhaps sent, there."""
 
     PENDING = "pending"
     POSTING = "posting"
@@ -53,8 +53,15 @@ class TicketState(StrEnum):
     FILED = "filed"
 
 
+class ClosedBy(StrEnum):
+    """Who closed a ticket: this program, because its debt is settled, or a person, who pays nothing by it."""
+
+    ROLLBACK_BUDGET = "rollback-budget"
+    PERSON = "person"
+
+
 class CaseState(StrEnum):
-    """Where an eval case stands: a draft until a person approves what is expected."""
+    """The state of an eval case: a draft until a person approves what is expected."""
 
     DRAFT = "draft"
     APPROVED = "approved"
@@ -66,8 +73,8 @@ class Ticket:
 
     :param issue_id: the tracker's own id, which stays when the ticket moves to another project.
     :param status: the category of its status when it was last seen: ``new``, ``indeterminate``, ``done``, or
-        ``gone``; None when nobody has looked yet.
-    :param told: the number of occurrences that it speaks of.
+        ``gone``; None when it was never looked at.
+    :param reported_occurrences: the number of occurrences of the debt that it speaks of.
     """
 
     state: TicketState
@@ -81,7 +88,7 @@ class Ticket:
     issue_id: str | None = None
     status: str | None = None
     seen_at: datetime | None = None
-    told: int = 0
+    reported_occurrences: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +170,12 @@ class DebtChange:
 
 @dataclass(frozen=True, slots=True)
 class DebtEvent:
-    """One line of a debt's story.
+    """Something that happened to a debt.
 
     :param by: the person or, for what happens by itself, the task; None for a breach.
-    :param detail: one sentence, or None.
+    :param detail: one sentence for people, or None; nothing reads it back.
+    :param waived_until: the end of the waiver that it records; None for other events.
+    :param ageing_step: the step of ageing that it records; None for other events.
     """
 
     debt_fingerprint: str
@@ -176,13 +185,16 @@ class DebtEvent:
     breach_fingerprint: str | None = None
     by: str | None = None
     detail: str | None = None
+    waived_until: datetime | None = None
+    ageing_step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to file one debt's ticket, until the lease ends.
 
-    :param unknown_since: since when a ticket may exist that nobody knows of; None when nothing was ever sent.
+    :param unknown_since: since when a ticket may exist that the ledger does not know; None when nothing was
+        ever sent.
     """
 
     debt_fingerprint: str

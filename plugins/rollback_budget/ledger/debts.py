@@ -1,100 +1,193 @@
-"""Eval debts: one row per weakness, every breach counted once."""
+"""Eval debts: one row per weakness, every breach counted once.
+
+The rules of a debt's life are not here: they stand in ``rollback_budget.debt`` and are passed in. Whatever
+changes a debt holds its row's lock from reading to writing, so that concurrent calls see each other's work,
+and writes the event in the same transaction, so that there is one event for each change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
-from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.database import Repository, insert_once
+from rollback_budget.ledger.debt_events import append_event, events_of
 from rollback_budget.ledger.debt_models import DebtEventRow, DebtRow, TicketRow
+from rollback_budget.ledger.debt_rows import debt_values, debt_view, lock_debt, require_debt, store_debt
 from rollback_budget.ledger.debt_views import (
     SETTLED,
     Debt,
     DebtChange,
+    DebtEvent,
     DebtEventKind,
     DebtState,
-    Ticket,
+    ProofRecord,
     TicketState,
-    Waiver,
 )
-from rollback_budget.ledger.history import RolloutHistory
+from rollback_budget.ledger.proofs import proofs_of
 from rollback_budget.ledger.views import LoggedBreach
-from rollback_budget.model.budget import Comparison, Severity
 
+_DUPLICATES_LOCK = 72_095
+
+
+@dataclass(frozen=True, slots=True)
+class LockedDebt:
+    """A debt and what a rule may go by, read while its row is locked.
+
+    :param events: of the debt, in the order in which they were recorded.
+    :param proofs: of the debt, accepted or not, in the order in which they were recorded.
+    :param debts: every debt, by fingerprint, without their tickets; empty unless the rule asked for them.
+    """
+
+    debt: Debt
+    events: Sequence[DebtEvent]
+    proofs: Sequence[ProofRecord]
+    debts: Mapping[str, Debt]
+
+
+@dataclass(frozen=True, slots=True)
+class DebtUpdate:
+    """What a debt becomes, and the events that say so."""
+
+    debt: Debt
+    events: tuple[DebtEvent, ...]
+
+
+#: Decides what changes; raises LedgerRuleError when it may not, and returns nothing when nothing does.
+DebtRule = Callable[[LockedDebt], Sequence[DebtUpdate]]
 #: Says what a debt (None: not known yet) becomes by another breach, and what that is called.
-Advance = Callable[[Debt | None, LoggedBreach], tuple[Debt, DebtEventKind]]
+CountBreach = Callable[[Debt | None, LoggedBreach], tuple[Debt, DebtEventKind]]
+#: Says what a debt (None: not known yet) becomes that no breach made, and the event.
+OweDebt = Callable[[Debt | None], tuple[Debt, DebtEvent]]
 
 
-class Debts(RolloutHistory):
-    """The debts of the ledger. Every method raises LedgerError."""
+class Debts(Repository):
+    """The debts of the ledger."""
 
-    def count_breach(self, breach: LoggedBreach, at: datetime, advance: Advance) -> DebtChange | None:
+    def count_breach(self, breach: LoggedBreach, at: datetime, rule: CountBreach) -> DebtChange | None:
         """Count a breach toward its debt, exactly once; None when it was counted before.
 
-        The debt's row is locked while ``advance`` decides, so that racing calls see each other's work.
+        The debt's row is locked while ``rule`` decides, so that concurrent calls see each other's work.
         """
-        with self.write() as session:
-            debt = locked_debt(session, breach.debt_fingerprint)
+        with self._database.write() as session:
+            debt = lock_debt(session, breach.debt_fingerprint)
             if debt is None:
-                fresh, kind = advance(None, breach)
-                if insert_once(session, DebtRow, values_of(fresh)):
+                fresh, kind = rule(None, breach)
+                if insert_once(session, DebtRow, debt_values(fresh)):
                     _record(session, breach, kind, at, fresh.cycle)
                     return DebtChange(kind, breach.fingerprint, fresh)
-                debt = locked_debt(session, breach.debt_fingerprint)
+                debt = lock_debt(session, breach.debt_fingerprint)
                 assert debt is not None
-            advanced, kind = advance(debt, breach)
-            if not _record(session, breach, kind, at, advanced.cycle):
+            counted, kind = rule(debt, breach)
+            if not _record(session, breach, kind, at, counted.cycle):
                 return None
-            session.execute(
-                update(DebtRow).where(DebtRow.fingerprint == debt.fingerprint).values(**values_of(advanced))
-            )
-            if advanced.cycle > debt.cycle:
+            store_debt(session, counted)
+            if counted.cycle > debt.cycle:
                 _forget_ticket(session, debt.fingerprint)
-                advanced = replace(advanced, ticket=None)
-            return DebtChange(kind, breach.fingerprint, advanced)
+                counted = replace(counted, ticket=None)
+            return DebtChange(kind, breach.fingerprint, counted)
 
-    def debts(self) -> list[Debt]:
+    def change(
+        self, fingerprint: str, rule: DebtRule, *, with_duplicates: bool = False
+    ) -> tuple[Debt, list[DebtEvent]]:
+        """Let ``rule`` decide, under the debt's lock, what becomes of it, and store that.
+
+        :param with_duplicates: give the rule every debt, and let no other call that asks for them run
+            meanwhile: each of two alone may be fine, and both together a circle.
+        :return: the debt afterwards, and every event that was recorded.
+        """
+        with self._database.write() as session:
+            if with_duplicates:
+                _lock_duplicates(session)
+            debt = require_debt(self._database, session, fingerprint)
+            updates = rule(
+                LockedDebt(
+                    debt=debt,
+                    events=events_of(session, fingerprint),
+                    proofs=proofs_of(session, fingerprint),
+                    debts=_by_fingerprint(session) if with_duplicates else {},
+                )
+            )
+            for one in updates:
+                store_debt(session, one.debt)
+                for event in one.events:
+                    append_event(session, event)
+        changed = {one.debt.fingerprint: one.debt for one in updates}
+        return changed.get(fingerprint, debt), [event for one in updates for event in one.events]
+
+    def owe(self, fingerprint: str, rule: OweDebt) -> Debt:
+        """Owe a debt that no breach made, or owe it again; an event that was recorded changes nothing."""
+        with self._database.write() as session:
+            debt = lock_debt(session, fingerprint)
+            if debt is None:
+                fresh, event = rule(None)
+                if insert_once(session, DebtRow, debt_values(fresh)):
+                    append_event(session, event)
+                    return fresh
+                debt = require_debt(self._database, session, fingerprint)
+            again, event = rule(debt)
+            if event in events_of(session, fingerprint):
+                return debt
+            store_debt(session, again)
+            append_event(session, event)
+            return again
+
+    def every(self) -> list[Debt]:
         """Return every debt, the one that is due first at the head."""
-        with self.read() as session:
-            return [view(row, ticket) for row, ticket in session.execute(_all())]
+        return self._selected(_all().order_by(DebtRow.due_at, DebtRow.fingerprint))
 
-    def debt(self, fingerprint: str) -> Debt | None:
-        """Return one debt, None when there is none of that name."""
-        with self.read() as session:
-            row = session.execute(_all().where(DebtRow.fingerprint == fingerprint)).one_or_none()
-            return None if row is None else view(row[0], row[1])
+    def get(self, fingerprint: str) -> Debt | None:
+        """Return one debt, None when there is none with that fingerprint."""
+        found = self._selected(_all().where(DebtRow.fingerprint == fingerprint))
+        return found[0] if found else None
 
-    def unfiled_debts(self) -> list[Debt]:
+    def unfiled(self) -> list[Debt]:
         """Return the debts that are owed and have no ticket yet, oldest first."""
         settled = [state.value for state in SETTLED]
-        query = (
-            select(DebtRow, TicketRow)
-            .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
+        return self._selected(
+            _all()
             .where(DebtRow.state.not_in(settled))
             .where(TicketRow.state.is_(None) | (TicketRow.state != TicketState.FILED.value))
             .order_by(DebtRow.detected_at, DebtRow.fingerprint)
         )
-        with self.read() as session:
-            return [view(row, ticket) for row, ticket in session.execute(query)]
+
+    def in_states(self, states: Collection[DebtState]) -> list[Debt]:
+        """Return the debts that are in one of ``states``, oldest first."""
+        return self._selected(
+            _all()
+            .where(DebtRow.state.in_([state.value for state in states]))
+            .order_by(DebtRow.detected_at, DebtRow.fingerprint)
+        )
+
+    def with_ticket_in(self, tracker: str) -> list[Debt]:
+        """Return the debts that have a ticket in ``tracker``, the oldest ticket first."""
+        return self._selected(
+            _all()
+            .where(TicketRow.tracker == tracker, TicketRow.state == TicketState.FILED.value)
+            .order_by(TicketRow.filed_at, DebtRow.fingerprint)
+        )
+
+    def _selected(self, query: Select[DebtRow, TicketRow]) -> list[Debt]:
+        with self._database.read() as session:
+            return [debt_view(row, ticket) for row, ticket in session.execute(query)]
+
+
+def _by_fingerprint(session: Session) -> dict[str, Debt]:
+    return {row.fingerprint: debt_view(row, None) for row in session.scalars(select(DebtRow))}
 
 
 def _all() -> Select[DebtRow, TicketRow]:
-    return (
-        select(DebtRow, TicketRow)
-        .outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
-        .order_by(DebtRow.due_at, DebtRow.fingerprint)
-    )
+    return select(DebtRow, TicketRow).outerjoin(TicketRow, TicketRow.debt_fingerprint == DebtRow.fingerprint)
 
 
-def locked_debt(session: Session, fingerprint: str) -> Debt | None:
-    """Return a debt whose row nobody else changes until this transaction ends; None when there is none."""
-    row = session.scalar(select(DebtRow).where(DebtRow.fingerprint == fingerprint).with_for_update())
-    return None if row is None else view(row, session.get(TicketRow, fingerprint))
+def _lock_duplicates(session: Session) -> None:
+    """Let one transaction at a time change which debt is paid with which."""
+    if session.connection().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:space, 0)"), {"space": _DUPLICATES_LOCK})
 
 
 def _record(session: Session, breach: LoggedBreach, kind: DebtEventKind, at: datetime, cycle: int) -> bool:
@@ -116,74 +209,3 @@ def _forget_ticket(session: Session, fingerprint: str) -> None:
     ticket = session.get(TicketRow, fingerprint)
     if ticket is not None:
         session.delete(ticket)
-
-
-def values_of(debt: Debt) -> dict[str, Any]:
-    """Return what a debt's row holds."""
-    return {
-        "fingerprint": debt.fingerprint,
-        "service": debt.service,
-        "area": debt.area,
-        "metric": debt.metric,
-        "comparison": debt.comparison.value,
-        "slice": debt.slice,
-        "severity": debt.severity.value,
-        "state": debt.state.value,
-        "occurrences": debt.occurrences,
-        "cycle": debt.cycle,
-        "detected_at": debt.detected_at,
-        "last_breach_at": debt.last_breach_at,
-        "due_at": debt.due_at,
-        "paid_at": debt.paid_at,
-        "waived_by": None if debt.waiver is None else debt.waiver.by,
-        "waived_reason": None if debt.waiver is None else debt.waiver.reason,
-        "waived_until": None if debt.waiver is None else debt.waiver.until,
-        "duplicate_of": debt.duplicate_of,
-    }
-
-
-def view(row: DebtRow, ticket: TicketRow | None) -> Debt:
-    """Return the view of a debt and its ticket."""
-    return Debt(
-        fingerprint=row.fingerprint,
-        service=row.service,
-        area=row.area,
-        metric=row.metric,
-        comparison=Comparison(row.comparison),
-        slice=row.slice,
-        severity=Severity(row.severity),
-        state=DebtState(row.state),
-        occurrences=row.occurrences,
-        cycle=row.cycle,
-        detected_at=row.detected_at,
-        last_breach_at=row.last_breach_at,
-        due_at=row.due_at,
-        paid_at=row.paid_at,
-        ticket=None if ticket is None else ticket_view(ticket),
-        waiver=_waiver(row),
-        duplicate_of=row.duplicate_of,
-    )
-
-
-def _waiver(row: DebtRow) -> Waiver | None:
-    if row.waived_by is None or row.waived_until is None:
-        return None
-    return Waiver(row.waived_by, row.waived_reason or "", row.waived_until)
-
-
-def ticket_view(row: TicketRow) -> Ticket:
-    """Return the view of a ticket."""
-    return Ticket(
-        state=TicketState(row.state),
-        tracker=row.tracker,
-        key=row.key,
-        url=row.url,
-        filed_at=row.filed_at,
-        lease_until=row.lease_until,
-        unknown_since=row.unknown_since,
-        last_error=row.last_error,
-        issue_id=row.issue_id,
-        status=row.status,
-        seen_at=row.seen_at,
-        told=row.told,
-    )

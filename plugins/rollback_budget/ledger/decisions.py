@@ -1,4 +1,4 @@
-"""What people and tasks did about a breach: decisions, overrides and rollbacks."""
+"""What the incident commander said: answers to reviews, and overrides."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from rollback_budget.ledger.breaches import Breaches
-from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.models import DecisionRow, OverrideRow, RollbackRow
+from rollback_budget.ledger.database import Repository, insert_once
+from rollback_budget.ledger.models import DecisionRow, OverrideRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.views import CommanderDecision, RecordedOverride, RollbackRecord
-from rollback_budget.targets.apply import Outcome
+from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.views import CommanderDecision, RecordedOverride
 
 
-class Decisions(Breaches):
-    """The deeds in the ledger. Every method raises LedgerError."""
+class Decisions(Repository):
+    """The commander's decisions in the ledger."""
 
-    def record_decision(
+    def add(
         self,
         key: RolloutKey,
         round_: int,
@@ -32,12 +31,12 @@ class Decisions(Breaches):
 
         :param at: when it was given (Airflow's ``responded_at``), which a retry repeats.
         """
-        with self.write() as session:
+        with self._database.write() as session:
             insert_once(
                 session,
                 DecisionRow,
                 {
-                    "rollout_id": self._row(session, key).id,
+                    "rollout_id": rollout_row(self._database, session, key).id,
                     "round": round_,
                     "option": option,
                     "by": by,
@@ -47,10 +46,10 @@ class Decisions(Breaches):
                 },
             )
 
-    def decisions(self, key: RolloutKey) -> list[CommanderDecision]:
+    def of(self, key: RolloutKey) -> list[CommanderDecision]:
         """Return the answers to a rollout's reviews, earliest first."""
-        with self.read() as session:
-            rollout_id = self._row(session, key).id
+        with self._database.read() as session:
+            rollout_id = rollout_row(self._database, session, key).id
             rows = session.scalars(
                 select(DecisionRow)
                 .where(DecisionRow.rollout_id == rollout_id)
@@ -61,7 +60,11 @@ class Decisions(Breaches):
                 for row in rows
             ]
 
-    def record_override(
+
+class Overrides(Repository):
+    """The overrides in the ledger."""
+
+    def add(
         self,
         key: RolloutKey,
         round_: int,
@@ -75,12 +78,12 @@ class Decisions(Breaches):
 
         :param round_: the round of the review, 0 for an override outside of one.
         """
-        with self.write() as session:
+        with self._database.write() as session:
             insert_once(
                 session,
                 OverrideRow,
                 {
-                    "rollout_id": self._row(session, key).id,
+                    "rollout_id": rollout_row(self._database, session, key).id,
                     "round": round_,
                     "budget_ids": json.dumps(budget_ids),
                     "by": by,
@@ -90,10 +93,10 @@ class Decisions(Breaches):
                 },
             )
 
-    def overrides(self, key: RolloutKey) -> list[RecordedOverride]:
+    def of(self, key: RolloutKey) -> list[RecordedOverride]:
         """Return a rollout's overrides, earliest first."""
-        with self.read() as session:
-            rollout_id = self._row(session, key).id
+        with self._database.read() as session:
+            rollout_id = rollout_row(self._database, session, key).id
             rows = session.scalars(
                 select(OverrideRow)
                 .where(OverrideRow.rollout_id == rollout_id)
@@ -105,50 +108,3 @@ class Decisions(Breaches):
                 )
                 for row in rows
             ]
-
-    def record_rollback(self, key: RolloutKey, record: RollbackRecord) -> None:
-        """Store what came of a rollback; a later try brings the row up to date.
-
-        When it was first requested and first verified stays.
-        """
-        with self.write() as session:
-            insert_once(
-                session,
-                RollbackRow,
-                {
-                    "idempotency_key": record.idempotency_key,
-                    "rollout_id": self._row(session, key).id,
-                    "control_plane": "",
-                    "data_plane": "",
-                    "detail": "",
-                },
-            )
-            row = session.get_one(RollbackRow, record.idempotency_key, with_for_update=True)
-            row.outcome = None if record.outcome is None else record.outcome.value
-            row.requested_at = row.requested_at or record.requested_at
-            row.verified_at = row.verified_at or record.verified_at
-            row.control_plane = record.control_plane
-            row.data_plane = record.data_plane
-            row.detail = record.detail
-
-    def rollback_of(self, key: RolloutKey) -> RollbackRecord | None:
-        """Return a rollout's rollback (the latest, should there be several), None when there is none."""
-        with self.read() as session:
-            row = session.scalars(
-                select(RollbackRow)
-                .where(RollbackRow.rollout_id == self._row(session, key).id)
-                .order_by(RollbackRow.requested_at.desc().nulls_last(), RollbackRow.idempotency_key)
-            ).first()
-            return None if row is None else _rollback(row)
-
-
-def _rollback(row: RollbackRow) -> RollbackRecord:
-    return RollbackRecord(
-        idempotency_key=row.idempotency_key,
-        outcome=None if row.outcome is None else Outcome(row.outcome),
-        requested_at=row.requested_at,
-        verified_at=row.verified_at,
-        control_plane=row.control_plane,
-        data_plane=row.data_plane,
-        detail=row.detail,
-    )

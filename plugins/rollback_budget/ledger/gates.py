@@ -7,17 +7,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from rollback_budget.ledger.database import insert_once
+from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.debt_models import BypassRow, GateRunRow
 from rollback_budget.ledger.debt_views import Bypass, GateRun
-from rollback_budget.ledger.history import RolloutHistory
 from rollback_budget.ledger.rollout_key import RolloutKey
 
 
-class Gates(RolloutHistory):
-    """The gate's part of the ledger. Every method raises LedgerError."""
+class GateRuns(Repository):
+    """What the launch gate said, in the ledger."""
 
-    def record_gate_run(self, run: GateRun) -> None:
+    def add(self, run: GateRun) -> None:
         """Store what the gate said; a second time changes nothing."""
         values: dict[str, Any] = {
             "dag_id": run.dag_id,
@@ -28,16 +27,16 @@ class Gates(RolloutHistory):
             "at": run.at,
             "result": run.result,
         }
-        with self.write() as session:
+        with self._database.write() as session:
             insert_once(session, GateRunRow, values)
 
-    def gate_runs(self, service: str) -> list[GateRun]:
+    def of(self, service: str) -> list[GateRun]:
         """Return what the gate said of a service's launches, oldest first."""
         query = select(GateRunRow).where(GateRunRow.service == service).order_by(GateRunRow.at, GateRunRow.id)
-        with self.read() as session:
+        with self._database.read() as session:
             return [_gate_run(row) for row in session.scalars(query)]
 
-    def last_gate_run(self, key: RolloutKey) -> GateRun | None:
+    def last(self, key: RolloutKey) -> GateRun | None:
         """Return what the gate last said in a run; None when it has said nothing."""
         query = (
             select(GateRunRow)
@@ -45,11 +44,25 @@ class Gates(RolloutHistory):
             .order_by(GateRunRow.at.desc(), GateRunRow.id.desc())
             .limit(1)
         )
-        with self.read() as session:
+        with self._database.read() as session:
             row = session.scalar(query)
             return None if row is None else _gate_run(row)
 
-    def record_bypass(self, bypass: Bypass) -> None:
+    def about(self, debt_fingerprint: str) -> list[GateRun]:
+        """Return what launch gates said in which a debt was named, oldest first."""
+        query = (
+            select(GateRunRow)
+            .where(GateRunRow.result.contains(debt_fingerprint, autoescape=True))
+            .order_by(GateRunRow.at, GateRunRow.id)
+        )
+        with self._database.read() as session:
+            return [_gate_run(row) for row in session.scalars(query)]
+
+
+class Bypasses(Repository):
+    """The launches past a gate that blocked, in the ledger."""
+
+    def add(self, bypass: Bypass) -> None:
         """Store a launch past the gate, whose debt is there already; a second time changes nothing."""
         values: dict[str, Any] = {
             "service": bypass.service,
@@ -59,10 +72,10 @@ class Gates(RolloutHistory):
             "at": bypass.at,
             "debt_fingerprint": bypass.debt_fingerprint,
         }
-        with self.write() as session:
+        with self._database.write() as session:
             insert_once(session, BypassRow, values)
 
-    def bypass_of(self, service: str, release: str, since: datetime) -> Bypass | None:
+    def newest(self, service: str, release: str, since: datetime) -> Bypass | None:
         """Return the newest launch of ``release`` past the gate that was allowed at ``since`` or later."""
         query = (
             select(BypassRow)
@@ -70,14 +83,14 @@ class Gates(RolloutHistory):
             .order_by(BypassRow.at.desc())
             .limit(1)
         )
-        with self.read() as session:
+        with self._database.read() as session:
             row = session.scalar(query)
             return None if row is None else _bypass(row)
 
-    def bypasses(self, service: str) -> list[Bypass]:
+    def of(self, service: str) -> list[Bypass]:
         """Return every launch of a service past the gate, oldest first."""
         query = select(BypassRow).where(BypassRow.service == service).order_by(BypassRow.at, BypassRow.id)
-        with self.read() as session:
+        with self._database.read() as session:
             return [_bypass(row) for row in session.scalars(query)]
 
 

@@ -1,10 +1,10 @@
-"""The rollout's story: everything that the ledger holds about it, in order of time."""
+"""The history of a rollout: everything that the ledger holds about it, in order of time."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from rollback_budget.ledger.reviews import Reviews
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import (
     CommanderDecision,
@@ -21,28 +21,25 @@ from rollback_budget.ledger.views import (
 )
 
 
-class RolloutHistory(Reviews):
-    """What happened in a rollout. Every method raises LedgerError."""
-
-    def history(self, key: RolloutKey) -> list[HistoryEvent]:
-        """Return what happened in a rollout, in order of time."""
-        rollout = self.rollout(key)
-        rollback = self.rollback_of(key)
-        events: list[HistoryEvent] = [
-            *self.evaluations(key),
-            *self.breaches(key),
-            *self.stages(key),
-            *self.reviews(key),
-            *self.decisions(key),
-            *self.overrides(key),
-            *self.suspensions_of(key),
-            *self.notifications(key),
-        ]
-        if rollback is not None:
-            events.append(rollback)
-        if rollout is not None and rollout.final is not None:
-            events.append(rollout.final)
-        return sorted(events, key=_time)
+def history_of(ledger: Ledger, key: RolloutKey) -> list[HistoryEvent]:
+    """Return what happened in a rollout, in order of time. Raises LedgerError."""
+    rollout = ledger.rollouts.get(key)
+    rollback = ledger.rollbacks.of(key)
+    events: list[HistoryEvent] = [
+        *ledger.evaluations.of(key),
+        *ledger.breaches.of(key),
+        *ledger.stages.of(key),
+        *ledger.reviews.of(key),
+        *ledger.decisions.of(key),
+        *ledger.overrides.of(key),
+        *ledger.suspensions.of(key),
+        *ledger.notifications.of(key),
+    ]
+    if rollback is not None:
+        events.append(rollback)
+    if rollout is not None and rollout.final is not None:
+        events.append(rollout.final)
+    return sorted(events, key=_time)
 
 
 def _time(event: HistoryEvent) -> datetime:

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.evaluation import Status
 from rollback_budget.engine.frame import FINITE
+from rollback_budget.ledger.database import Repository
 from rollback_budget.ledger.models import LookRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import Rollouts
+from rollback_budget.ledger.rollouts import rollout_row
 from rollback_budget.ledger.views import LoggedLook
 from rollback_budget.model.spec import RolloutSpec
 
@@ -41,17 +42,17 @@ class LookRecord(NamedTuple):
     standings: str
 
 
-class Looks(Rollouts):
-    """The looks in the ledger. Every method raises LedgerError."""
+class Looks(Repository):
+    """The looks in the ledger."""
 
-    def record_looks(self, records: Sequence[LookRecord]) -> int:
+    def add(self, records: Sequence[LookRecord]) -> int:
         """Append looks in one transaction; what is there already stays as it is.
 
         :return: how many were left out, because their rollout is not in the ledger.
         """
         left_out = 0
-        with self.write() as session:
-            ids = self._ids(session, {record.key for record in records})
+        with self._database.write() as session:
+            ids = _ids(session, {record.key for record in records})
             dialect = session.connection().dialect.name
             insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(LookRow)
             rows = []
@@ -69,11 +70,11 @@ class Looks(Rollouts):
                 session.execute(insert.values(some).on_conflict_do_nothing())
         return left_out
 
-    def looks_until(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
+    def newest_times(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
         """Return the time of the newest look of each rollout that has any."""
         newest = select(func.max(LookRow.time)).where(LookRow.rollout_id == RolloutRow.id).scalar_subquery()
         found: dict[RolloutKey, datetime] = {}
-        with self.read() as session:
+        with self._database.read() as session:
             for some in _batches(keys, _KEYS):
                 query = select(RolloutRow.dag_id, RolloutRow.run_id, newest).where(_among(some))
                 for dag_id, run_id, until in session.execute(query):
@@ -81,7 +82,7 @@ class Looks(Rollouts):
                         found[RolloutKey(dag_id, run_id)] = until
         return found
 
-    def looks(
+    def of(
         self, key: RolloutKey, budget: str | None = None, since: datetime | None = None
     ) -> list[LoggedLook]:
         """Return the looks of a rollout in order of time, and of budgets within.
@@ -92,8 +93,8 @@ class Looks(Rollouts):
         query = select(LookRow.time, LookRow.standings).order_by(LookRow.time)
         if since is not None:
             query = query.where(LookRow.time > since)
-        with self.read() as session:
-            rollout = self._row(session, key)
+        with self._database.read() as session:
+            rollout = rollout_row(self._database, session, key)
             spec = RolloutSpec.model_validate_json(rollout.spec)
             rows = session.execute(query.where(LookRow.rollout_id == rollout.id)).all()
         ids = [line.id for line in spec.budgets]
@@ -104,15 +105,15 @@ class Looks(Rollouts):
             if budget is None or look.budget == budget
         ]
 
-    def newest_looks(self, key: RolloutKey) -> list[LoggedLook]:
+    def newest(self, key: RolloutKey) -> list[LoggedLook]:
         """Return the newest look at each budget of a rollout that has any.
 
         A budget without one among the newest looks is left out.
         """
         newest = select(LookRow.time, LookRow.standings).order_by(LookRow.time.desc()).limit(_NEWEST)
         found: dict[str, LoggedLook] = {}
-        with self.read() as session:
-            rollout = self._row(session, key)
+        with self._database.read() as session:
+            rollout = rollout_row(self._database, session, key)
             ids = [line.id for line in RolloutSpec.model_validate_json(rollout.spec).budgets]
             rows = session.execute(
                 newest.where(LookRow.rollout_id == rollout.id).execution_options(yield_per=20)
@@ -124,55 +125,56 @@ class Looks(Rollouts):
                     break
         return list(found.values())
 
-    def prune_looks(self, before: datetime, told: Callable[[int, int], None] | None = None) -> int:
+    def prune(self, before: datetime, progress: Callable[[int, int], None] | None = None) -> int:
         """Delete the looks before a time, rollout by rollout; evaluations and breaches stay.
 
-        :param told: told how many rollouts are done, and of how many.
+        :param progress: called with how many rollouts are done, and of how many.
         :return: how many looks were deleted.
         """
         old = exists().where(LookRow.rollout_id == RolloutRow.id, LookRow.time < before)
-        with self.read() as session:
+        with self._database.read() as session:
             ids = session.scalars(select(RolloutRow.id).where(RolloutRow.opened_at < before, old)).all()
         deleted = 0
         for done, rollout_id in enumerate(ids, start=1):
-            with self.write() as session:
+            with self._database.write() as session:
                 old_ones = delete(LookRow).where(LookRow.rollout_id == rollout_id, LookRow.time < before)
                 result = session.execute(old_ones)
                 assert isinstance(result, CursorResult)
                 deleted += result.rowcount
-            if told is not None:
-                told(done, len(ids))
+            if progress is not None:
+                progress(done, len(ids))
         return deleted
 
-    def _ids(self, session: Session, keys: Collection[RolloutKey]) -> dict[RolloutKey, int]:
-        found = {}
-        for some in _batches(keys, _KEYS):
-            query = select(RolloutRow.dag_id, RolloutRow.run_id, RolloutRow.id).where(_among(some))
-            found.update({RolloutKey(dag_id, run_id): id_ for dag_id, run_id, id_ in session.execute(query)})
-        return found
 
-
-def pack(spec: RolloutSpec, standings: Sequence[BudgetSnapshot]) -> str:
+def pack(spec: RolloutSpec, snapshots: Sequence[BudgetSnapshot]) -> str:
     """Write one look as a JSON array with an entry per budget of the spec, null where it did not count.
 
     An entry is ``[status, burn, delta, release, baseline, release_n, baseline_n, p]``: status ``g``, ``b`` or
     ``u`` (with ``s`` behind it when suspended), burn in seconds, six digits, null for unknown, and nothing
     where all that follows is null.
     """
-    by_budget = {standing.budget: standing for standing in standings}
+    by_budget = {snapshot.budget: snapshot for snapshot in snapshots}
     return "[" + ",".join(_entry(by_budget.get(budget.id)) for budget in spec.budgets) + "]"
 
 
-def _entry(standing: BudgetSnapshot | None) -> str:
-    if standing is None:
+def _ids(session: Session, keys: Collection[RolloutKey]) -> dict[RolloutKey, int]:
+    found = {}
+    for some in _batches(keys, _KEYS):
+        query = select(RolloutRow.dag_id, RolloutRow.run_id, RolloutRow.id).where(_among(some))
+        found.update({RolloutKey(dag_id, run_id): id_ for dag_id, run_id, id_ in session.execute(query)})
+    return found
+
+
+def _entry(snapshot: BudgetSnapshot | None) -> str:
+    if snapshot is None:
         return "null"
-    look, p_value = standing.look, standing.p_value
-    status = _STATUS[look.status] + (_SUSPENDED if standing.suspension is not None else "")
+    look, p_value = snapshot.look, snapshot.p_value
+    status = _STATUS[look.status] + (_SUSPENDED if snapshot.suspension is not None else "")
     numbers = (*look[2:], nan if p_value is None else p_value)
     fields = [f"{number:.6g}" if -FINITE <= number <= FINITE else "null" for number in numbers]
     while fields and fields[-1] == "null":
         fields.pop()
-    return "[" + ",".join([f'"{status}"', f"{standing.burn / 1e6:.6g}", *fields]) + "]"
+    return "[" + ",".join([f'"{status}"', f"{snapshot.burn / 1e6:.6g}", *fields]) + "]"
 
 
 def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[LoggedLook]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.database import VERSION_TABLE, Database, current_revision
 from rollback_budget.ledger.models import REVISION, Base
 
@@ -19,26 +19,27 @@ _ADVISORY_LOCK = 7_209_461_538
 LOCK_TIMEOUT_S = 15.0
 
 
-def upgrade(ledger: Database) -> str:
+def upgrade(database: Database) -> str:
     """Run every migration that is missing and return the revision; several callers at once are fine.
 
-    Raises LedgerError when the database cannot be reached, is newer than this version, or is Airflow's own.
+    Raises LedgerUnavailableError when the database cannot be reached, is newer than this version, or is
+    Airflow's own.
     """
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    if ledger.file is not None:
-        _prepare_file(ledger, ledger.file)
-    with ledger.connect() as connection:
+    if database.file is not None:
+        _prepare_file(database, database.file)
+    with database.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
-        _refuse_airflows_database(ledger, connection)
+        _refuse_airflows_database(database, connection)
         config = alembic_config(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         found = current_revision(connection)
         if found is not None and found not in known:
-            raise LedgerError(
-                f"the ledger at {ledger.place} is at revision {found}, which this version does not know."
+            raise LedgerUnavailableError(
+                f"the ledger at {database.place} is at revision {found}, which this version does not know."
                 f" Install the version that wrote it (this one writes {REVISION})"
             )
         command.upgrade(config, "head")
@@ -69,23 +70,23 @@ def run_environment() -> None:
     context.run_migrations()
 
 
-def _refuse_airflows_database(ledger: Database, connection: Connection) -> None:
+def _refuse_airflows_database(database: Database, connection: Connection) -> None:
     if inspect(connection).has_table("dag_run"):
-        raise LedgerError(
-            f"{ledger.place} is Airflow's metadata database, which the ledger must not share."
+        raise LedgerUnavailableError(
+            f"{database.place} is Airflow's metadata database, which the ledger must not share."
             " Give it a database of its own in [rollback_budget] sql_alchemy_conn"
         )
 
 
-def _prepare_file(ledger: Database, file: Path) -> None:
-    """Make the file, and let readers go on while somebody writes: SQLite keeps that setting in the file."""
+def _prepare_file(database: Database, file: Path) -> None:
+    """Make the file, and let readers go on during a write: SQLite keeps that setting in the file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as connection:
             _write_ahead(connection)
     except (OSError, sqlite3.Error) as error:
-        raise LedgerError(
-            f"the ledger at {ledger.place} cannot be opened: {error}. Check the folder's rights"
+        raise LedgerUnavailableError(
+            f"the ledger at {database.place} cannot be opened: {error}. Check the folder's rights"
         ) from error
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0006"
+REVISION = "0007"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -20,7 +20,7 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, because nobody can say what they mean."""
+        """Refuse naive times, because what they mean is not known."""
         if value is None:
             return None
         if value.utcoffset() is None:
@@ -175,7 +175,7 @@ class RollbackRow(Base):
 
 
 class SuspensionRow(Base):
-    """A budget put out of force for a while; only its early end is ever added.
+    """A budget suspended for a while; only its early end is ever added.
 
     It holds for one rollout (``dag_id``, ``run_id``), for every one of a DAG, or for those whose release or
     service has this ``name``.

@@ -1,4 +1,4 @@
-"""Standings: where a rollout is now, as far as the ledger alone can say."""
+"""Status: where a rollout is now, as far as the ledger alone can say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from rollback_budget.engine.evaluation import Evaluation, Status
-from rollback_budget.ledger.history import RolloutHistory
+from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import FinalDecision, LoggedLook, LoggedSuspension, Review, Rollout
 from rollback_budget.targets.apply import Outcome
 
@@ -59,14 +59,14 @@ class RolloutStatus:
     suspensions: tuple[LoggedSuspension, ...]
 
 
-def standing_of(ledger: RolloutHistory, rollout: Rollout, now: datetime) -> RolloutStatus:
+def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
     """Read where ``rollout`` stands. Raises LedgerError."""
-    answered = {decision.round for decision in ledger.decisions(rollout.key)}
-    went_on = {override.round for override in ledger.overrides(rollout.key) if override.round}
-    reviews = ledger.reviews(rollout.key)
+    answered = {decision.round for decision in ledger.decisions.of(rollout.key)}
+    went_on = {override.round for override in ledger.overrides.of(rollout.key) if override.round}
+    reviews = ledger.reviews.of(rollout.key)
     waiting = [review for review in reviews if review.round not in answered]
-    rollback = ledger.rollback_of(rollout.key)
-    evaluations = ledger.evaluations(rollout.key)
+    rollback = ledger.rollbacks.of(rollout.key)
+    evaluations = ledger.evaluations.of(rollout.key)
     outcome = None if rollback is None else rollback.outcome
     review = waiting[-1] if waiting and rollout.final is None else None
     return RolloutStatus(
@@ -74,9 +74,9 @@ def standing_of(ledger: RolloutHistory, rollout: Rollout, now: datetime) -> Roll
         phase=_phase(rollout, review, outcome, now),
         round=max([1, *(round_ + 1 for round_ in went_on), *(review.round for review in reviews)]),
         review=review,
-        gauges=_gauges(ledger.newest_looks(rollout.key), evaluations[-1].evaluation if evaluations else None),
+        gauges=_gauges(ledger.looks.newest(rollout.key), evaluations[-1].evaluation if evaluations else None),
         outcome=outcome,
-        suspensions=tuple(one for one in ledger.suspensions_of(rollout.key) if one.is_active(now)),
+        suspensions=tuple(one for one in ledger.suspensions.of(rollout.key) if one.is_active(now)),
     )
 
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Select, and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from rollback_budget.exceptions import LedgerError
-from rollback_budget.ledger.database import Database, insert_once
+from rollback_budget.exceptions import UnknownRolloutError
+from rollback_budget.ledger.database import Database, Repository, insert_once
 from rollback_budget.ledger.models import RollbackRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import Final, FinalDecision, Rollout
@@ -23,14 +23,14 @@ _CLAIMS = 72_094
 _SETTLED = (Outcome.EFFECTIVE.value, Outcome.SUPERSEDED.value)
 
 
-class Rollouts(Database):
-    """The rollouts of the ledger. Every method raises LedgerError."""
+class Rollouts(Repository):
+    """The rollouts of the ledger."""
 
-    def open_rollout(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> RolloutSpec:
+    def open(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> RolloutSpec:
         """Freeze ``spec`` for this rollout and return what holds: the first spec ever frozen wins."""
-        with self.write() as session:
+        with self._database.write() as session:
             _open(session, key, spec, at)
-            return _view(self._row(session, key)).spec
+            return _view(rollout_row(self._database, session, key)).spec
 
     def claim_service(
         self, key: RolloutKey, spec: RolloutSpec, at: datetime, ended: Collection[RolloutKey] = ()
@@ -41,7 +41,7 @@ class Rollouts(Database):
 
         :param ended: rollouts that are known to have ended some other way, and do not count.
         """
-        with self.write() as session:
+        with self._database.write() as session:
             if session.connection().dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:space, hashtext(:service))")
                 session.execute(lock, {"space": _CLAIMS, "service": spec.service})
@@ -51,9 +51,9 @@ class Rollouts(Database):
                 _open(session, key, spec, at)
             return blocking
 
-    def rollouts_under_way(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> list[Rollout]:
+    def under_way(self, key: RolloutKey, spec: RolloutSpec, at: datetime) -> list[Rollout]:
         """Return the other rollouts of this service that are under way, and claim nothing."""
-        with self.read() as session:
+        with self._database.read() as session:
             return [other for other in _under_way(session, spec.service, at) if other.key != key]
 
     def record_shipped(
@@ -63,8 +63,8 @@ class Rollouts(Database):
 
         :return: what is stored, ``(shipped_at, window_end)``.
         """
-        with self.write() as session:
-            row = self._row(session, key)
+        with self._database.write() as session:
+            row = rollout_row(self._database, session, key)
             session.execute(
                 update(RolloutRow)
                 .where(RolloutRow.id == row.id, RolloutRow.shipped_at.is_(None))
@@ -78,9 +78,9 @@ class Rollouts(Database):
     def take_final(
         self, key: RolloutKey, decision: FinalDecision, by: str, reason: str, at: datetime
     ) -> Final:
-        """Decide the rollout unless it is decided; return what holds, perhaps somebody else's decision."""
-        with self.write() as session:
-            row = self._row(session, key)
+        """Decide the rollout unless it is decided; return what holds, perhaps an earlier decision."""
+        with self._database.write() as session:
+            row = rollout_row(self._database, session, key)
             session.execute(
                 update(RolloutRow)
                 .where(RolloutRow.id == row.id, RolloutRow.final_decision.is_(None))
@@ -91,55 +91,57 @@ class Rollouts(Database):
             assert final is not None
             return final
 
-    def rollout(self, key: RolloutKey) -> Rollout | None:
+    def get(self, key: RolloutKey) -> Rollout | None:
         """Return one rollout, None when it was never opened."""
-        with self.read() as session:
+        with self._database.read() as session:
             row = session.scalar(_named(key))
             return None if row is None else _view(row)
 
-    def rollouts(self, limit: int = 100) -> list[Rollout]:
+    def newest(self, limit: int = 100) -> list[Rollout]:
         """Return the newest rollouts, newest first."""
-        with self.read() as session:
+        with self._database.read() as session:
             newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
             return [_view(row) for row in session.scalars(newest.limit(limit))]
 
-    def rollouts_named(self, name: str) -> list[Rollout]:
+    def named(self, name: str) -> list[Rollout]:
         """Return the rollouts whose release, service, DAG or run has this name, newest first."""
         columns = (RolloutRow.release, RolloutRow.service, RolloutRow.dag_id, RolloutRow.run_id)
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
-        with self.read() as session:
+        with self._database.read() as session:
             found = session.scalars(newest.where(or_(*(column == name for column in columns))))
             return [_view(row) for row in found]
 
-    def newest_rollout(self, service: str, at: datetime) -> Rollout | None:
+    def newest_of(self, service: str, at: datetime) -> Rollout | None:
         """Return the rollout of a service that was opened last, by ``at``; None when there is none."""
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc()).limit(1)
-        with self.read() as session:
+        with self._database.read() as session:
             opened = (RolloutRow.service == service, RolloutRow.opened_at <= at)
             row = session.scalar(newest.where(*opened))
             return None if row is None else _view(row)
 
-    def undecided_rollouts(self, ended_after: datetime) -> list[Rollout]:
+    def undecided(self, ended_after: datetime) -> list[Rollout]:
         """Return the rollouts without a final decision, and those that got one after a time, newest first."""
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
         alive = RolloutRow.final_at.is_(None) | (RolloutRow.final_at > ended_after)
-        with self.read() as session:
+        with self._database.read() as session:
             return [_view(row) for row in session.scalars(newest.where(alive))]
 
-    def ended_rollouts(self, after: datetime) -> list[RolloutKey]:
+    def ended(self, after: datetime) -> list[RolloutKey]:
         """Return the rollouts that got their final decision after a time."""
         ended = select(RolloutRow.dag_id, RolloutRow.run_id).where(RolloutRow.final_at > after)
-        with self.read() as session:
+        with self._database.read() as session:
             return [RolloutKey(dag_id, run_id) for dag_id, run_id in session.execute(ended)]
 
-    def _row(self, session: Session, key: RolloutKey) -> RolloutRow:
-        row = session.scalar(_named(key))
-        if row is None:
-            raise LedgerError(
-                f"the rollout {key} is not in the ledger at {self.place}; its preflight task puts it there,"
-                " so clear that task first"
-            )
-        return row
+
+def rollout_row(database: Database, session: Session, key: RolloutKey) -> RolloutRow:
+    """Return the row of a rollout that must be in the ledger. Raises UnknownRolloutError."""
+    row = session.scalar(_named(key))
+    if row is None:
+        raise UnknownRolloutError(
+            f"the rollout {key} is not in the ledger at {database.place}; its preflight task puts it there,"
+            " so clear that task first"
+        )
+    return row
 
 
 def _open(session: Session, key: RolloutKey, spec: RolloutSpec, at: datetime) -> None:

@@ -6,24 +6,24 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from rollback_budget.ledger.database import insert_once
-from rollback_budget.ledger.decisions import Decisions
+from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import StageRow
 from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.rollouts import rollout_row
 from rollback_budget.ledger.views import StageRecord
 
 
-class Stages(Decisions):
-    """The stages in the ledger. Every method raises LedgerError."""
+class Stages(Repository):
+    """The stages in the ledger."""
 
-    def record_stage(self, key: RolloutKey, stage: int, share: float, at: datetime) -> StageRecord:
+    def record(self, key: RolloutKey, stage: int, share: float, at: datetime) -> StageRecord:
         """Store that a stage has begun; the first call for a stage wins. Return what is stored.
 
         :param stage: counted from 1.
         :param share: the release's fraction of traffic.
         """
-        with self.write() as session:
-            rollout_id = self._row(session, key).id
+        with self._database.write() as session:
+            rollout_id = rollout_row(self._database, session, key).id
             values = {"rollout_id": rollout_id, "stage": stage, "share": share, "at": at}
             insert_once(session, StageRow, values)
             row = session.scalars(
@@ -31,12 +31,12 @@ class Stages(Decisions):
             ).one()
             return StageRecord(row.stage, row.share, row.at)
 
-    def stages(self, key: RolloutKey) -> list[StageRecord]:
+    def of(self, key: RolloutKey) -> list[StageRecord]:
         """Return the stages that have begun, in order."""
-        with self.read() as session:
+        with self._database.read() as session:
             rows = session.scalars(
                 select(StageRow)
-                .where(StageRow.rollout_id == self._row(session, key).id)
+                .where(StageRow.rollout_id == rollout_row(self._database, session, key).id)
                 .order_by(StageRow.stage)
             )
             return [StageRecord(row.stage, row.share, row.at) for row in rows]

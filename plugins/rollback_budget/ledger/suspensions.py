@@ -1,4 +1,4 @@
-"""Suspensions: budgets that somebody has put out of force for a while."""
+"""Suspensions: budgets that are suspended for a while."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerError
-from rollback_budget.ledger.database import insert_once
+from rollback_budget.exceptions import LedgerRuleError
+from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import SuspensionRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.stages import Stages
+from rollback_budget.ledger.rollouts import Rollouts
 from rollback_budget.ledger.views import LoggedSuspension, Scope
 
 
-class Suspensions(Stages):
-    """The suspensions in the ledger. Every method raises LedgerError."""
+class Suspensions(Repository):
+    """The suspensions in the ledger."""
 
-    def suspend(self, scope: Scope, suspension: Suspension, once: str | None = None) -> LoggedSuspension:
+    def add(self, scope: Scope, suspension: Suspension, once: str | None = None) -> LoggedSuspension:
         """Record a suspension, which holds from the next look on.
 
         Its ``since`` must be the time of day: looks that were judged already stay as they are.
@@ -28,7 +28,7 @@ class Suspensions(Stages):
         :return: what holds; of a retry, what was recorded first.
         """
         once = once or uuid.uuid4().hex
-        with self.write() as session:
+        with self._database.write() as session:
             insert_once(
                 session,
                 SuspensionRow,
@@ -46,12 +46,12 @@ class Suspensions(Stages):
             )
             return _view(session.scalars(select(SuspensionRow).where(SuspensionRow.once == once)).one())
 
-    def end_suspension(self, id_: int, by: str, reason: str, at: datetime) -> LoggedSuspension:
+    def end(self, id_: int, by: str, reason: str, at: datetime) -> LoggedSuspension:
         """End a suspension early; the first end holds, and one that is over stays as it is."""
-        with self.write() as session:
+        with self._database.write() as session:
             row = session.get(SuspensionRow, id_)
             if row is None:
-                raise LedgerError(f"there is no suspension {id_} in the ledger at {self.place}")
+                raise LedgerRuleError(f"there is no suspension {id_} in the ledger at {self._database.place}")
             session.execute(
                 update(SuspensionRow)
                 .where(SuspensionRow.id == id_, SuspensionRow.ended_at.is_(None), SuspensionRow.until > at)
@@ -60,29 +60,29 @@ class Suspensions(Stages):
             session.refresh(row)
             return _view(row)
 
-    def suspension(self, id_: int) -> LoggedSuspension | None:
+    def get(self, id_: int) -> LoggedSuspension | None:
         """Return one suspension, None when it was never recorded."""
-        with self.read() as session:
+        with self._database.read() as session:
             row = session.get(SuspensionRow, id_)
             return None if row is None else _view(row)
 
-    def suspensions(self, after: datetime | None = None) -> list[LoggedSuspension]:
+    def ending_after(self, after: datetime | None = None) -> list[LoggedSuspension]:
         """Return the suspensions that end after ``after`` (None: all), in the order of recording."""
         query = select(SuspensionRow).order_by(SuspensionRow.id)
         if after is not None:
             query = query.where(func.coalesce(SuspensionRow.ended_at, SuspensionRow.until) > after)
-        with self.read() as session:
+        with self._database.read() as session:
             return [_view(row) for row in session.scalars(query)]
 
-    def suspensions_of(self, key: RolloutKey) -> list[LoggedSuspension]:
+    def of(self, key: RolloutKey) -> list[LoggedSuspension]:
         """Return those that held at some time of a rollout, from its opening on."""
-        rollout = self.rollout(key)
+        rollout = Rollouts(self._database).get(key)
         if rollout is None:
             return []
         end = None if rollout.final is None else rollout.final.at
         return [
             one
-            for one in self.suspensions(after=rollout.opened_at)
+            for one in self.ending_after(rollout.opened_at)
             if one.scope.includes(key, rollout.spec) and (end is None or one.suspension.since < end)
         ]
 

@@ -1,4 +1,4 @@
-"""Where the ledger and the case files are, when nobody says so on the command line."""
+"""Where the ledger and the case files are, when the command line does not say so."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _configured(environ: Mapping[str, str], section: str, option: str) -> str | None:
-    """Return what Airflow would be told, without starting it."""
+    """Return what Airflow's configuration says, without starting Airflow."""
     said = environ.get(f"AIRFLOW__{section.upper()}__{option.upper()}")
     if said:
         return said

@@ -58,7 +58,7 @@ class LoggedLook:
     """One look at one budget, to six digits; None is unknown.
 
     :param delta: in the unit of the budget's comparison.
-    :param suspended: whether the budget was out of force, so that the look added to nothing.
+    :param suspended: whether the budget was suspended, so that the look added to nothing.
     """
 
     budget: str
@@ -90,7 +90,7 @@ class LoggedBreach:
 
 @dataclass(frozen=True, slots=True)
 class CommanderDecision:
-    """An answer to a review; ``by`` is None when nobody answered in time."""
+    """An answer to a review; ``by`` is None when there was no answer in time."""
 
     round: int
     option: str
@@ -167,7 +167,7 @@ class Scope:
 class LoggedSuspension:
     """A suspension as it stands in the ledger.
 
-    :param suspension: what the engine is told; it ends where it was ended early.
+    :param suspension: what the engine goes by; it ends where it was ended early.
     :param planned_until: the end it was given at first.
     """
 
@@ -212,7 +212,7 @@ class SentNotification:
     error: str | None = None
 
 
-#: One line of a rollout's story.
+#: Something that happened in a rollout.
 HistoryEvent = (
     LoggedEvaluation
     | LoggedBreach

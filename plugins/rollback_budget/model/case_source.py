@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rollback_budget.model.base import Frozen
-from rollback_budget.model.sql_table import ROLES, Flag, RequestLog, is_quantile
+from rollback_budget.model.by_type import ByType
+from rollback_budget.model.json_request import not_jmespath, request_mistakes
+from rollback_budget.model.mistake import Loc, Mistake, mistake, quote
+from rollback_budget.model.section import Section
+from rollback_budget.model.sql_table import (
+    ROLES,
+    Flag,
+    FlagColumn,
+    RequestLog,
+    Table,
+    is_quantile,
+    not_a_column,
+)
+
+PLACEHOLDERS = (
+    *("$start", "$end", "$start_s", "$end_s", "$start_ms", "$end_ms"),
+    *("$release", "$baseline", "$metric", "$slice", "$bound", "$limit", "$cursor"),
+)
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_REGION = re.compile(r"[A-Z]{2}")
 
 
-class CaseLog(Frozen):
+class CaseLog(Table):
     """A table with one row a request and its content. What is not named here is as in ``source.request_log``.
 
     :param input: what was asked: a text, or JSON such as a list of chat messages.
@@ -22,23 +41,36 @@ class CaseLog(Frozen):
     :param failed: what makes a request fail, by metric, where the columns of the metrics do not say it.
     """
 
+    columns: ClassVar[tuple[str, ...]] = (
+        *("time", "version", "input", "output", "trace_id"),
+        *("slice", "latency", "tokens", "cost"),
+    )
+
     table: str | None = None
     time: str | None = None
     time_type: Literal["epoch_s", "epoch_ms", "timestamp"] | None = None
     version: str | None = None
-    input: str = "input"
+    input: str = Field(default="input", examples=["prompt"])
     output: str | None = None
     trace_id: str | None = None
     slice: str | None = None
-    success: Flag | None = None
-    handoff: Flag | None = None
-    incident: Flag | None = None
+    success: FlagColumn | None = None
+    handoff: FlagColumn | None = None
+    incident: FlagColumn | None = None
     latency: str | None = None
     latency_unit: Literal["s", "ms"] | None = None
     tokens: str | None = None
     cost: str | None = None
     metadata: tuple[str, ...] = ()
-    failed: Mapping[str, Flag] = Field(default_factory=dict)
+    failed: Mapping[str, FlagColumn] = Field(default_factory=dict)
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield what cannot be a table or a column."""
+        yield from super().mistakes(data)
+        columns = data.get("metadata")
+        for at, name in enumerate(columns if isinstance(columns, list) else ()):
+            yield from not_a_column(("metadata", at), name)
 
     def over(self, log: RequestLog | None) -> CaseLog:
         """Return this table with what it leaves out taken from the table of the samples, if there is one."""
@@ -67,21 +99,30 @@ class CaseLog(Frozen):
         return (value, 1.0) if isinstance(value, str) else None
 
 
-class SqlCases(Frozen):
+class SqlCases(Section):
     """Failing requests from any common-sql connection: a table of requests, or a statement.
 
     :param query: a SELECT giving ``input`` and, where they are, ``output, trace_id, time, slice, failed``;
         further columns become metadata. It sees bound parameters only.
     """
 
+    positive: ClassVar[tuple[str, ...]] = ("statement_timeout",)
+
     type: Literal["sql"] = "sql"
-    conn_id: str
+    conn_id: str = Field(examples=["request_log"])
     request_log: CaseLog | None = None
     query: str | None = None
     statement_timeout: timedelta = timedelta(seconds=60)
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield two places to read from, or none."""
+        yield from super().mistakes(data)
+        if ("query" in data) == ("request_log" in data):
+            yield mistake((), "say what to read: either `request_log` (a table) or `query` (a SELECT)")
 
-class CaseRequest(Frozen):
+
+class CaseRequest(Section):
     """One request, and how to read the failing requests from its answer.
 
     Whole strings in ``path`` (between slashes), ``query`` and ``body`` that name a placeholder are replaced
@@ -94,10 +135,10 @@ class CaseRequest(Frozen):
     """
 
     method: Literal["GET", "POST"] = "GET"
-    path: str
+    path: str = Field(examples=["/api/requests"])
     query: dict[str, Any] = Field(default_factory=dict)
     body: Any = None
-    items: str
+    items: str = Field(examples=["data"])
     input: str = "input"
     output: str | None = "output"
     trace_id: str | None = None
@@ -109,8 +150,19 @@ class CaseRequest(Frozen):
     next: str | None = None
     metadata: Mapping[str, str] = Field(default_factory=dict)
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield unknown placeholders and broken JMESPath."""
+        yield from super().mistakes(data)
+        paths = ("items", "input", "output", "trace_id", "time", "slice", "version", "failed", "next")
+        yield from not_jmespath(data, paths)
+        metadata = data.get("metadata")
+        for said in not_jmespath(metadata, tuple(metadata)) if isinstance(metadata, dict) else ():
+            yield mistake(("metadata", *said.loc), said.message)
+        yield from request_mistakes(data, PLACEHOLDERS)
 
-class ScoreRule(Frozen):
+
+class ScoreRule(Section):
     """Which scores, or annotations, mark a request as failed.
 
     :param name: of the score; by default the metric.
@@ -137,7 +189,7 @@ class ScoreRule(Frozen):
         )
 
 
-class LangfuseCases(Frozen):
+class LangfuseCases(Section):
     """Langfuse's public API: observations of the release, and scores that say which of them failed.
 
     Latency (``pNN``), tokens and cost are read from the observations; every other metric from scores.
@@ -152,7 +204,7 @@ class LangfuseCases(Frozen):
     scores: Mapping[str, ScoreRule] = Field(default_factory=dict)
 
 
-class PhoenixCases(Frozen):
+class PhoenixCases(Section):
     """Arize Phoenix's REST API: spans of a project, and annotations that say which of them failed.
 
     Latency (``pNN``) is read from the spans, errors from their status; other metrics from annotations.
@@ -164,7 +216,7 @@ class PhoenixCases(Frozen):
     :param errors: metrics for which a span with status ERROR fails, too.
     """
 
-    project: str
+    project: str = Field(examples=["default"])
     version: str = "metadata.version"
     slice: str | None = None
     span_kind: str | None = None
@@ -172,7 +224,7 @@ class PhoenixCases(Frozen):
     errors: tuple[str, ...] = ("task_success", "error_rate")
 
 
-class HttpJsonCases(Frozen):
+class HttpJsonCases(Section):
     """Failing requests from any API that answers JSON, behind an Airflow ``http`` connection.
 
     Exactly one of ``request``, ``langfuse`` and ``phoenix`` says what is asked.
@@ -180,18 +232,33 @@ class HttpJsonCases(Frozen):
     :param timeout: for one request.
     """
 
+    positive: ClassVar[tuple[str, ...]] = ("timeout",)
+
     type: Literal["http_json"] = "http_json"
-    conn_id: str
+    conn_id: str = Field(examples=["langfuse"])
     request: CaseRequest | None = None
     langfuse: LangfuseCases | None = None
     phoenix: PhoenixCases | None = None
     timeout: timedelta = timedelta(seconds=60)
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield several things to ask, or none."""
+        yield from super().mistakes(data)
+        ways = [key for key in ("request", "langfuse", "phoenix") if key in data]
+        if not ways:
+            yield mistake((), "say what to ask: `request`, `langfuse: {}` or `phoenix: {project: ...}`")
+        for other in ways[1:]:
+            yield mistake((other,), f"`{other}` and `{ways[0]}` both say what to ask; keep one", "key")
 
-CaseSource = Annotated[SqlCases | HttpJsonCases, Field(discriminator="type")]
+
+CaseSource = Annotated[
+    SqlCases | HttpJsonCases,
+    ByType(ours=(SqlCases, HttpJsonCases), wanted="`cases.source` has a type: `type: sql`, or http_json"),
+]
 
 
-class Redaction(Frozen):
+class Redaction(Section):
     """What is taken out of requests before anything is written, beside e-mail addresses, keys and cards.
 
     :param phone_regions: countries (ISO 3166) whose phone numbers are known without their country code.
@@ -201,18 +268,42 @@ class Redaction(Frozen):
     phone_regions: tuple[str, ...] = ("US",)
     patterns: Mapping[str, str] = Field(default_factory=dict)
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield patterns that cannot be used, and what is no country."""
+        yield from super().mistakes(data)
+        patterns, regions = data.get("patterns"), data.get("phone_regions")
+        for name, pattern in patterns.items() if isinstance(patterns, dict) else ():
+            if not _KIND.fullmatch(name):
+                why = f"{quote(name)} will stand in the place of what was taken out: a word in lower case"
+                yield mistake(("patterns", name), why, "key")
+            if isinstance(pattern, str):
+                yield from _no_pattern(("patterns", name), pattern)
+        for at, region in enumerate(regions if isinstance(regions, list) else ()):
+            if isinstance(region, str) and not _REGION.fullmatch(region):
+                yield mistake(
+                    ("phone_regions", at), f"{quote(region)} is no country: two capital letters, such as DE"
+                )
 
-class Cases(Frozen):
-    """How a breach becomes eval cases.
 
-    :param source: where failing requests are found; without one, a debt gets a stub.
-    :param limit: cases that a breach brings.
-    :param candidates: failing requests that are read, to choose those cases from.
-    :param longest: characters of an input, and of an output, that a case keeps.
-    """
+def _no_pattern(loc: Loc, pattern: str) -> Iterator[Mistake]:
+    try:
+        matches_nothing = re.compile(pattern).match("") is not None
+    except re.error as error:
+        yield mistake(loc, f"{quote(pattern)} is no regular expression: {error}")
+        return
+    if matches_nothing:
+        yield mistake(loc, f"{quote(pattern)} finds the empty text; say what must be there")
 
-    source: CaseSource | None = None
-    limit: int = 20
-    candidates: int = 2000
-    longest: int = 20_000
-    redact: Redaction = Redaction()
+
+class Cases(Section):
+    """How a breach becomes eval cases; without a ``source``, a debt gets a stub."""
+
+    source: CaseSource | None = Field(default=None, description="Where failing requests are found.")
+    limit: int = Field(default=20, ge=1, le=1000, description="Cases that a breach brings.")
+    candidates: int = Field(default=2000, ge=1, le=100_000, description="Failing requests to choose from.")
+    longest: int = Field(default=20_000, ge=200, description="Characters of an input, and of an output.")
+    redact: Redaction = Field(
+        default=Redaction(),
+        description="What is taken out of requests, beside e-mail addresses, keys and card numbers.",
+    )

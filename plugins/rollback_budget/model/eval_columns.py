@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from rollback_budget.model.base import Frozen
+from typing import Annotated
+
+from pydantic import Field
+
+from rollback_budget.model.section import OneOrMoreNames, Section
 
 
-class Columns(Frozen):
+class Columns(Section):
     """Names of the columns of evaluation results; ``case_id``, ``release`` and a verdict must be there.
 
     Of this only ``pass_mark``, ``numbers`` and ``scorer`` count for results of Inspect AI and promptfoo.
@@ -26,7 +30,9 @@ class Columns(Frozen):
     score: str = "score"
     slice: str = "slice"
     input_sha256: str = "input_sha256"
-    numbers: tuple[str, ...] = ()
+    numbers: Annotated[tuple[str, ...], OneOrMoreNames] = Field(
+        default=(), description="Further columns with numbers, to compare versions by."
+    )
     scorer: str | None = None
 
     @property

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rollback_budget.model.base import Frozen
+from rollback_budget.model.by_type import ByType
 from rollback_budget.model.json_api import HttpJsonSource
+from rollback_budget.model.mistake import Mistake, mistake
+from rollback_budget.model.source_settings import SourceSettings
 from rollback_budget.model.sql_table import Aggregate, RequestLog
+from rollback_budget.registry import Group
+
+__all__ = [
+    "HttpJsonSource",
+    "PrometheusSource",
+    "RecordedSource",
+    "Source",
+    "SourceSettings",
+    "SqlSource",
+    "lateness_of",
+]
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class SqlSource(Frozen):
+class SqlSource(SourceSettings):
     """Any common-sql connection.
 
     :param query: one statement giving ``time, metric, version, value, n`` (and ``le``, for histograms) for
@@ -24,8 +41,10 @@ class SqlSource(Frozen):
     :param aggregate: a table of counts, one row a bucket, read without any query.
     """
 
+    positive: ClassVar[tuple[str, ...]] = ("statement_timeout",)
+
     type: Literal["sql"] = "sql"
-    conn_id: str
+    conn_id: str = Field(examples=["request_log"])
     query: str | None = None
     statement_timeout: timedelta = timedelta(seconds=30)
     late: timedelta = timedelta(minutes=5)
@@ -33,13 +52,21 @@ class SqlSource(Frozen):
     request_log: RequestLog | None = None
     aggregate: Aggregate | None = None
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield two places to read from."""
+        yield from super().mistakes(data)
+        first, *others = [key for key in ("query", "request_log", "aggregate") if key in data] or [""]
+        for other in others:
+            yield mistake((other,), f"`{other}` and `{first}` both say where to read; keep one", "key")
+
     @property
     def log(self) -> RequestLog | Aggregate | None:
         """The table that is read without a query, if any."""
         return self.request_log or self.aggregate
 
 
-class PrometheusSource(Frozen):
+class PrometheusSource(SourceSettings):
     """Prometheus, or what speaks its HTTP API (Thanos, Mimir), behind an Airflow ``http`` connection.
 
     :param version_label: the label that tells the release from the baseline.
@@ -49,24 +76,53 @@ class PrometheusSource(Frozen):
     :param timeout: for one request.
     """
 
+    positive: ClassVar[tuple[str, ...]] = ("scrape_interval", "timeout")
+
     type: Literal["prometheus"] = "prometheus"
-    conn_id: str
+    conn_id: str = Field(examples=["prometheus"])
     version_label: str = "version"
     slice_label: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     scrape_interval: timedelta = timedelta(seconds=30)
     timeout: timedelta = timedelta(seconds=30)
 
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield what cannot be a label."""
+        yield from super().mistakes(data)
+        version = data.get("version_label", cls.model_fields["version_label"].default)
+        labels = data.get("labels") if isinstance(data.get("labels"), dict) else {}
+        for place, label in (
+            (("version_label",), version),
+            (("slice_label",), data.get("slice_label")),
+            *((("labels", name), name) for name in labels or {}),
+        ):
+            if isinstance(label, str) and not _LABEL.fullmatch(label):
+                yield mistake(
+                    place, f"`{place[0]}` names a label: letters, digits and underscores, as in Prometheus"
+                )
+        for name in (version, data.get("slice_label")):
+            if isinstance(name, str) and labels and name in labels:
+                yield mistake(
+                    ("labels", name), f"{name} tells versions or slices apart; it cannot be fixed here", "key"
+                )
 
-class RecordedSource(Frozen):
+
+class RecordedSource(SourceSettings):
     """A file of recorded series: CSV, JSON Lines or Parquet."""
 
     type: Literal["recorded"] = "recorded"
-    path: str
+    path: str = Field(examples=["series.csv"])
 
 
 Source = Annotated[
-    SqlSource | PrometheusSource | HttpJsonSource | RecordedSource, Field(discriminator="type")
+    SourceSettings,
+    ByType(
+        ours=(SqlSource, PrometheusSource, HttpJsonSource, RecordedSource),
+        wanted="`source` has a type: `type: sql`, or prometheus, http_json or recorded",
+        group=Group.SOURCES,
+        base=SourceSettings,
+    ),
 ]
 
 

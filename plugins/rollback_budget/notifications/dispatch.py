@@ -1,9 +1,11 @@
-"""Telling people through Airflow's notifiers: each message once, and nobody waits for one that hangs."""
+"""Sending notifications through Airflow's notifiers: each once, and no task waits for one that hangs."""
 
 from __future__ import annotations
 
 import html
 import inspect
+import logging
+import pkgutil
 import re
 import threading
 import time
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.exceptions import LedgerError, RollbackBudgetError
-from rollback_budget.model.notify import KNOWN, Notify
+from rollback_budget.exceptions import LedgerError, LedgerRuleError, RollbackBudgetError
+from rollback_budget.model.notify import Notify, notifier_entry
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
@@ -33,11 +35,11 @@ PATIENCE = timedelta(seconds=30)
 
 
 def send(message: Notification, context: Context, log: Log, patience: timedelta = PATIENCE) -> list[str]:
-    """Send ``message`` to everybody who wants it and has not got it; never raises.
+    """Send ``message`` through every notifier that subscribes to it and has not sent it yet; never raises.
 
     Without the ledger it is sent all the same, and perhaps again by a retry.
 
-    :return: whom it did not reach, with the reason.
+    :return: the notifiers that were not reached, each with the reason.
     """
     ledger: Ledger | None = open_ledger()
     deliveries = []
@@ -47,10 +49,10 @@ def send(message: Notification, context: Context, log: Log, patience: timedelta 
         name = f"{number} {notify.notifier}"
         if ledger is not None:
             try:
-                if not ledger.claim_notification(message.key, message.occasion, name, utc_now()):
+                if not ledger.notifications.claim(message.key, message.occasion, name, utc_now()):
                     continue
             except LedgerError as error:
-                log.warning("messages are sent without a record of them: %s", error)
+                _say_trouble(log, "messages are sent without a record of them", error)
                 ledger = None
         deliveries.append(_Delivery(name, partial(_deliver, notify, message, context)))
     give_up = time.monotonic() + patience.total_seconds()
@@ -86,13 +88,12 @@ def make_notifier(notify: Notify, offers: dict[str, Any]) -> BaseNotifier:
     :raises RollbackBudgetError: it cannot be made.
     """
     from airflow.sdk import BaseNotifier
-    from airflow.sdk._shared.module_loading import import_string
 
-    known = KNOWN.get(notify.notifier)
+    known = notifier_entry(notify.notifier)
     path = notify.notifier if known is None else known.path
     try:
-        found = import_string(path)
-    except ImportError as error:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
         hint = "" if known is None or known.package is None else f"; pip install {known.package}"
         raise RollbackBudgetError(f"{path} cannot be imported: {error}{hint}") from error
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
@@ -138,7 +139,7 @@ def _deliver(notify: Notify, message: Notification, context: Context) -> None:
 
 @dataclass
 class _Delivery:
-    """One notifier at work, in a thread that nobody has to wait for."""
+    """One notifier at work, in a thread that no task has to wait for."""
 
     name: str
     deliver: Callable[[], None]
@@ -172,8 +173,18 @@ def _settle(ledger: Ledger | None, message: Notification, deliveries: list[_Deli
         return
     try:
         for delivery in deliveries:
-            ledger.settle_notification(
+            ledger.notifications.settle(
                 message.key, message.occasion, delivery.name, utc_now(), delivery.error
             )
     except LedgerError as error:
-        log.warning("the messages are sent, and may be sent again: %s", error)
+        _say_trouble(log, "the messages are sent, and may be sent again", error)
+
+
+def _say_trouble(log: Log, consequence: str, error: LedgerError) -> None:
+    """Say why there is no record: a message is never held back for it, whatever the reason."""
+    if isinstance(error, LedgerRuleError):
+        logging.getLogger(__name__).error(
+            "the ledger refuses, which no retry changes; %s: %s", consequence, error
+        )
+    else:
+        log.warning("%s: %s", consequence, error)

@@ -1,4 +1,4 @@
-"""What people are told about a rollout: plain sentences, made of data."""
+"""The notifications of a rollout: plain sentences, made of data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Notification:
     """One message, for every notifier.
 
     :param occasion: what makes it one and the same message, however often it is tried.
-    :param deadline: until when somebody has to decide; None when nobody has to.
+    :param deadline: until when the commander has to decide; None when there is nothing to decide.
     """
 
     event: Event
@@ -62,7 +62,7 @@ class Notification:
 
     @property
     def severity(self) -> str:
-        """``critical`` where somebody has to do something, else ``info``."""
+        """``critical`` where a person has to act, else ``info``."""
         return "critical" if self.event in _CRITICAL else "info"
 
     @property

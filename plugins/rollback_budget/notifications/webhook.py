@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
 
+from rollback_budget.exceptions import RollbackBudgetError
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-TIMEOUT_S = 10
+TIMEOUT = timedelta(seconds=10)
 
 
 class WebhookNotifier(BaseNotifier):
@@ -39,11 +42,20 @@ class WebhookNotifier(BaseNotifier):
         self.endpoint = endpoint
 
     def notify(self, context: Context) -> None:  # noqa: ARG002
-        """Post it; raises when the answer is not a success."""
-        from airflow.providers.http.hooks.http import HttpHook
+        """Post it once; raises :class:`RollbackBudgetError` when nothing or no success is answered."""
+        from rollback_budget.hooks.http import open_blocking_http_client
+        from rollback_budget.transport.errors import TransportError
 
-        hook = HttpHook(method="POST", http_conn_id=self.http_conn_id)
-        hook.run(self.endpoint, json=self.body(), extra_options={"timeout": TIMEOUT_S})
+        what = f"POST by the connection {self.http_conn_id}"
+        with open_blocking_http_client(self.http_conn_id) as client:
+            try:
+                response = client.request("POST", self.endpoint, body=self.body(), timeout=TIMEOUT)
+            except TransportError as error:
+                # The address itself may be the secret.
+                raise TransportError(error.failure, error.reason, request=what) from None
+        if not response.ok:
+            said = "a redirect, which is never followed" if response.not_followed else response.quote
+            raise RollbackBudgetError(f"{what} was answered with {response.status}: {said}")
 
     def body(self) -> dict[str, Any]:
         """Return what is posted."""

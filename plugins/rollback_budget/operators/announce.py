@@ -1,47 +1,33 @@
-"""The tasks that tell people what happens: beside what is decided, so that nothing waits for them."""
+"""The tasks that send notifications: beside the decisions, so that no decision waits for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import question_of, rounds_of
+from rollback_budget.common.retries import NOTIFICATION_RETRIES, with_defaults
+from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RollbackReport, RolloutXcom, Tasks
+from rollback_budget.engine.decision_policy import review_terms, rounds_of
 from rollback_budget.engine.evaluation import VerdictKind
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event
-from rollback_budget.notifications.dispatch import PATIENCE, send
+from rollback_budget.notifications.dispatch import send
 from rollback_budget.notifications.notification import Notification
+from rollback_budget.notifications.task_notifications import rollback_message, send_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from rollback_budget.operators.rollback import RollbackReport
 
 #: After its deadline an answer takes at most this long to be written down.
 AFTERWARDS = timedelta(minutes=2)
 #: A triggerer that was away gets this much longer.
 LONGEST_LATE = timedelta(minutes=10)
-#: A message that cannot be sent is tried again, and then given up: it must not fail a rollout.
-MESSAGE_RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=20)}
-#: A page within the task that it is about, which must not wait for it.
-PAGE_PATIENCE = timedelta(seconds=5)
-
-
-def send_all(operator: BaseOperator, context: Context, messages: Iterable[Notification]) -> None:
-    """Send messages; raises on all tries of the task but the last when somebody was not reached."""
-    missed = [one for message in messages for one in send(message, context, operator.log)]
-    if missed and context["ti"].try_number <= (operator.retries or 0):
-        raise AirflowException("not everybody was reached: " + "; ".join(missed))
-    if missed:
-        operator.log.error("given up: %s", "; ".join(missed))
 
 
 class AnnounceOperator(BaseOperator):
@@ -54,17 +40,17 @@ class AnnounceOperator(BaseOperator):
     ui_color = "#f2f2f2"
 
     def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:
-        super().__init__(**{**MESSAGE_RETRIES, **kwargs})
+        super().__init__(**with_defaults(kwargs, NOTIFICATION_RETRIES))
         self.tasks = tasks
 
     def send(self, context: Context, *messages: Notification) -> None:
-        """Send the messages; raises on all tries but the last when somebody was not reached."""
+        """Send the messages; raises on all tries but the last when a notifier was not reached."""
         send_all(self, context, messages)
 
 
 class AnnounceRoundOperator(AnnounceOperator):
     """
-    Tells of a round's breach and review, that its deadline is near, and what was decided.
+    Notifies of a round's breach and review, of its deadline, and of what was decided.
 
     Writes into the ledger that the commander is asked, and until when.
 
@@ -76,7 +62,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         self.round_ = round_
 
     def execute(self, context: Context) -> None:
-        """Tell what the watch said; wait for the middle of the review, where there is one."""
+        """Notify of what the watch said; wait for the middle of the review, where there is one."""
         exchange = RolloutXcom(self.tasks, context)
         deadline = self._deadline(exchange)
         if deadline is not None:
@@ -85,11 +71,11 @@ class AnnounceRoundOperator(AnnounceOperator):
         if deadline is None or not exchange.spec().notify:
             return
         evaluation = exchange.evaluation(self.round_)
-        half_time = deadline - question_of(exchange.spec(), evaluation).within / 2
+        half_time = deadline - review_terms(exchange.spec(), evaluation).within / 2
         self._wait(exchange, half_time, "tell_half_time")
 
     def tell_half_time(self, context: Context, event: dict[str, Any]) -> None:
-        """Tell that the deadline is near, unless somebody has answered."""
+        """Notify that the deadline is near, unless the review is answered."""
         exchange = RolloutXcom(self.tasks, context)
         deadline = self._deadline(exchange)
         assert deadline is not None
@@ -103,16 +89,16 @@ class AnnounceRoundOperator(AnnounceOperator):
             self.log,
         )
         if missed:
-            self.log.error("not everybody was reached: %s", "; ".join(missed))
+            self.log.error("notifiers that were not reached: %s", "; ".join(missed))
         assert spec.notify
         self._wait(exchange, deadline + AFTERWARDS, "tell_decision")
 
     def tell_decision(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002
-        """Tell who decided what; nothing when the rollout ended without an answer."""
+        """Notify of who decided what; nothing when the rollout ended without an answer."""
         exchange = RolloutXcom(self.tasks, context)
         answer = next((one for one in exchange.answers(self.round_ + 1) if one.round_ == self.round_), None)
         if answer is None:
-            self.log.info("the review was overtaken; nobody answered it")
+            self.log.info("the review was overtaken before it was answered")
             return
         because = f": {answer.reason}" if answer.reason else ""
         said = f"{answer.author} decided: {answer.option}{because}"
@@ -140,7 +126,7 @@ class AnnounceRoundOperator(AnnounceOperator):
         return Notification(event, occasion, exchange.key, exchange.spec(), sentence, deadline)
 
     def _silence(self, exchange: RolloutXcom, deadline: datetime) -> str:
-        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
         leads_to = "rolls back" if question.on_timeout is OnTimeout.ROLLBACK else "goes on"
         return f"No answer by {deadline:%H:%M:%S} UTC {leads_to}."
 
@@ -152,12 +138,15 @@ class AnnounceRoundOperator(AnnounceOperator):
         return any(one.round_ == self.round_ for one in exchange.answers(self.round_ + 1))
 
     def _record_review(self, exchange: RolloutXcom, deadline: datetime) -> None:
-        question = question_of(exchange.spec(), exchange.evaluation(self.round_))
+        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
         opened_at = deadline - question.within
         try:
-            open_ledger().open_review(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
-        except LedgerError as error:
+            open_ledger().reviews.open(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
+        except LedgerUnavailableError as error:
             self.log.warning("the ledger does not show the review: %s", error)
+        except LedgerRuleError as error:
+            # The commander is asked all the same: the rollout's review does not depend on its record.
+            self.log.error("the ledger refuses the review, which no retry changes: %s", error)
 
     def _wait(self, exchange: RolloutXcom, until: datetime, method_name: str) -> None:
         from rollback_budget.triggers.reminder import ReminderTrigger
@@ -177,12 +166,10 @@ class AnnounceRoundOperator(AnnounceOperator):
 
 
 class AnnounceRollbackOperator(AnnounceOperator):
-    """Tells that the release was rolled back, or that nobody could prove it."""
+    """Notifies that the release was rolled back, or that the rollback could not be proven."""
 
     def execute(self, context: Context) -> None:
-        """Tell the outcome; nothing when nothing was rolled back."""
-        from rollback_budget.operators.rollback import RollbackReport
-
+        """Notify of the outcome; nothing when nothing was rolled back."""
         exchange = RolloutXcom(self.tasks, context)
         value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
         if value is None:
@@ -191,10 +178,10 @@ class AnnounceRollbackOperator(AnnounceOperator):
 
 
 class AnnouncePromotionOperator(AnnounceOperator):
-    """Tells that the release was promoted."""
+    """Notifies that the release was promoted."""
 
     def execute(self, context: Context) -> None:
-        """Tell it."""
+        """Notify of the promotion."""
         exchange = RolloutXcom(self.tasks, context)
         spec = exchange.spec()
         said = f"{_say_promoter(exchange)}, and {spec.release} takes over from {spec.baseline}"
@@ -207,18 +194,3 @@ def _say_promoter(exchange: RolloutXcom) -> str:
     if answer is None:
         return "the window is over"
     return f"{answer.author} ended the watch ({answer.reason})"
-
-
-def rollback_message(exchange: RolloutXcom, report: RollbackReport) -> Notification:
-    """Return what is told about a rollback."""
-    event = Event.ROLLED_BACK if report.is_settled else Event.VERIFICATION_FAILED
-    said = " ".join((f"By {report.by}: {report.reason}. {report.said}", *report.baseline_troubles))
-    return Notification(event, event.value, exchange.key, exchange.spec(), said)
-
-
-def page(message: Notification, context: Context, log: Any) -> None:
-    """Tell at once what a task of its own could only tell later; takes a moment at most, and never raises."""
-    try:
-        send(message, context, log, min(PAGE_PATIENCE, PATIENCE))
-    except Exception as error:
-        log.warning("nobody was paged yet: %s", error)

@@ -11,9 +11,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.ledger_sync import final_if_known
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import NextStep, next_step, question_of
+from rollback_budget.engine.decision_policy import NextStep, next_step, review_terms
 from rollback_budget.exceptions import SpecError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,10 +35,11 @@ class DecideOperator(BaseBranchOperator):
     :param budget: path of the budget file, to say when it was edited meanwhile.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#fff7e0"
 
     def __init__(self, *, tasks: Tasks, round_: int, rounds: int, budget: str | Path, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.round_ = round_
         self.rounds = rounds
@@ -68,7 +71,7 @@ class DecideOperator(BaseBranchOperator):
             NextStep.ASK: ["review", "guard"],
         }[step]
         if step is NextStep.ASK:
-            deadline = utc_now() + question_of(spec, evaluation).within
+            deadline = utc_now() + review_terms(spec, evaluation).within
             context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")

@@ -34,20 +34,19 @@ class DraftCasesOperator(BaseOperator):
     def execute(self, context: Context) -> list[str]:
         """Return what was drafted now. Raises CaseError naming every debt that could not be."""
         from rollback_budget.cases.folder import CaseFolder
-        from rollback_budget.cases.service import draft_debt, settle_folder
+        from rollback_budget.debt.drafting import draft_debt, sync_folder
+        from rollback_budget.debt.state_machine import UNDRAFTED
 
         ti = context["ti"]
         by, ledger, folder = f"{ti.dag_id}/{ti.task_id}", open_ledger(), CaseFolder(cases_folder())
         drafted: list[str] = []
         troubles: list[str] = []
-        for debt in ledger.undrafted_debts():
+        for debt in ledger.debts.in_states(UNDRAFTED):
             try:
                 if _has_old_stub(folder.cases_of(debt), debt):
                     continue
                 is_last = ti.try_number > ti.max_tries
-                done = draft_debt(
-                    ledger, folder, debt, read_failing, by=by, at=utc_now(), patient=not is_last
-                )
+                done = draft_debt(ledger, folder, debt, read_failing, by=by, at=utc_now(), retry=not is_last)
             except RollbackBudgetError as error:
                 self.log.exception("the debt %s has no cases yet", debt.fingerprint)
                 troubles.append(f"{debt.budget} of {debt.service} ({debt.fingerprint[:16]}): {error}")
@@ -56,7 +55,7 @@ class DraftCasesOperator(BaseOperator):
                 self.log.warning("%s: a stub instead of cases. %s", debt.budget, done.why)
             self.log.info("%s: %d new case(s) in %s", debt.budget, len(done.added), done.file)
             drafted.append(f"{debt.fingerprint}: {len(done.added)} new, {done.there} in {done.file.name}")
-        for changed in settle_folder(ledger, folder, by=by, at=utc_now()):
+        for changed in sync_folder(ledger, folder, by=by, at=utc_now()):
             self.log.info("%s is %s", changed.budget, changed.state.value)
         if troubles:
             raise CaseError("no cases could be drafted for:\n" + "\n".join(troubles))

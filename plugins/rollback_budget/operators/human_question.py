@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput, TaskDeferralTimeout
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.xcom import RolloutXcom, Tasks
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.triggers.review import ReviewTrigger
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class HumanQuestionOperator(HITLOperator):
 
     # The body is built from data when the task runs; nothing in it may be taken for a template.
     template_fields = ()
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#fde8c8"
 
     def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:
@@ -77,12 +79,12 @@ class HumanQuestionOperator(HITLOperator):
         raise NotImplementedError
 
     def put(self, context: Context, key: RolloutKey, deadline: datetime, default: str) -> None:
-        """Put the question to Airflow, and defer until somebody answers or the deadline comes."""
+        """Put the question to Airflow, and defer until the commander answers or the deadline comes."""
         self.response_timeout = max(deadline - utc_now(), timedelta(seconds=1))
         try:
             super().execute(context)
         except TaskAwaitingInput:
-            # Airflow would sweep such a task every 15 s, and nobody could close it before.
+            # Airflow would sweep such a task every 15 s, and it could not be closed before.
             now = utc_now()
             self.defer(
                 trigger=ReviewTrigger(

@@ -14,12 +14,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import SHORTEST_REASON
 from rollback_budget.common.config import cases_folder, gate_folder, open_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.review_body import escape
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
 from rollback_budget.model.notify import Event
 from rollback_budget.notifications.notification import Notification
-from rollback_budget.operators.announce import page
+from rollback_budget.notifications.task_notifications import page
 from rollback_budget.operators.human_question import HumanQuestionOperator
-from rollback_budget.operators.review_body import escape
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -67,7 +68,7 @@ class LaunchGateOperator(HumanQuestionOperator):
                     description="Why. Required to ship; it is kept with the launch.",
                 )
             },
-            **kwargs,
+            **with_defaults(kwargs, QUICK_RETRIES),
         )
 
     def ask(self, context: Context) -> dict[str, Any] | None:
@@ -77,7 +78,7 @@ class LaunchGateOperator(HumanQuestionOperator):
 
         exchange = RolloutXcom(self.tasks, context)
         ledger = open_ledger()
-        rollout = ledger.rollout(exchange.key)
+        rollout = ledger.rollouts.get(exchange.key)
         if rollout is not None and (rollout.final is not None or rollout.shipped_at is not None):
             # What serves already must be watched, whatever the gate would say of it today.
             self.log.info(
@@ -107,7 +108,7 @@ class LaunchGateOperator(HumanQuestionOperator):
             self.log.warning("the answer of %s gives no reason, asking again", approval.by)
             return self.ask(context)
         ledger = open_ledger()
-        asked = ledger.last_gate_run(exchange.key)
+        asked = ledger.gate_runs.last(exchange.key)
         if asked is None:
             raise AirflowException("not shipped: the ledger does not know what was asked; it is asked again")
         result = GateResult.model_validate_json(asked.result)
@@ -116,7 +117,7 @@ class LaunchGateOperator(HumanQuestionOperator):
         decided += f": {reason}" if reason else ""
         self.log.info("%s", decided)
         _record(ledger, exchange.key, result)
-        self._tell(context, exchange, Event.DECIDED, decided)
+        self._notify(context, exchange, Event.DECIDED, decided)
         if not result.ships:
             raise AirflowFailException(
                 f"not shipped: {approval.by or 'nobody answered, so the deadline'} decided so. {reason}"
@@ -147,10 +148,10 @@ class LaunchGateOperator(HumanQuestionOperator):
         self.body = question_body(result, deadline)
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
         said = f"{result.reason}. No answer by {deadline:%H:%M:%S} UTC does not ship."
-        self._tell(context, exchange, Event.REVIEW_OPENED, said, deadline)
+        self._notify(context, exchange, Event.REVIEW_OPENED, said, deadline)
         self.put(context, exchange.key, deadline, HOLD)
 
-    def _tell(
+    def _notify(
         self,
         context: Context,
         exchange: RolloutXcom,
@@ -163,30 +164,30 @@ class LaunchGateOperator(HumanQuestionOperator):
 
     def _judge(self, ledger: Ledger, spec: RolloutSpec, exchange: RolloutXcom) -> GateResult:
         from rollback_budget.gate.bypass import bypass_now
-        from rollback_budget.gate.check import judge_without_results
+        from rollback_budget.gate.check import check_without_results
         from rollback_budget.gate.request import request_of
 
         now = utc_now()
         _take_bypass(ledger, spec, exchange, now)
         request = request_of(
             spec,
-            ledger.debts(),
+            ledger.debts.every(),
             now,
             cases_folder=cases_folder(),
             gate_folder=gate_folder(),
             bypass=bypass_now(ledger, spec.service, spec.release, now),
         )
-        return judge_without_results(request) or self._judge_apart(request)
+        return check_without_results(request) or self._judge_apart(request)
 
     def _judge_apart(self, request: GateRequest) -> GateResult:
         """Judge in a process of its own, which alone loads Great Expectations."""
         from rollback_budget.gate.result import GateResult
-        from rollback_budget.operators.launch_gate_process import Task
+        from rollback_budget.operators.launch_gate_process import GateProcessInput
 
         assert request.gate is not None
         conn_id = request.gate.results.conn_id
         uris = {} if conn_id is None else {conn_id: BaseHook.get_connection(conn_id).get_uri()}
-        task = Task(request=request, uris=uris).model_dump_json().encode()
+        task = GateProcessInput(request=request, uris=uris).model_dump_json().encode()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rollback_budget.operators.launch_gate_process"],
             stdin=subprocess.PIPE,
@@ -244,7 +245,7 @@ def _record(ledger: Ledger, key: RolloutKey, result: GateResult) -> None:
     from rollback_budget.ledger.debt_views import GateRun
 
     verdict = result.verdict.value
-    ledger.record_gate_run(
+    ledger.gate_runs.add(
         GateRun(
             service=result.service,
             release=result.release,

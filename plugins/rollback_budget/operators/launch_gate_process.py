@@ -16,7 +16,7 @@ from rollback_budget.gate.request import GateRequest
 from rollback_budget.model.base import Frozen
 
 
-class Task(Frozen):
+class GateProcessInput(Frozen):
     """What the process is asked.
 
     :param uris: of the connections that the results are behind; through a pipe, so that no process list and
@@ -29,11 +29,11 @@ class Task(Frozen):
 
 def main() -> None:
     """Judge the launch on standard input; whatever libraries print goes to the log."""
-    from rollback_budget.gate.check import judge_launch
+    from rollback_budget.gate.check import check_launch
 
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    task = Task.model_validate_json(sys.stdin.buffer.read())
+    task = GateProcessInput.model_validate_json(sys.stdin.buffer.read())
 
     def open_engine(conn_id: str) -> Engine:
         try:
@@ -46,7 +46,7 @@ def main() -> None:
             ) from error
 
     with answer:
-        answer.write(judge_launch(task.request, open_engine).model_dump_json())
+        answer.write(check_launch(task.request, open_engine).model_dump_json())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from airflow.sdk import Asset, BaseOperator
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
 from rollback_budget.common.xcom import RolloutXcom, Tasks
-from rollback_budget.operators.rollback import PATIENT_RETRIES
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,10 +31,11 @@ class LogBreachOperator(BaseOperator):
     :param task: whose verdict is logged, ``watch`` or ``guard``.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e8e8f8"
 
     def __init__(self, *, tasks: Tasks, round_: int, task: str = "watch", **kwargs: Any) -> None:
-        super().__init__(**{**PATIENT_RETRIES, "outlets": [BREACH], **kwargs})
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES, {"outlets": [BREACH]}))
         self.tasks = tasks
         self.round_ = round_
         self.task = task
@@ -43,8 +46,9 @@ class LogBreachOperator(BaseOperator):
         evaluation = exchange.evaluation(self.round_, self.task)
         assert evaluation is not None
         ledger = open_ledger()
-        sync_ledger(ledger, exchange, self.round_)
-        fingerprints = ledger.log_breaches(exchange.key, evaluation.breaches, utc_now())
+        with fail_when_refused():
+            sync_ledger(ledger, exchange, self.round_)
+            fingerprints = ledger.breaches.log(exchange.key, evaluation.breaches, utc_now())
         context["outlet_events"][BREACH].extra = {
             "dag_id": exchange.key.dag_id,
             "run_id": exchange.key.run_id,

@@ -1,26 +1,31 @@
-"""Before anything is shipped: is the budget complete, do the metrics answer, who serves now?"""
+"""Before anything is shipped: is the budget complete, do the metrics answer, does a rollback work?"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.configuration import conf
+from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from rollback_budget.clock import grid_floor, utc_now
-from rollback_budget.common.auth_manager_check import commander_problems
+from rollback_budget.clock import Log, grid_floor, utc_now
 from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import BASELINE_KEY, SURVEY_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.sample import Sample
-from rollback_budget.exceptions import SeriesError, SourceError, SpecError
+from rollback_budget.engine.decision_policy import rounds_of
+from rollback_budget.exceptions import SeriesError, SourceError, SpecError, TargetError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
+from rollback_budget.model.duration import say_duration
 from rollback_budget.model.spec import Concurrent, RolloutSpec
-from rollback_budget.operators.preflight_target import check_baseline, check_target, target_problems
+from rollback_budget.registry import conflicts
+from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.targets.base import Serving, target_class
+from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_troubles
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
 
 #: How far back preflight looks for the baseline's traffic.
 LOOK_BACK = timedelta(hours=1)
+
+#: A watch with fewer retries may not outlive a day of restarts and deployments.
+FEWEST_RETRIES = 2
 
 #: How soon a queued rollout looks again.
 QUEUED_FOR = timedelta(seconds=30)
@@ -47,12 +55,13 @@ class PreflightOperator(BaseOperator):
     :param ships: False when the team's own operator sends the release its first traffic.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f2f2f2"
 
     def __init__(
         self, *, budget: str | Path, tasks: Tasks, sends: bool = True, ships: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.budget = str(budget)
         self.tasks = tasks
         self.sends = sends
@@ -73,7 +82,7 @@ class PreflightOperator(BaseOperator):
         problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
-        for warning in warnings(spec):
+        for warning in [*conflicts(), *warnings(spec), *limit_warnings(spec, self.get_dag(), self.tasks)]:
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()
@@ -82,13 +91,13 @@ class PreflightOperator(BaseOperator):
         check_target(spec, self.log, sends=self.sends)
         context["ti"].xcom_push(key=BASELINE_KEY, value=check_baseline(spec, self.log))
         self._require_alone(ledger, exchange, spec, claim=True)
-        frozen = ledger.open_rollout(exchange.key, spec, utc_now())
+        frozen = ledger.rollouts.open(exchange.key, spec, utc_now())
         if frozen.sha256 != spec.sha256:
             self.log.warning(
                 "%s was edited after this run began; the run keeps the budget it began with", self.budget
             )
         self.log.info("frozen: sha256 %s", frozen.sha256)
-        for hold in ledger.suspensions_of(exchange.key):
+        for hold in ledger.suspensions.of(exchange.key):
             self.log.warning("%s", hold.suspension)
         return frozen.canonical_json()
 
@@ -116,9 +125,9 @@ class PreflightOperator(BaseOperator):
 
     def _survey(self, spec: RolloutSpec) -> PreflightForecast:
         """Ask every metric for both versions over the last hour, and say what this watch can expect."""
-        from rollback_budget.engine.forecast_table import survey_lines, warning_lines
-        from rollback_budget.engine.preflight_forecast import survey_of
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+        from rollback_budget.engine.preflight_forecast import forecast_watch
+        from rollback_budget.hooks.metric_source import fetch_once
 
         end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
         request = SeriesRequest(
@@ -130,19 +139,128 @@ class PreflightOperator(BaseOperator):
             step=spec.watch.step,
         )
 
-        async def ask() -> Sequence[Sample]:
-            source = await open_source(spec)
-            return await source.fetch(request)
-
         try:
-            survey = survey_of(spec, asyncio.run(ask()), start=request.start, end=end)
+            samples = asyncio.run(fetch_once(spec, request))
+            forecast = forecast_watch(spec, samples, start=request.start, end=end)
         except SourceError as error:
             if error.transient:
                 raise
             raise AirflowFailException(f"not shipped: {error}") from error
         except SeriesError as error:
             raise AirflowFailException(f"not shipped: {error}") from error
-        self.log.info("%s", "\n".join(survey_lines(survey)))
-        for line in warning_lines(survey):
+        self.log.info("%s", "\n".join(forecast_lines(forecast)))
+        for line in warning_lines(forecast):
             self.log.warning("%s", line)
-        return survey
+        return forecast
+
+
+def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str]:
+    """Return one line for every limit of Airflow's that may end the rollout before its window is watched.
+
+    :param dag: the DAG of this rollout's tasks; None when it is not known, then nothing is warned of.
+    """
+    if dag is None:
+        return []
+    needed = spec.window + spec.watch.settle + spec.watch.poll
+    window, enough = say_duration(spec.window), say_duration(needed)
+    found = []
+    for round_ in range(1, rounds_of(spec) + 1):
+        watch = dag.task_dict.get(tasks.in_round(round_, "watch"))
+        if not isinstance(watch, RollbackBudgetSensor):
+            continue
+        limits = {"execution_timeout": watch.execution_timeout}
+        if not watch.deferrable:
+            limits["timeout"] = timedelta(seconds=watch.timeout)
+        found += [
+            f"{watch.task_id} has {name}={say_duration(limit)}, but the window is {window}: Airflow fails the"
+            f" watch after {say_duration(limit)}, and a failed watch counts as blind. Remove {name} (look"
+            f" into default_args, too) or set it to at least {enough}"
+            for name, limit in limits.items()
+            if limit is not None and limit < needed
+        ]
+        retries = watch.retries or 0
+        if retries < FEWEST_RETRIES:
+            found.append(
+                f"{watch.task_id} has retries={retries}: a restart of a scheduler or a triggerer can"
+                f" cost one, and a failed watch counts as blind. Set retries to at least {FEWEST_RETRIES}"
+                " (look into default_args, too)"
+            )
+    limit = getattr(dag, "dagrun_timeout", None)
+    if limit is not None and limit < needed:
+        found.append(
+            f"{dag.dag_id} has dagrun_timeout={say_duration(limit)}, but the window is {window}: Airflow"
+            f" fails the run after {say_duration(limit)}, and then nothing rolls back. Remove dagrun_timeout"
+            f" or set it to more than {enough}"
+        )
+    return found
+
+
+def commander_problems(spec: RolloutSpec) -> list[str]:
+    """Return one line for each commander whom the deployment's auth manager could never let answer."""
+    manager = conf.get("core", "auth_manager", fallback="")
+    if not manager.endswith("FabAuthManager"):
+        return []
+    return [
+        f"incident_commander {user.id!r}: users of {manager.rsplit('.', 1)[-1]} are known by their number; "
+        f'`airflow users list` says which is theirs, write {{id: "3", name: {user.name}}}'
+        for user in spec.incident_commanders
+        if not user.id.isdigit()
+    ]
+
+
+def target_problems(spec: RolloutSpec, *, sends: bool, ships: bool) -> list[str]:
+    """Return what the budget's target lacks.
+
+    :param sends: whether any traffic is moved by it.
+    :param ships: whether the release's first traffic is.
+    """
+    problems: list[str] = []
+    if sends and spec.target is not None:
+        problems += target_class(spec.target.type).problems(spec)
+    if not ships and spec.target is not None and spec.target.stages:
+        problems.append("target.stages is of no use: the team's own `ship` moves the traffic; remove it")
+    return problems
+
+
+def check_target(spec: RolloutSpec, log: Log, *, sends: bool) -> Serving:
+    """Dry-run the rollback and return who serves now; fails what would not be rolled back."""
+    from rollback_budget.hooks.traffic_target import open_target
+
+    target = open_target(spec)
+    serving = target.read()
+    log.info("serving now: %s", serving)
+    if serving.share(spec.baseline) == 0 and serving.share(spec.release) == 0:
+        raise AirflowFailException(
+            f"not shipped: neither {spec.baseline} nor {spec.release} serves now, but {serving}; "
+            "a rollback would go to a version that gets no traffic. Correct `baseline:` in the budget"
+        )
+    if serving.share(spec.release) > 0:
+        log.warning("%s gets traffic already, before it is shipped: %s", spec.release, serving)
+    if sends:
+        try:
+            steps = target.rehearse(serving)
+        except TargetError as error:
+            raise TargetError(f"not shipped, because a rollback would fail: {error}") from error
+        for line in steps:
+            log.info("the rollback path: %s", line)
+    return serving
+
+
+def check_baseline(spec: RolloutSpec, log: Log) -> dict[str, float]:
+    """Return the baseline's values of now, and say where it is itself beyond a budget."""
+    from rollback_budget.hooks.metric_source import fetch_once
+
+    end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
+    start = end - STEPS_OF_HEALTH * spec.watch.step
+    series = tuple(sorted({budget.series for budget in spec.budgets}))
+    request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
+    try:
+        samples = asyncio.run(fetch_once(spec, request))
+        levels = baseline_levels(spec, samples, start, end)
+        troubles = baseline_troubles(spec, samples, start, end, {})
+    except (SourceError, SeriesError) as error:
+        log.warning("whether %s is healthy cannot be known: %s", spec.baseline, error)
+        return {}
+    for trouble in troubles:
+        log.warning("the baseline is itself unhealthy, and a rollback would go there: %s", trouble)
+    return levels

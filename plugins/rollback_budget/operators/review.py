@@ -13,16 +13,17 @@ from rollback_budget.common.commander_response import (
     SHORTEST_REASON,
     Choice,
     InvalidResponseError,
-    read_reply,
+    read_response,
 )
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
 from rollback_budget.common.ledger_sync import final_if_known, record_answer
+from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
+from rollback_budget.common.review_body import ReviewContext, review_body
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
-from rollback_budget.engine.decision_policy import Question, question_of
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.engine.decision_policy import ReviewTerms, review_terms
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator
-from rollback_budget.operators.review_body import ReviewContext, review_body
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,18 +56,18 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
                 Choice.GO_ON.value: tasks.in_round(round_ + 1, "watch"),
                 Choice.PROMOTE.value: tasks.in_round(round_, "accepted"),
             },
-            **kwargs,
+            **with_defaults(kwargs, WATCH_RETRIES),
         )
 
     def ask(self, context: Context) -> Any:
-        """Wait until somebody answers or the deadline comes, unless this rollout has ended."""
+        """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
         exchange = RolloutXcom(self.tasks, context)
         final = final_if_known(exchange.key, self.log)
         if final is not None:
             raise AirflowSkipException(f"nothing to decide: {final}")
         spec = exchange.spec()
         evaluation = exchange.evaluation(self.round_)
-        question = question_of(spec, evaluation)
+        question = review_terms(spec, evaluation)
         deadline = self.deadline_of(exchange)
         situation = ReviewContext(
             spec=spec,
@@ -94,7 +95,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def silence(self, exchange: RolloutXcom) -> str:
         """Return what the budget file says that silence means."""
-        return _default(question_of(exchange.spec(), exchange.evaluation(self.round_))).value
+        return _default(review_terms(exchange.spec(), exchange.evaluation(self.round_))).value
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
@@ -120,29 +121,32 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def _answer(self, exchange: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
         evaluation = exchange.evaluation(self.round_)
-        reply = read_reply(event, shipment.window_end)
+        response = read_response(event, shipment.window_end)
         closed = event.get("closed")
         return ReviewAnswer(
             round_=self.round_,
-            option=reply.choice.value,
-            go_on=reply.choice is Choice.GO_ON,
-            by=reply.by if closed is None else closed["by"],
-            reason=reply.reason if closed is None else f"closed without an answer: {closed['reason']}",
-            at=reply.at,
+            option=response.choice.value,
+            go_on=response.choice is Choice.GO_ON,
+            by=response.by if closed is None else closed["by"],
+            reason=response.reason if closed is None else f"closed without an answer: {closed['reason']}",
+            at=response.at,
             budgets=() if evaluation is None else tuple(breach.budget for breach in evaluation.breaches),
-            until=reply.until,
-            mute=reply.mute,
-            promote=reply.choice is Choice.PROMOTE,
+            until=response.until,
+            mute=response.mute,
+            promote=response.choice is Choice.PROMOTE,
         )
 
     def _record(self, exchange: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
         try:
             record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
-        except LedgerError as error:
+        except LedgerUnavailableError as error:
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
+        except LedgerRuleError as error:
+            # The answer is followed all the same; the tasks that write the ledger later fail for it.
+            self.log.error("the ledger refuses the answer, which no retry changes: %s", error)
 
 
-def _default(question: Question) -> Choice:
+def _default(question: ReviewTerms) -> Choice:
     return Choice.ROLL_BACK if question.on_timeout is OnTimeout.ROLLBACK else Choice.GO_ON
 
 

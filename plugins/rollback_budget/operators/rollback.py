@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from pydantic import AwareDatetime
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
-from rollback_budget.common.xcom import BASELINE_KEY, REPORT_KEY, RolloutXcom, Shipment, Tasks
-from rollback_budget.exceptions import LedgerError
-from rollback_budget.model.base import Frozen
+from rollback_budget.common.retries import LEDGER_RETRIES, QUICK_RETRIES, with_defaults
+from rollback_budget.common.xcom import (
+    BASELINE_KEY,
+    REPORT_KEY,
+    RollbackContext,
+    RollbackReport,
+    RolloutXcom,
+    Shipment,
+    Tasks,
+)
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.notifications.task_notifications import page, rollback_message
 from rollback_budget.operators.traffic_ramp import shares_left
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import NOTHING
@@ -32,39 +42,11 @@ if TYPE_CHECKING:
 MOST_PROOFS = 2
 
 
-class RollbackReport(Frozen):
-    """What came of a rollback, as it travels to the task that writes it down."""
-
-    outcome: Outcome
-    requested_at: AwareDatetime | None
-    verified_at: AwareDatetime | None
-    control_plane: str
-    data_plane: str
-    detail: str
-    by: str
-    reason: str
-    release_serves: bool = False
-    baseline_troubles: tuple[str, ...] = ()
-
-    @property
-    def said(self) -> str:
-        """What came of it, what both planes say, and what to do about it."""
-        planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
-        return f"{self.outcome.value}: {self.detail} {planes} {self.outcome.next_step}"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nobody needs to be paged: the release is out, by us or by whoever came after."""
-        if self.outcome is Outcome.SUPERSEDED:
-            return not self.release_serves
-        return self.outcome is Outcome.EFFECTIVE
-
-
 class RollbackOperator(BaseOperator):
     """
     Gives the baseline all traffic and verifies it on control plane and data plane.
 
-    Never waits for the ledger, never overwrites somebody's newer change, and never does it twice. A
+    Never waits for the ledger, never overwrites a newer change by another client, and never does it twice. A
     rollback that is not proven within the target's deadline fails the task.
 
     :param tasks: the task ids of the rollout.
@@ -72,10 +54,11 @@ class RollbackOperator(BaseOperator):
     :param send: False when the team's own operator has put the baseline back, and it is only verified.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -107,8 +90,6 @@ class RollbackOperator(BaseOperator):
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
         if not document.is_settled:
-            from rollback_budget.operators.announce import page, rollback_message
-
             page(rollback_message(exchange, document), context, self.log)
             self._report_unproven(context, document)
         return document.model_dump(mode="json")
@@ -116,7 +97,7 @@ class RollbackOperator(BaseOperator):
     def _report_unproven(self, context: Context, report: RollbackReport) -> None:
         """Fail loudly; what was accepted and is not effective is tried once more, then left to people.
 
-        The one place that knows, at the end of every try, that somebody must be paged.
+        The one place that knows, at the end of every try, that the on-call engineer must be paged.
         """
         said = f"the rollback is not proven. {report.said}"
         self.log.error("%s", said)
@@ -128,7 +109,7 @@ class RollbackOperator(BaseOperator):
         self, spec: RolloutSpec, shipment: Shipment, exchange: RolloutXcom
     ) -> tuple[ChangeReport, list[str]]:
         from rollback_budget.hooks.http import close_shared_session
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.hooks.traffic_target import open_target
 
         assert spec.target is not None
@@ -146,7 +127,7 @@ class RollbackOperator(BaseOperator):
         with asyncio.Runner() as runner:
             observe = ReleaseTraffic(
                 spec,
-                open_source,
+                open_shared_source,
                 runner,
                 breaches=() if evaluation is None else evaluation.breaches,
                 before=exchange.pull(self.tasks.id("preflight"), BASELINE_KEY),
@@ -161,7 +142,7 @@ class RollbackOperator(BaseOperator):
 
 class RecordRollbackOperator(BaseOperator):
     """
-    Writes the rollback, its author and the story before it into the ledger, however long that takes.
+    Writes the rollback, its author and what happened before it into the ledger, however long that takes.
 
     Fails when the rollback is not proven, so that the run does.
 
@@ -169,10 +150,11 @@ class RecordRollbackOperator(BaseOperator):
     :param rounds: how many rounds the rollout has.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**{**PATIENT_RETRIES, **kwargs})
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -188,31 +170,64 @@ class RecordRollbackOperator(BaseOperator):
             raise AirflowFailException("the rollback task ended without a report; see its log")
         report = RollbackReport.model_validate(value)
         ledger = open_ledger()
-        ledger.take_final(exchange.key, FinalDecision.ROLLED_BACK, report.by, report.reason, utc_now())
-        sync_ledger(ledger, exchange, self.rounds)
-        ledger.record_rollback(
-            exchange.key,
-            RollbackRecord(
-                idempotency_key=rollback_key(exchange),
-                outcome=report.outcome,
-                requested_at=report.requested_at,
-                verified_at=report.verified_at,
-                control_plane=report.control_plane,
-                data_plane=report.data_plane,
-                detail=report.detail,
-            ),
+        record = RollbackRecord(
+            idempotency_key=rollback_key(exchange),
+            outcome=report.outcome,
+            requested_at=report.requested_at,
+            verified_at=report.verified_at,
+            control_plane=report.control_plane,
+            data_plane=report.data_plane,
+            detail=report.detail,
         )
+        with fail_when_refused():
+            rolled_back = FinalDecision.ROLLED_BACK
+            ledger.rollouts.take_final(exchange.key, rolled_back, report.by, report.reason, utc_now())
+            sync_ledger(ledger, exchange, self.rounds)
+            ledger.rollbacks.record(exchange.key, record)
         if not report.is_settled:
             raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
 
 
-#: For tasks that write the ledger: about four hours of patience.
-PATIENT_RETRIES: dict[str, Any] = {
-    "retries": 60,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=5),
-}
+class VerdictOperator(BaseOperator):
+    """
+    Takes the final decision "rolled back", and gives a team's own rollback the verdict as its XCom value.
+
+    A rollout that has ended another way is not rolled back: then this is skipped, and what follows with it.
+
+    :param tasks: the task ids of the rollout.
+    :param rounds: how many rounds the rollout has.
+    """
+
+    operator_extra_links = ROLLOUT_LINKS
+    ui_color = "#f9d6d5"
+
+    def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        self.tasks = tasks
+        self.rounds = rounds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the :class:`RollbackContext`."""
+        exchange = RolloutXcom(self.tasks, context)
+        if exchange.shipment() is None:
+            raise AirflowSkipException("nothing was shipped, so there is nothing to roll back")
+        spec = exchange.spec()
+        by, reason = author_of(exchange, self.rounds)
+        take_rolled_back(exchange, by, reason, self.log)
+        evaluation = evaluation_behind(exchange, self.rounds)
+        verdict = RollbackContext(
+            release=spec.release,
+            baseline=spec.baseline,
+            service=spec.service,
+            verdict=None if evaluation is None else evaluation.verdict.value,
+            sentence="the watch gave no verdict" if evaluation is None else evaluation.sentence,
+            by=by,
+            reason=reason,
+            shares={spec.release: 0.0, spec.baseline: 1.0},
+            idempotency_key=rollback_key(exchange),
+            breaches=() if evaluation is None else evaluation.breaches,
+        )
+        return verdict.model_dump(mode="json")
 
 
 def rollback_key(exchange: RolloutXcom) -> str:
@@ -228,9 +243,15 @@ def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> N
     from rollback_budget.ledger.views import FinalDecision
 
     try:
-        final = open_ledger().take_final(exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
-    except LedgerError as error:
+        final = open_ledger().rollouts.take_final(
+            exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now()
+        )
+    except LedgerUnavailableError as error:
         log.warning("a rollback does not wait for the ledger: %s", error)
+        return
+    except LedgerRuleError:
+        # Traffic goes back first; the task that records the rollback fails for it.
+        logging.getLogger(__name__).exception("the ledger refuses the final decision; the rollback goes on")
         return
     if final.decision is FinalDecision.PROMOTED:
         raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")

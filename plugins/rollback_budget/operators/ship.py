@@ -10,9 +10,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.decision_author import author_of_promotion
 from rollback_budget.common.ledger_sync import sync_ledger
+from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import REPORT_KEY, RolloutXcom, Shipment, Tasks
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.operators.traffic_ramp import shares_left, shares_of
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
@@ -33,10 +34,11 @@ class ShipOperator(BaseOperator):
     :param send: False when the team's own operator has shipped already, and only the window is opened.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.send = send
 
@@ -45,7 +47,7 @@ class ShipOperator(BaseOperator):
         exchange = RolloutXcom(self.tasks, context)
         spec = exchange.spec()
         ledger = open_ledger()
-        rollout = ledger.rollout(exchange.key)
+        rollout = ledger.rollouts.get(exchange.key)
         if rollout is not None and rollout.final is not None:
             _check_rolled_back(ledger, exchange.key, rollout.final)
             raise AirflowSkipException(f"this rollout has ended and is not shipped again: {rollout.final}")
@@ -59,7 +61,7 @@ class ShipOperator(BaseOperator):
             elif spec.target is not None:
                 shares = _shares_now(spec)
             start = utc_now()
-            start, end = ledger.record_shipped(exchange.key, start, start + spec.window)
+            start, end = ledger.rollouts.record_shipped(exchange.key, start, start + spec.window)
         else:
             assert rollout.window_end is not None
             start, end = rollout.shipped_at, rollout.window_end
@@ -83,10 +85,11 @@ class PromoteOperator(BaseOperator):
     :param send: False when a team's own operators move the traffic.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -101,7 +104,7 @@ class PromoteOperator(BaseOperator):
         assert shipment is not None
         ledger = open_ledger()
         by, reason = author_of_promotion(exchange, self.rounds)
-        final = ledger.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
+        final = ledger.rollouts.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
         if final.decision is not FinalDecision.PROMOTED:
             raise AirflowSkipException(f"not promoted, this rollout has ended already: {final}")
         sync_ledger(ledger, exchange, self.rounds)
@@ -125,7 +128,7 @@ def _check_rolled_back(ledger: Ledger, key: RolloutKey, final: Final) -> None:
     """Fail where a rollback was decided and never proven: a cleared run must not end as if all were well."""
     from rollback_budget.ledger.views import FinalDecision
 
-    record = ledger.rollback_of(key)
+    record = ledger.rollbacks.of(key)
     if final.decision is not FinalDecision.ROLLED_BACK or record is None:
         return
     if record.outcome not in (Outcome.EFFECTIVE, Outcome.SUPERSEDED):
@@ -154,3 +157,11 @@ def _shares_now(spec: RolloutSpec) -> dict[str, float]:
     from rollback_budget.hooks.traffic_target import open_target
 
     return dict(open_target(spec).read().shares)
+
+
+def author_of_promotion(exchange: RolloutXcom, rounds: int) -> tuple[str, str]:
+    """Return the commander who said "promote now" with their reason, or the rule."""
+    answers = exchange.answers(before=rounds + 1)
+    if answers and answers[-1].promote:
+        return answers[-1].author, answers[-1].reason or "promoted before the window was over"
+    return "the rule", "the window is over, its budgets kept"

@@ -1,4 +1,4 @@
-"""Tasks that talk to the ticket system: the tracker that the deployment names, and patience with it."""
+"""Tasks that use the ticket system: the tracker that the deployment names, and waiting for a rate limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from rollback_budget.clock import utc_now
-from rollback_budget.common.config import backlog_folder, jira_conn_id, link_to_run
+from rollback_budget.common.config import backlog_folder, link_to_run, tracker_conn_id, tracker_name
 from rollback_budget.exceptions import TicketError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rollback_budget.tickets.base import Tracker
 
-#: Whoever asks to be left alone for longer has a wrong clock; then he is asked again.
+#: A rate limit for longer than this is a mistake of the server's clock; then it is asked again.
 LONGEST_WAIT = timedelta(hours=24)
 #: A task that is resumed sooner than this after it deferred can be taken for failed by the scheduler.
 SHORTEST_WAIT = timedelta(seconds=10)
@@ -30,7 +30,7 @@ class TicketOperator(BaseOperator):
     Works with the ticket system, and waits outside of any worker slot for as long as that asks for.
 
     A rate limit (``Retry-After``, as seconds or as a date) and a lost answer that must settle defer the task
-    until then, whatever its retries; every other trouble fails the try.
+    until then, whatever its retries; every other error fails the try.
     """
 
     ui_color = "#e8e8f8"
@@ -61,24 +61,14 @@ class TicketOperator(BaseOperator):
 
 
 def open_tracker() -> Tracker:
-    """Return the tracker that Airflow's configuration names: Jira, or else the local backlog.
+    """Return the tracker that Airflow's configuration names.
 
-    Raises TicketError when its connection cannot be used.
+    That is ``[rollback_budget] tracker``; where it is empty, Jira when ``jira_conn_id`` is set, else the
+    local backlog. Raises TicketError when its connection cannot be used.
     """
-    conn_id = jira_conn_id()
-    if conn_id is None:
-        from rollback_budget.tickets.markdown import MarkdownBacklog
-
-        return MarkdownBacklog(backlog_folder(), run_link=link_to_run)
     from airflow.sdk import BaseHook
 
-    from rollback_budget.tickets.jira.connection import tracker_from_jira_connection
+    from rollback_budget.tickets.base import TrackerDeployment, tracker_class
 
-    connection = BaseHook.get_connection(conn_id)
-    return tracker_from_jira_connection(
-        connection.host,
-        connection.login,
-        connection.password,
-        connection.extra_dejson,
-        run_link=link_to_run,
-    )
+    deployment = TrackerDeployment(tracker_conn_id(), BaseHook.get_connection, backlog_folder(), link_to_run)
+    return tracker_class(tracker_name()).open(deployment)

@@ -11,9 +11,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
+from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Shipment, Tasks
 from rollback_budget.engine.evaluation import VerdictKind
-from rollback_budget.exceptions import LedgerError, RollbackBudgetError
+from rollback_budget.exceptions import LedgerUnavailableError, RollbackBudgetError
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sensors.rollback_budget import PATIENCE
 from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
@@ -39,16 +42,17 @@ class StagesOperator(BaseOperator):
     Gives the release its next share of traffic once the stage before has held long enough.
 
     Waits in the triggerer. Nothing is raised while a breach or a review is open, after the final decision,
-    over somebody else's change, or without the ledger.
+    over a change that another client made, or without the ledger.
 
     :param tasks: the task ids of the rollout.
     :param rounds: how many rounds the rollout has.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -62,11 +66,12 @@ class StagesOperator(BaseOperator):
         assert spec.target is not None
         while True:
             try:
-                stage, due = self._next(exchange, spec, shipment)
-                if due > utc_now():
-                    self.log.info("stage %d of %d begins at %s", stage, len(spec.target.ramp), due)
-                    self._wait(exchange, due)
-                self._raise(exchange, spec, stage)
+                with fail_when_refused():
+                    stage, due = self._next(exchange, spec, shipment)
+                    if due > utc_now():
+                        self.log.info("stage %d of %d begins at %s", stage, len(spec.target.ramp), due)
+                        self._wait(exchange, due)
+                    self._raise(exchange, spec, stage)
             except StageHeldError as held:
                 self.log.info("the release gets no more traffic now: %s", held)
                 self._wait(exchange, utc_now() + HELD_FOR)
@@ -84,13 +89,13 @@ class StagesOperator(BaseOperator):
         ramp = spec.target.ramp
         ledger = open_ledger()
         try:
-            rollout = ledger.rollout(exchange.key)
+            rollout = ledger.rollouts.get(exchange.key)
             if rollout is not None and rollout.final is not None:
                 raise _RampOverError(f"the rollout has ended: {rollout.final}")
-            reached = ledger.stages(exchange.key) or [
-                ledger.record_stage(exchange.key, 1, ramp[0], shipment.window_start)
+            reached = ledger.stages.of(exchange.key) or [
+                ledger.stages.record(exchange.key, 1, ramp[0], shipment.window_start)
             ]
-        except LedgerError as error:
+        except LedgerUnavailableError as error:
             raise StageHeldError(str(error)) from error
         last = reached[-1]
         if last.stage >= len(ramp):
@@ -116,11 +121,11 @@ class StagesOperator(BaseOperator):
             raise AirflowSkipException(f"the ramp ends here: {report}")
         if report.outcome is not Outcome.EFFECTIVE:
             raise AirflowException(f"stage {stage} was not reached: {report}")
-        open_ledger().record_stage(exchange.key, stage, share, utc_now())
+        open_ledger().stages.record(exchange.key, stage, share, utc_now())
         self.log.info("stage %d: %s", stage, report)
 
     def _require_quiet(self, exchange: RolloutXcom) -> None:
-        """Raise :class:`StageHeldError` while somebody or something decides about the release."""
+        """Raise :class:`StageHeldError` while a decision about the release is open."""
         for round_ in range(1, self.rounds + 1):
             evaluation = exchange.evaluation(round_)
             asked = exchange.pull(self.tasks.in_round(round_, "decide"), DEADLINE_KEY)
@@ -134,8 +139,8 @@ class StagesOperator(BaseOperator):
                 said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
                 raise StageHeldError("the window is over" if healthy else said)
         try:
-            rollout = open_ledger().rollout(exchange.key)
-        except LedgerError as error:
+            rollout = open_ledger().rollouts.get(exchange.key)
+        except LedgerUnavailableError as error:
             raise StageHeldError(str(error)) from error
         if rollout is not None and rollout.final is not None:
             raise StageHeldError(f"the rollout has ended: {rollout.final}")

@@ -1,4 +1,4 @@
-"""The sensor that watches a rollout; deferrable by default, the same evaluation path without."""
+"""The sensor that watches a rollout, in the triggerer or in a worker, with the same result."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from rollback_budget.clock import utc_now
+from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.watch.watch_plan import WatchPlan
@@ -31,13 +33,14 @@ class RollbackBudgetSensor(BaseSensorOperator):
     Succeeds in each of these cases: the verdict is its XCom value (an
     :class:`~rollback_budget.engine.evaluation.Evaluation` as JSON), never an exception.
 
-    :param budget: path of the budget file.
+    :param budget: path of the budget file (templated).
     :param window_start: when the release got its first traffic, ISO 8601 with offset (templated). By
         default the start of the DAG run.
-    :param deferrable: wait in the triggerer, without a worker slot.
+    :param deferrable: wait in the triggerer, without a worker slot. By default what
+        ``[operators] default_deferrable`` says.
     """
 
-    template_fields: Sequence[str] = ("window_start",)
+    template_fields: Sequence[str] = ("budget", "window_start")
     ui_color = "#e8f1fd"
 
     def __init__(
@@ -45,13 +48,12 @@ class RollbackBudgetSensor(BaseSensorOperator):
         *,
         budget: str | Path | None = None,
         window_start: str | datetime | None = None,
-        deferrable: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("retries", 10)
-        kwargs.setdefault("retry_delay", timedelta(seconds=5))
-        super().__init__(**kwargs)
-        self.budget = None if budget is None else str(budget)
+        super().__init__(**with_defaults(kwargs, WATCH_RETRIES))
+        # Anything but a path is kept as it is: a template, or the output of another task.
+        self.budget = str(budget) if isinstance(budget, Path) else budget
         self.window_start = window_start
         self.deferrable = deferrable
         self._watcher: Watcher | None = None
@@ -101,26 +103,42 @@ class RollbackBudgetSensor(BaseSensorOperator):
         return self.conclude(context, event["evaluation"])
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, without the triggerer."""
+        """Look once, without the triggerer.
+
+        All pokes of a poking sensor share what the trigger's watches share: the open source, and for how long
+        its backend asked not to be asked. A rescheduled poke is a process of its own: it asks a rate-limited
+        backend once, and keeps nothing.
+        """
         from rollback_budget.common.watch_process import process_look_writer, process_suspension_cache
-        from rollback_budget.hooks.metric_source import open_source
+        from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.watch.watcher import Watcher
 
-        if self._watcher is None:
+        if self._watcher is None or self._runner is None:
             self._watcher = Watcher(
                 self.plan(context),
-                open_source,
+                open_shared_source,
                 log=self.log,
                 suspensions=process_suspension_cache(),
                 looks=process_look_writer(),
             )
             self._runner = asyncio.Runner()
-        assert self._runner is not None
         evaluation = self._runner.run(self._watcher.look())
-        if evaluation is None and not self._watcher.is_over:
+        goes_on = evaluation is None and not self._watcher.is_over
+        if self.reschedule or not goes_on:
+            self._close()
+        if goes_on:
             return PokeReturnValue(is_done=False)
         document = None if evaluation is None else evaluation.model_dump(mode="json")
         return PokeReturnValue(is_done=True, xcom_value=self.conclude(context, document))
+
+    def _close(self) -> None:
+        """Close what the looks of this process shared."""
+        from rollback_budget.hooks.http import close_shared_session
+
+        assert self._runner is not None
+        with self._runner as runner:
+            runner.run(close_shared_session())
+        self._runner = None
 
     def conclude(self, context: Context, document: dict[str, Any] | None) -> Any:  # noqa: ARG002
         """Log the verdict and return it."""
@@ -130,5 +148,6 @@ class RollbackBudgetSensor(BaseSensorOperator):
         return document
 
     def _get_next_poke_interval(self, *_args: Any) -> float:
+        # The one place where Airflow asks a sensor when to look next; without it polls would miss the grid.
         assert self._watcher is not None
         return self._watcher.seconds_to_next_look()

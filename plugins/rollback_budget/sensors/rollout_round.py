@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from rollback_budget.common.ledger_sync import final_if_known
+from rollback_budget.common.retries import with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
+from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.watch.watch_plan import Role, WatchPlan
 
@@ -22,10 +24,15 @@ class WatchSensor(RollbackBudgetSensor):
 
     :param tasks: the task ids of the rollout.
     :param round_: counted from 1.
+
+    Unless ``deferrable`` says otherwise it waits in the triggerer, whatever ``default_deferrable`` of Airflow
+    says: a rollout is watched for a day, and must not take a worker's slot for it.
     """
 
+    operator_extra_links = ROLLOUT_LINKS
+
     def __init__(self, *, tasks: Tasks, round_: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_defaults(kwargs, {"deferrable": True}))
         self.tasks = tasks
         self.round_ = round_
 

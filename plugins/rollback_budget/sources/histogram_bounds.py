@@ -11,7 +11,7 @@ from rollback_budget.model.spec import RolloutSpec
 
 #: Where no budget says how fine.
 USUAL_RATIO = 1.05
-#: More bounds than this cost more than they tell.
+#: More bounds than this cost more than they show.
 MOST_BOUNDS = 300
 
 

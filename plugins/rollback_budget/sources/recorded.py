@@ -20,7 +20,9 @@ from typing import Any
 
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError
-from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.model.source import RecordedSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import MetricSource, SeriesRequest, SourceConnections
 
 REQUIRED = ("time", "metric", "version", "value")
 
@@ -28,11 +30,19 @@ REQUIRED = ("time", "metric", "version", "value")
 _Row = tuple[str, Mapping[str, Any]]
 
 
-class RecordedSeries:
-    """A file as a metric source: what replays, tests and the demo use."""
+class RecordedSeries(MetricSource):
+    """The ``recorded`` source: a file; what replays, tests and the demo use."""
+
+    settings = RecordedSource
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+
+    @classmethod
+    async def open(cls, spec: RolloutSpec, connections: SourceConnections) -> RecordedSeries:  # noqa: ARG003
+        """Return the file that ``spec`` names; no connection is needed."""
+        assert isinstance(spec.source, RecordedSource)
+        return cls(spec.source.path)
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``; the file is read anew, since it may still be written."""
@@ -115,7 +125,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 yield place, row
         except csv.Error as error:
             raise SeriesError(
-                f"{path}:{reader.line_num}: not readable as CSV ({error}); mend this line"
+                f"{path}:{reader.line_num}: not readable as CSV ({error}); correct this line"
             ) from None
 
 
@@ -232,7 +242,7 @@ def _time(place: str, value: object) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise SeriesError(f"{place}: {value.isoformat()} is out of range; mend this time") from None
+        raise SeriesError(f"{place}: {value.isoformat()} is out of range; correct this time") from None
 
 
 def _name(place: str, column: str, value: object) -> str:

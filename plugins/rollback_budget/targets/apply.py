@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
     @property
     def next_step(self) -> str:
-        """What somebody does about it."""
+        """What the operator does about it."""
         return _NEXT_STEPS[self]
 
 
@@ -37,7 +37,8 @@ _NEXT_STEPS = {
     ),
     Outcome.FAILED: "Move the traffic by hand now, then clear the rollback task to have it verified.",
     Outcome.SUPERSEDED: (
-        "Ask whoever changed the traffic; where the release still serves, decide with them and roll back."
+        "Ask the user who changed the traffic; where the release still serves, decide with them and roll"
+        " back."
     ),
 }
 
@@ -56,10 +57,10 @@ class TrafficChange:
 
     :param shares: the fraction of traffic each version shall get.
     :param before: the shares that this rollout may have left behind; anything else but ``shares`` is
-        somebody's newer change. None when not known: then any state may be changed.
+        another user's newer change. None when not known: then any state may be changed.
     :param idempotency_key: the same for every try.
     :param deadline: time from the start until the change must be verified.
-    :param send: False when somebody else has asked for it already, and it is only verified.
+    :param send: False when another task has asked for it already, and it is only verified.
     """
 
     shares: Mapping[str, float]
@@ -122,7 +123,7 @@ class Traffic:
 
     @property
     def is_drained(self) -> bool:
-        """Whether the drained version gets no more than a rest, or nobody can ever know."""
+        """Whether the drained version gets no more than a rest, or that cannot be known."""
         return not self.knowable or (self.share is not None and self.share <= REST_OF_TRAFFIC)
 
 
@@ -141,7 +142,7 @@ def change_traffic(
 ) -> ChangeReport:
     """Bring the target to ``change.shares`` and verify it, within the deadline.
 
-    Runs again safely: what already holds is only verified, and what someone else changed is left alone.
+    Runs again safely: what already holds is only verified, and what another user changed stays.
 
     :param observe: asks the data plane; None when nothing counts requests.
     :param poll: pause between looks at the target.
@@ -181,7 +182,7 @@ class _Attempt:
         self._held_since: datetime | None = None
         self._serving: Serving | None = None
         self._traffic: Traffic | None = None
-        self._trouble = ""
+        self._last_problem = ""
 
     def run(self) -> ChangeReport:
         give_up = self._clock.now() + self._change.deadline
@@ -213,7 +214,7 @@ class _Attempt:
         return None
 
     def _is_newer(self, serving: Serving) -> bool:
-        """Somebody else's change: not what we left, nor, once we were heard, on the way to what we want."""
+        """Another user's change: not what we left nor, once ours was accepted, on the way to what we want."""
         before = self._change.before
         if before is None or any(serving.same_shares(left) for left in before):
             return False
@@ -266,7 +267,7 @@ class _Attempt:
                 Outcome.ACCEPTED_NOT_EFFECTIVE,
                 f"the control plane accepted {self._wanted()}, but did not serve it {within}.",
             )
-        return self._report(Outcome.FAILED, f"no change was accepted {within}; {self._trouble}.")
+        return self._report(Outcome.FAILED, f"no change was accepted {within}; {self._last_problem}.")
 
     def _late_but_held(self, within: str) -> ChangeReport:
         traffic = self._traffic
@@ -306,7 +307,7 @@ class _Attempt:
     def _wanted(self) -> str:
         return str(Serving({name: share for name, share in self._change.shares.items() if share > NOTHING}))
 
-    def _note(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._log(trouble)
-        self._trouble = trouble
+    def _note(self, problem: str) -> None:
+        if problem != self._last_problem:
+            self._log(problem)
+        self._last_problem = problem

@@ -11,27 +11,45 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import FlagdTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    require_unchanged,
+    rewrite_current,
+)
 
 #: Weights are whole numbers; a millionth is the finest share.
 _FINEST = 1_000_000
 
 
-class FlagdFile:
+class FlagdFile(TrafficTarget):
     """The ``flagd`` target: the ``fractional`` targeting of one flag.
 
     A change replaces the file at once, under a lock on ``<file>.lock``, if its content is still what was
-    read; flagd notices by itself. Whoever edits the file by other means does not know of the lock.
+    read; flagd notices by itself. Other programs that edit the file do not know of the lock.
     """
+
+    settings = FlagdTarget
 
     def __init__(self, config: FlagdTarget, release: str, baseline: str) -> None:
         self._config = config
         self._versions = Versions(release, baseline, config.versions)
         self._path = Path(config.path)
+
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:  # noqa: ARG003
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, FlagdTarget)
+        return cls(config, spec.release, spec.baseline)
 
     def read(self) -> Serving:
         """Return who serves; the revision is the hash of the file's content."""
@@ -49,7 +67,7 @@ class FlagdFile:
             flag["targeting"] = {"fractional": [*by, *self._weights(shares)]}
             for version, share in shares.items():
                 if share >= 1 - NOTHING:
-                    # Who cannot be assigned, for want of a key, gets the default.
+                    # A request that cannot be assigned, for want of a key, gets the default.
                     flag["defaultVariant"] = self._versions.theirs(version)
             self._replace(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
@@ -66,10 +84,10 @@ class FlagdFile:
         for place in (self._path.parent, self._path):
             if not os.access(place, os.W_OK):
                 raise TargetError(f"{place} may not be written, so a rollback would fail; change its rights")
-        told = [f"{self._what()} has a variant for each version, and may be written"]
+        findings = [f"{self._what()} has a variant for each version, and may be written"]
         if self._config.dry_run == "write_current":
-            told.append(rewrite_current(self, serving, self._versions))
-        return tuple(told)
+            findings.append(rewrite_current(self, serving, self._versions))
+        return tuple(findings)
 
     def _look(self) -> tuple[Serving, dict[str, Any]]:
         try:

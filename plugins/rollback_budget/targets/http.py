@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 from urllib.parse import quote
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpHealth, HttpTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, rewrite_current
-from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted, said
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    rewrite_current,
+)
+from rollback_budget.targets.http_responses import Send, read_json, require_accepted, said
 
 
-class HttpControl:
+class HttpControl(TrafficTarget):
     """The ``http`` target.
 
     :param config: how to read and write, from the budget file.
@@ -26,6 +34,8 @@ class HttpControl:
     :param send_health: performs one against that of ``baseline_health``; by default the same.
     """
 
+    settings = HttpTarget
+
     def __init__(
         self, config: HttpTarget, release: str, baseline: str, send: Send, send_health: Send | None = None
     ) -> None:
@@ -34,11 +44,30 @@ class HttpControl:
         self._send = send
         self._send_health = send_health or send
 
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, HttpTarget)
+        send = connections.sender(config.conn_id, config.request_timeout)
+        health = config.baseline_health
+        send_health = None
+        if health is not None and health.conn_id is not None:
+            send_health = connections.sender(health.conn_id, config.request_timeout)
+        return cls(config, spec.release, spec.baseline, send, send_health)
+
+    @classmethod
+    def problems(cls, spec: RolloutSpec) -> Iterator[str]:
+        """Yield that nothing says how to write."""
+        assert isinstance(spec.target, HttpTarget)
+        if spec.target.write is None:
+            yield "target.write is missing: say how the traffic is set"
+
     def read(self) -> Serving:
         """Return who serves; raises :class:`TargetError` with what the control plane answered."""
         config = self._config.read
-        reply = self._send(config.method, fill_path(config.path, self._names()), None, {})
-        document = read_json(reply, f"{config.method} {config.path}")
+        response = self._send(config.method, fill_path(config.path, self._names()), None, {})
+        document = read_json(response, f"{config.method} {config.path}")
         revision = None if config.revision is None else _search(config.revision, document)
         if config.release_share is not None:
             shares = self._halves(config.release_share, _search(config.release_share, document))
@@ -56,56 +85,56 @@ class HttpControl:
         if config is None:
             raise TargetError("the budget's target has no `write:`, so the traffic cannot be set through it")
         values = self._values(shares, expected, idempotency_key)
-        reply = self._send(
+        response = self._send(
             config.method,
             fill_path(config.path, values),
             fill(config.body, values),
             _headers(config.headers, values),
         )
-        require_accepted(reply, f"{config.method} {config.path}")
+        require_accepted(response, f"{config.method} {config.path}")
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
-        """Send ``check``, ask ``baseline_health``, and write the current state where that is wished."""
+        """Send ``check``, ask ``baseline_health``, and write the current state where `dry_run` says so."""
         config = self._config
-        told = []
+        findings = []
         if config.check is not None:
             values = self._values(serving.shares, serving, "dry-run")
             check = config.check
-            reply = self._send(
+            response = self._send(
                 check.method,
                 fill_path(check.path, values),
                 fill(check.body, values),
                 _headers(check.headers, values),
             )
-            if not is_good(reply):
+            if not response.ok:
                 raise TargetError(
-                    f"{check.method} {check.path} (target.check) answered {said(reply)}, so a rollback"
+                    f"{check.method} {check.path} (target.check) answered {said(response)}, so a rollback"
                     " would be refused; give the connection the right to write",
-                    accepted=None if reply.status_code >= 500 else False,
+                    accepted=None if response.ambiguous else False,
                 )
-            told.append(f"target.check was answered with {reply.status_code}")
+            findings.append(f"target.check was answered with {response.status}")
         if config.dry_run == "write_current" and config.write is not None:
-            told.append(rewrite_current(self, serving, self._versions))
-        if not told and config.write is not None:
-            told.append(
+            findings.append(rewrite_current(self, serving, self._versions))
+        if not findings and config.write is not None:
+            findings.append(
                 "whether the traffic may be written was not tried; `target.check`"
                 " or `target.dry_run: write_current` would"
             )
         if config.baseline_health is not None:
-            told.append(self._ask_baseline(config.baseline_health))
-        return tuple(told)
+            findings.append(self._ask_baseline(config.baseline_health))
+        return tuple(findings)
 
     def _ask_baseline(self, config: HttpHealth) -> str:
         baseline = self._versions.baseline
-        reply = self._send_health("GET", fill_path(config.path, self._names()), None, {})
+        response = self._send_health("GET", fill_path(config.path, self._names()), None, {})
         asked = f"GET {config.path} (target.baseline_health)"
-        if reply.status_code != config.status:
-            raise TargetError(f"{baseline} does not answer as it should: {asked} answered {said(reply)}")
+        if response.status != config.status:
+            raise TargetError(f"{baseline} does not answer as it should: {asked} answered {said(response)}")
         if config.healthy is not None:
             try:
-                document = reply.json()
+                document = response.json()
             except ValueError as error:
-                raise TargetError(f"{asked} did not answer JSON: {said(reply)}") from error
+                raise TargetError(f"{asked} did not answer JSON: {said(response)}") from error
             healthy = _search(config.healthy, document)
             if healthy is not True:
                 raise TargetError(

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import MlflowTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    require_unchanged,
+    rewrite_current,
+)
 from rollback_budget.targets.http_responses import Send, read_json, require_accepted
 
 _API = "/api/2.0/mlflow"
 
 
-class MlflowAlias:
+class MlflowAlias(TrafficTarget):
     """The ``mlflow`` target: what an alias points at is what serves.
 
-    The registry cannot compare and write in one step, so a change by somebody else between the look right
+    The registry cannot compare and write in one step, so a change by another user between the look right
     before a write and the write itself would be overwritten: one round trip, milliseconds.
 
     :param send: performs one request against the tracking server.
     """
 
+    settings = MlflowTarget
+
     def __init__(self, config: MlflowTarget, release: str, baseline: str, send: Send) -> None:
         self._config = config
         self._versions = Versions(release, baseline, config.versions)
         self._send = send
+
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, MlflowTarget)
+        send = connections.sender(config.conn_id, config.request_timeout)
+        return cls(config, spec.release, spec.baseline, send)
 
     def read(self) -> Serving:
         """Return who serves: all of it by the alias, or ``ship_share`` of it by the candidate's alias."""
@@ -62,12 +81,14 @@ class MlflowAlias:
         # The candidate's first: at a rollback it is what serves the release.
         for alias in sorted(wanted, key=lambda name: name == config.alias):
             body = {"name": config.model, "alias": alias, "version": wanted[alias]}
-            reply = self._send("POST", f"{_API}/registered-models/alias", body, {})
-            require_accepted(reply, f"setting the alias {alias} of {config.model} to version {wanted[alias]}")
+            response = self._send("POST", f"{_API}/registered-models/alias", body, {})
+            require_accepted(
+                response, f"setting the alias {alias} of {config.model} to version {wanted[alias]}"
+            )
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether both versions exist and are ready."""
-        told = []
+        findings = []
         for version in (self._versions.baseline, self._versions.release):
             number = self._number_of(version)
             document = self._get("/model-versions/get", name=self._config.model, version=number)
@@ -76,23 +97,23 @@ class MlflowAlias:
                 raise TargetError(
                     f"version {number} of {self._config.model} ({version}) is {status}, not READY"
                 )
-            told.append(f"version {number} of {self._config.model} ({version}) is ready")
+            findings.append(f"version {number} of {self._config.model} ({version}) is ready")
         if self._config.dry_run == "write_current":
-            told.append(rewrite_current(self, serving, self._versions))
+            findings.append(rewrite_current(self, serving, self._versions))
         else:
-            told.append(
+            findings.append(
                 "whether the alias may be written was not tried; `target.dry_run: write_current` would"
             )
-        return tuple(told)
+        return tuple(findings)
 
     def _aliased(self, alias: str) -> str | None:
         """Return the number of the version that an alias points at."""
         query = urlencode({"name": self._config.model, "alias": alias})
-        reply = self._send("GET", f"{_API}/registered-models/alias?{query}", None, {})
+        response = self._send("GET", f"{_API}/registered-models/alias?{query}", None, {})
         # A missing alias is INVALID_PARAMETER_VALUE, a missing model RESOURCE_DOES_NOT_EXIST.
-        if reply.status_code in (400, 404) and f"alias {alias} not found" in reply.text:
+        if response.status in (400, 404) and f"alias {alias} not found" in response.text:
             return None
-        document = read_json(reply, f"the alias {alias} of the registered model {self._config.model}")
+        document = read_json(response, f"the alias {alias} of the registered model {self._config.model}")
         return str(document.get("model_version", {}).get("version"))
 
     def _number_of(self, version: str) -> str:
@@ -123,8 +144,8 @@ class MlflowAlias:
         return f"version {number}"
 
     def _get(self, path: str, **query: str) -> Any:
-        reply = self._send("GET", f"{_API}{path}?{urlencode(query)}", None, {})
-        return read_json(reply, f"GET {_API}{path} of {self._config.model}")
+        response = self._send("GET", f"{_API}{path}?{urlencode(query)}", None, {})
+        return read_json(response, f"GET {_API}{path} of {self._config.model}")
 
 
 def _quoted(text: str, mark: str = "'") -> str:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from rollback_budget.exceptions import TargetError
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import UnleashTarget
-from rollback_budget.targets.base import NOTHING, Serving, Versions, require_unchanged, rewrite_current
-from rollback_budget.targets.http_responses import Send, is_good, read_json, require_accepted
+from rollback_budget.targets.base import (
+    NOTHING,
+    Serving,
+    TargetConnections,
+    TrafficTarget,
+    Versions,
+    require_unchanged,
+    rewrite_current,
+)
+from rollback_budget.targets.http_responses import Send, read_json, require_accepted
 
 _GRADUAL = "flexibleRollout"
 #: Variants share a thousand.
@@ -21,14 +30,16 @@ _MAY_WRITE = {"ADMIN", "UPDATE_FEATURE_STRATEGY"}
 _UPDATED = ("name", "title", "disabled", "constraints", "parameters", "variants", "segments", "sortOrder")
 
 
-class UnleashFlag:
+class UnleashFlag(TrafficTarget):
     """The ``unleash`` target: a flag with one gradual rollout in one environment.
 
-    The admin API cannot compare and write in one step, so a change by somebody else between the look right
+    The admin API cannot compare and write in one step, so a change by another user between the look right
     before a write and the write itself would be overwritten: one round trip, milliseconds.
 
     :param send: performs one request against the server.
     """
+
+    settings = UnleashTarget
 
     def __init__(self, config: UnleashTarget, release: str, baseline: str, send: Send) -> None:
         self._config = config
@@ -38,6 +49,14 @@ class UnleashFlag:
             quote(name, safe="") for name in (config.flag, config.project, config.environment)
         )
         self._path = f"/api/admin/projects/{project}/features/{flag}/environments/{environment}"
+
+    @classmethod
+    def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
+        """Return the target of ``spec``."""
+        config = spec.target
+        assert isinstance(config, UnleashTarget)
+        send = connections.sender(config.conn_id, config.request_timeout)
+        return cls(config, spec.release, spec.baseline, send)
 
     def read(self) -> Serving:
         """Return who serves; a flag that is off serves the baseline."""
@@ -57,30 +76,32 @@ class UnleashFlag:
                 "parameters": {**strategy.get("parameters", {}), "rollout": str(whole_parts(share, 100))}
             }
         body = {key: strategy[key] for key in _UPDATED if strategy.get(key) is not None} | changed
-        reply = self._send("PUT", f"{self._path}/strategies/{quote(strategy['id'], safe='')}", body, {})
-        require_accepted(reply, f"setting the rollout of the flag {self._config.flag}")
+        response = self._send("PUT", f"{self._path}/strategies/{quote(strategy['id'], safe='')}", body, {})
+        require_accepted(response, f"setting the rollout of the flag {self._config.flag}")
         if strategy["flag_is_off"] and share > NOTHING:
-            reply = self._send("POST", f"{self._path}/on", None, {})
-            require_accepted(reply, f"switching the flag {self._config.flag} on")
+            response = self._send("POST", f"{self._path}/on", None, {})
+            require_accepted(response, f"switching the flag {self._config.flag} on")
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether the flag divides traffic between our two versions."""
-        told = []
+        findings = []
         if self._config.by == "variants":
             _, strategy = self._look()
             self._weighted(strategy.get("variants") or [], serving.shares)
-            told.append(f"the flag {self._config.flag} has a variant for each version")
+            findings.append(f"the flag {self._config.flag} has a variant for each version")
         if self._config.dry_run == "write_current":
-            told.append(rewrite_current(self, serving, self._versions))
+            findings.append(rewrite_current(self, serving, self._versions))
         else:
-            told.append(self._say_permission())
-        return tuple(told)
+            findings.append(self._say_permission())
+        return tuple(findings)
 
     def _say_permission(self) -> str:
         """Say what this token may, where the server can be asked."""
-        reply = self._send("GET", "/api/admin/user", None, {})
-        if is_good(reply):
-            granted = [one for one in read_json(reply, "GET /api/admin/user").get("permissions", []) if one]
+        response = self._send("GET", "/api/admin/user", None, {})
+        if response.ok:
+            granted = [
+                one for one in read_json(response, "GET /api/admin/user").get("permissions", []) if one
+            ]
             names = {one.get("permission") for one in granted if self._is_ours(one)}
             if names & _MAY_WRITE:
                 return f"the token may write: it has {', '.join(sorted(names & _MAY_WRITE))}"

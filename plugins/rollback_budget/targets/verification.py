@@ -10,10 +10,11 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from rollback_budget.clock import grid_floor, utc_now
-from rollback_budget.engine.comparison import BAD, GOOD, UNKNOWN, Limit, delta_of
-from rollback_budget.engine.evaluation import Breach, Status
+from rollback_budget.engine.delta import delta_of
+from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN, Breach, Status
 from rollback_budget.engine.frame import Arms, frame_of
 from rollback_budget.engine.sample import Sample
+from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.spec import RolloutSpec
@@ -221,7 +222,7 @@ def _status(budget: Budget, level: Level, was: float) -> Status:
     if not isfinite(level.value) or level.n < budget.min_samples:
         return UNKNOWN
     delta = delta_of(budget, level.value, was)
-    return Limit(budget).status(budget, delta, level.value, was)
+    return Threshold(budget).status(budget, delta, level.value, was)
 
 
 def _say(spec: RolloutSpec, budget: Budget, value: float) -> str:

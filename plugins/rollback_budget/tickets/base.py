@@ -1,16 +1,21 @@
-"""Trackers: where a debt's ticket is kept, and what can be done to it there."""
+"""Trackers: where a debt's ticket is kept, what can be done to it there, and how one is registered."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from rollback_budget.connections import ConnectionFields
+from rollback_budget.exceptions import TicketError
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.tickets import GONE
+from rollback_budget.registry import Group, RegistryError, load_class
 from rollback_budget.tickets.ticket_context import TicketContext
 
 #: Where a rollout's DAG run is seen; None when the deployment does not say its address.
@@ -18,7 +23,7 @@ RunLink = Callable[[RolloutKey], str | None]
 
 
 def no_link(_key: RolloutKey) -> None:
-    """Return no address: what tickets get when nobody says where DAG runs are seen."""
+    """Return no address: what tickets get when it is not configured where DAG runs are seen."""
 
 
 class TicketStatus(StrEnum):
@@ -57,7 +62,7 @@ class FoundTicket:
 class TicketSnapshot:
     """How a ticket looked.
 
-    :param closing: what tells one closing of it from the next; empty when the tracker does not say.
+    :param closing: distinguishes one closing of it from the next; empty when the tracker does not say.
     :param labels: its labels, as far as they were asked for.
     """
 
@@ -80,10 +85,67 @@ class Comment:
     bullets: tuple[str, ...] = ()
 
 
-class Tracker(Protocol):
-    """A ticket system.
+@dataclass(frozen=True)
+class TrackerDeployment:
+    """What the deployment says of its tracker.
 
-    Implementations raise :class:`~rollback_budget.exceptions.TicketError`; only what sends may be ambiguous.
+    :param conn_id: the Airflow connection; None when no option names one.
+    :param connection: returns the fields of a connection.
+    :param backlog_folder: where a tracker that needs no server keeps its files.
+    :param run_link: where a rollout's DAG run is seen.
+    """
+
+    conn_id: str | None
+    connection: Callable[[str], ConnectionFields]
+    backlog_folder: Path
+    run_link: RunLink = no_link
+
+    def require_connection(self) -> ConnectionFields:
+        """Return the fields of the tracker's connection. Raises :class:`TicketError` when none is named."""
+        if self.conn_id is None:
+            raise TicketError(
+                "the ticket tracker needs a connection: set [rollback_budget] tracker_conn_id in Airflow's"
+                " configuration"
+            )
+        return self.connection(self.conn_id)
+
+
+class TicketTracker(ABC):
+    """A type of ticket tracker. A subclass is registered as an entry point of ``rollback_budget.trackers``.
+
+    The entry point's name is what the deployment writes as ``[rollback_budget] tracker``.
+    """
+
+    @classmethod
+    @abstractmethod
+    def open(cls, deployment: TrackerDeployment) -> Tracker:
+        """Return the tracker: an object of this or of any other class, without asking it anything yet.
+
+        Besides :class:`Tracker` it keeps to :class:`RewritingTracker` (its tickets are ours alone and are
+        written anew) or to :class:`CommentingTracker` (its tickets belong to people).
+
+        :raises TicketError: the deployment does not say what is needed, or the connection cannot be used.
+        """
+
+
+def tracker_class(name: str) -> type[TicketTracker]:
+    """Return the type of tracker that is registered as ``name``.
+
+    :raises TicketError: there is none, or it cannot be imported.
+    """
+    try:
+        return load_class(Group.TRACKERS, name, TicketTracker)
+    except RegistryError as error:
+        raise TicketError(str(error)) from error
+
+
+class Tracker(Protocol):
+    """A ticket system, opened; used by one task, in one thread.
+
+    The ledger claims every operation before it is sent. So each method makes one attempt and reports what
+    became of it as :class:`~rollback_budget.exceptions.TicketError`: with ``ambiguous`` when its answer was
+    lost (only of what sends), with ``retry_after`` when the other side is rate-limited. Nothing is sent
+    again before :meth:`find` has shown that it did not arrive.
     """
 
     @property
@@ -116,7 +178,7 @@ class RewritingTracker(Tracker, Protocol):
 
 @runtime_checkable
 class CommentingTracker(Tracker, Protocol):
-    """A tracker whose tickets belong to people: their text is left alone, and what is new is said."""
+    """A tracker whose tickets belong to people: their text stays, and news are comments."""
 
     def link_of(self, key: RolloutKey) -> str | None:
         """Return where a rollout's DAG run is seen."""
@@ -154,7 +216,7 @@ class CommentingTracker(Tracker, Protocol):
         ...
 
     def wanted_priority(self, account: TicketContext) -> str | None:
-        """Return the priority that the ticket should have at least; None when nobody has said any."""
+        """Return the priority that the ticket should have at least; None when none is set."""
         ...
 
     def raise_priority(self, ref: TicketRef, priority: str) -> None:

@@ -11,7 +11,14 @@ from urllib.parse import quote
 from rollback_budget.exceptions import TicketError
 from rollback_budget.files import replace_file
 from rollback_budget.ledger.debt_views import Debt
-from rollback_budget.tickets.base import FoundTicket, RunLink, TicketRef, no_link
+from rollback_budget.tickets.base import (
+    FoundTicket,
+    RunLink,
+    TicketRef,
+    TicketTracker,
+    TrackerDeployment,
+    no_link,
+)
 from rollback_budget.tickets.description import Description, describe
 from rollback_budget.tickets.ticket_context import TicketContext
 
@@ -21,7 +28,7 @@ _URL = "%/:?#[]@!$&'()*+,;=~"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|~!&])")
 
 
-class MarkdownBacklog:
+class MarkdownBacklog(TicketTracker):
     """Files debts into a folder; a file's name depends on its debt alone, so it is never doubled.
 
     :param folder: made when it is not there.
@@ -35,6 +42,11 @@ class MarkdownBacklog:
         self._folder = Path(folder)
         self._run_link = run_link
 
+    @classmethod
+    def open(cls, deployment: TrackerDeployment) -> MarkdownBacklog:
+        """Return the backlog in the deployment's folder."""
+        return cls(deployment.backlog_folder, run_link=deployment.run_link)
+
     def find(self, debt: Debt) -> FoundTicket | None:
         """Return the debt's file, None when it was never written."""
         return FoundTicket(TicketRef(_name(debt)), told=0) if (self._folder / _name(debt)).exists() else None
@@ -46,7 +58,7 @@ class MarkdownBacklog:
         return TicketRef(file.name)
 
     def rewrite(self, ref: TicketRef, account: TicketContext) -> bool:
-        """Write the file anew where it says anything else, also when somebody deleted it."""
+        """Write the file anew where it says anything else, also when it was deleted."""
         return self._write(self._folder / ref.key, account)
 
     def _write(self, file: Path, account: TicketContext) -> bool:
@@ -74,9 +86,9 @@ def render(description: Description) -> str:
     lines += ["", "## Breaches", ""]
     for moment, rollout, sentence in description.breaches:
         lines += [f"- {moment}, {escape(rollout)}: {escape(sentence)}"]
-    for title, told in (("What was decided", description.decisions), ("Since then", description.story)):
-        if told:
-            lines += ["", f"## {title}", "", *(f"- {escape(line)}" for line in told)]
+    for title, lines_of in (("What was decided", description.decisions), ("Since then", description.story)):
+        if lines_of:
+            lines += ["", f"## {title}", "", *(f"- {escape(line)}" for line in lines_of)]
     if description.links:
         lines += ["", "## Links", ""]
         lines += [f"- [{escape(title)}](<{quote(url, safe=_URL)}>)" for title, url in description.links]

@@ -52,7 +52,7 @@ class TicketContext:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether it came back, or nobody has paid it for so long that it was escalated."""
+        """Whether it came back, or was not paid for so long that it was escalated."""
         escalated = any(event.kind is DebtEventKind.ESCALATED for event in self.events)
         return self.debt.occurrences > 1 or escalated
 
@@ -64,9 +64,9 @@ class TicketContext:
 
 def account_of(ledger: Ledger, debt: Debt) -> TicketContext:
     """Gather what the ledger knows of a debt. Raises LedgerError."""
-    breaches = tuple(ledger.debt_breaches(debt.fingerprint))
+    breaches = tuple(ledger.breaches.of_debt(debt.fingerprint))
     rollout = _rollout(ledger, debt, breaches)
-    evaluations = ledger.evaluations(rollout.key) if rollout is not None and breaches else []
+    evaluations = ledger.evaluations.of(rollout.key) if rollout is not None and breaches else []
     return TicketContext(
         debt=debt,
         breaches=breaches,
@@ -77,35 +77,35 @@ def account_of(ledger: Ledger, debt: Debt) -> TicketContext:
             for key in dict.fromkeys(logged.key for logged in breaches)
             for decided in _decided(ledger, key)
         ),
-        events=tuple(event for event in ledger.debt_events(debt.fingerprint) if event.cycle == debt.cycle),
-        proofs=tuple(proof for proof in ledger.proofs(debt.fingerprint) if proof.cycle == debt.cycle),
-        gates=tuple(ledger.gate_runs_about(debt.fingerprint)),
+        events=tuple(event for event in ledger.debt_events.of(debt.fingerprint) if event.cycle == debt.cycle),
+        proofs=tuple(proof for proof in ledger.proofs.of(debt.fingerprint) if proof.cycle == debt.cycle),
+        gates=tuple(ledger.gate_runs.about(debt.fingerprint)),
     )
 
 
 def _rollout(ledger: Ledger, debt: Debt, breaches: Sequence[LoggedBreach]) -> Rollout | None:
     if breaches:
-        return ledger.rollout(breaches[0].key)
+        return ledger.rollouts.get(breaches[0].key)
     # The debt of a bypass has no breach; it is filled in as the service's newest budget says.
     return next(
-        (one for one in ledger.rollouts_named(debt.service) if one.spec.service == debt.service), None
+        (one for one in ledger.rollouts.named(debt.service) if one.spec.service == debt.service), None
     )
 
 
 def _decided(ledger: Ledger, key: RolloutKey) -> list[Decided]:
     """Return what was decided about a rollout, oldest first."""
     decided = []
-    for answer in ledger.decisions(key):
+    for answer in ledger.decisions.of(key):
         if answer.timed_out or answer.by is None:
             said = f"nobody answered in time, so it was decided: {answer.option}"
         else:
             said = f"{answer.by} decided: {answer.option}"
         decided.append(Decided(answer.at, key, f"{said}{_because(answer.reason)}"))
-    for override in ledger.overrides(key):
+    for override in ledger.overrides.of(key):
         budgets = ", ".join(override.budget_ids) or "the budget"
         said = f"{override.by} overrode {budgets} until {override.until:%Y-%m-%d %H:%M} UTC"
         decided.append(Decided(override.at, key, f"{said}{_because(override.reason)}"))
-    rollout = ledger.rollout(key)
+    rollout = ledger.rollouts.get(key)
     if rollout is not None and rollout.final is not None:
         final = rollout.final
         said = f"the rollout was {final.decision.value.replace('_', ' ')} by {final.by}"

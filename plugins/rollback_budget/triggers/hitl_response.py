@@ -56,7 +56,7 @@ async def read_answer(ti_id: str, log: Log) -> dict[str, Any] | None:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             detail = await asyncio.to_thread(get_hitl_detail_content_detail, UUID(ti_id))
     except Exception as error:
-        # Nothing was asked yet, or nobody can say.
+        # Nothing was asked yet, or Airflow cannot say.
         log.info("no earlier answer could be read: %s", error)
         return None
     if not detail.response_received or not detail.chosen_options or detail.responded_at is None:

@@ -1,4 +1,4 @@
-"""Waiting until somebody has to be reminded of an open review, unless it is answered first."""
+"""Waiting until the commander is reminded of an open review, unless it is answered first."""
 
 from __future__ import annotations
 

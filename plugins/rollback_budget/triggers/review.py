@@ -1,4 +1,4 @@
-"""Waiting beside an open review: for its deadline, and for whatever makes the question pointless."""
+"""Waiting beside an open review: for its deadline, or for the end of its rollout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL = timedelta(seconds=2)
 
 
 class ReviewTrigger(BaseTrigger):
-    """Answers a review when nobody does: at its deadline, or once the rollout has ended without it.
+    """Answers a review that no person answers: at its deadline, or once the rollout has ended without it.
 
     A person's answer does not come this way: Airflow resumes the task with it at once. Fires once, with what
     Airflow would bring of an answer, and ``closed`` (why it was pointless to wait on, None at the deadline).
@@ -86,7 +86,7 @@ class ReviewTrigger(BaseTrigger):
         return await asyncio.to_thread(final_if_known, RolloutKey(self.dag_id, self.run_id), self.log)
 
     async def _answer(self, final: Final | None) -> dict[str, Any]:
-        """Answer the request in Airflow, so that nobody finds it open, unless a person just did."""
+        """Answer the request in Airflow, so that it does not stay open, unless a person just did."""
         option, closed = self.default, None
         if final is not None:
             from rollback_budget.ledger.views import FinalDecision

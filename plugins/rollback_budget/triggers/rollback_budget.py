@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -19,7 +21,6 @@ from rollback_budget.common.watch_process import (
 from rollback_budget.model.interning import share
 from rollback_budget.sources.base import OpenSource
 from rollback_budget.watch.gc_freeze import process_gc_freeze
-from rollback_budget.watch.startup_semaphore import starting
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.watch.watcher import Watcher
 
@@ -49,8 +50,7 @@ class RollbackBudgetTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is a verdict; a restart anywhere replays the window and goes on."""
-        # Thousands may start at once: one at a time, and whatever else is due in between.
-        async with starting():
+        async with _startup_slot():
             plan = _read(self.plan)
             watcher = Watcher(
                 plan,
@@ -60,9 +60,9 @@ class RollbackBudgetTrigger(BaseTrigger):
                 looks=process_look_writer(),
                 elapsed=time.monotonic,
             )
-            process_gc_freeze().grown()
+            process_gc_freeze().count_watch()
         evaluation = await watcher.look()
-        process_gc_freeze().grown()
+        process_gc_freeze().count_watch()
         while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
             await asyncio.sleep(watcher.seconds_to_next_look())
             evaluation = await watcher.look()
@@ -98,3 +98,14 @@ def _open_source() -> OpenSource:
     from rollback_budget.hooks.metric_source import open_shared_source
 
     return open_shared_source
+
+
+_startup_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def _startup_slot() -> AsyncIterator[None]:
+    """Let one watch of this event loop start, of thousands that may be due; other tasks run in between."""
+    async with _startup_semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(1)):
+        yield
+        await asyncio.sleep(0)

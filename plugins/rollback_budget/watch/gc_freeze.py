@@ -1,4 +1,4 @@
-"""Keeping the garbage collector away from what thousands of watches hold for hours."""
+"""Freezing the objects of thousands of watches, so that the garbage collector does not walk them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import atexit
 import gc
 from functools import cache
 
-#: So many watches that have started or caught up, and what is alive is set aside; with fewer, never.
+#: The objects that are alive are frozen each time that this many watches have started or caught up.
 EVERY = 100
 
 
 class GcFreeze:
-    """Sets aside what watches hold, so that a full collection does not walk it and stop every one of them.
+    """Freezes what watches hold, so that a full collection does not walk it and stop every one of them.
 
-    What is set aside is still freed when nobody refers to it any more, as a watch is that ends; only cycles
-    in it are not found. The young are collected first, so that no fresh garbage is set aside.
+    A frozen object is still freed when the last reference to it goes, as when a watch ends; only cycles are
+    not found. The young generations are collected first, so that no fresh garbage is frozen.
 
-    :param every: watches that started, or caught up, since the last time.
+    :param every: watches that started, or caught up, between two freezes.
     """
 
     def __init__(self, every: int = EVERY) -> None:
         self._every = every
-        self._since = 0
+        self._count = 0
 
-    def grown(self) -> None:
-        """Note that one more watch has started, or has caught up and will add little from now on."""
-        self._since += 1
-        if self._since >= self._every:
-            self._since = 0
+    def count_watch(self) -> None:
+        """Count a watch that has started, or has caught up and will add little from now on."""
+        self._count += 1
+        if self._count >= self._every:
+            self._count = 0
             gc.collect(1)
             gc.freeze()
             # The process ends as it would have ended: what is left is found then.
@@ -37,5 +37,5 @@ class GcFreeze:
 
 @cache
 def process_gc_freeze() -> GcFreeze:
-    """Return the one that all watches of this process share."""
+    """Return the counter that all watches of this process share."""
     return GcFreeze()

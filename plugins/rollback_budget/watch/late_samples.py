@@ -11,13 +11,14 @@ from rollback_budget.engine.late_data import LateData
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.source import lateness_of
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.text import plural
 
-#: A trickle of late samples is one line in so long.
-QUIET = timedelta(minutes=10)
+#: Late samples are logged at most once per interval.
+LOG_INTERVAL = timedelta(minutes=10)
 
 
 class LateSamples:
-    """Says which samples came too late for their looks.
+    """Counts and logs the samples that came too late for their looks.
 
     :param began: where the watch begins to read; nothing before it is read again.
     """
@@ -26,11 +27,11 @@ class LateSamples:
         step = spec.watch.step
         self._reach = -(-lateness_of(spec.source) // step) * step
         self._began = began
-        self._lateness = LateData(self._reach)
+        self._late_data = LateData(self._reach)
         self._log = log
         self._now = now
-        self._said_at: datetime | None = None
-        self._unsaid = 0
+        self._logged_at: datetime | None = None
+        self._unlogged = 0
         self._late: Late | None = None
 
     def reread_from(self, read_until: datetime) -> datetime:
@@ -39,21 +40,21 @@ class LateSamples:
 
     def notice(self, samples: Iterable[Sample], until: datetime) -> None:
         """Compare a reading with the ones before; looks up to ``until`` are decided after it."""
-        late = self._lateness.notice(samples, until)
+        late = self._late_data.notice(samples, until)
         if late:
             newest = max(sample.time for sample in late)
             before = self._late or Late(samples=0, newest=newest)
             self._late = Late(samples=before.samples + len(late), newest=max(before.newest, newest))
-            self._unsaid += len(late)
-        if self._unsaid and (self._said_at is None or self._now() - self._said_at >= QUIET):
+            self._unlogged += len(late)
+        if self._unlogged and (self._logged_at is None or self._now() - self._logged_at >= LOG_INTERVAL):
             assert self._late is not None
             self._log.warning(
-                "%s samples came late or changed once their looks were decided, the newest for %s: decisions "
+                "%s came late or changed once their looks were decided, the newest for %s: decisions "
                 "stay, and replay on the final data may differ; a longer watch.settle waits for them",
-                self._unsaid,
+                plural(self._unlogged, "sample"),
                 self._late.newest,
             )
-            self._said_at, self._unsaid = self._now(), 0
+            self._logged_at, self._unlogged = self._now(), 0
 
     def add_to(self, evaluation: Evaluation | None) -> Evaluation | None:
         """Return ``evaluation`` with what came late."""

@@ -1,4 +1,4 @@
-"""Folding what a watch has read, with every look that the ledger does not have yet on its way there."""
+"""Folds what a watch has read, and records every look that the ledger does not have yet."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.fold import Fold
 from rollback_budget.engine.frame import Frame
-from rollback_budget.engine.time_us import micros, moment
+from rollback_budget.engine.time_us import datetime_to_us, us_to_datetime
 from rollback_budget.watch.look_writer import LookSink
 from rollback_budget.watch.watch_plan import WatchPlan
 
-#: So many looks are traced at a time, a few milliseconds, before other watches get their turn.
-_PART = 30
+#: Looks that are recorded, in a few milliseconds, before other watches run.
+_CHUNK_SIZE = 30
 
 
 class LookRecorder:
-    """Hands the looks of one watch on as they are folded.
+    """Records the looks of one watch as they are folded.
 
-    A watch that starts again replays its window; what the ledger has of it already is folded without a trace,
-    which is many times faster.
+    A watch that starts again replays its window; looks that the ledger has already are folded without
+    recording, which is many times faster.
 
     :param sink: where looks go; None for nowhere.
     """
@@ -39,10 +39,10 @@ class LookRecorder:
             self._until = await self._sink.looks_until(self._plan)
         if self._sink is None or self._until is None or not frame.times:
             return fold.fold(frame)
-        known = min(micros(self._until), frame.end)
+        known = min(datetime_to_us(self._until), frame.end)
         verdict = fold.fold(replace(frame, end=known)) if frame.times[0] <= known else None
         rest = [time for time in frame.times if time > known]
-        for end in (*rest[_PART - 1 : -1 : _PART], frame.end):
+        for end in (*rest[_CHUNK_SIZE - 1 : -1 : _CHUNK_SIZE], frame.end):
             if verdict is not None:
                 break
             verdict = fold.fold(replace(frame, end=end), self._record)
@@ -50,6 +50,6 @@ class LookRecorder:
                 await asyncio.sleep(0)
         return verdict
 
-    def _record(self, time: int, standings: Sequence[BudgetSnapshot]) -> None:
-        if self._sink is not None and standings:
-            self._sink.record(self._plan, moment(time), standings)
+    def _record(self, time: int, snapshots: Sequence[BudgetSnapshot]) -> None:
+        if self._sink is not None and snapshots:
+            self._sink.record(self._plan, us_to_datetime(time), snapshots)

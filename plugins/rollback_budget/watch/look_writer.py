@@ -12,7 +12,8 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING, Protocol
 
 from rollback_budget.clock import Log, Now, utc_now
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
+from rollback_budget.text import plural
 
 if TYPE_CHECKING:
     from rollback_budget.engine.budget_snapshot import BudgetSnapshot
@@ -20,21 +21,21 @@ if TYPE_CHECKING:
     from rollback_budget.ledger.rollout_key import RolloutKey
     from rollback_budget.watch.watch_plan import WatchPlan
 
-#: A look waits for others for so long, and no longer than until so many have come.
-GATHER = timedelta(seconds=15)
-MOST_AT_ONCE = 2_000
-#: So many are kept while the ledger is away, about 40 MB: 20 minutes of 5 000 rollouts.
-MOST_KEPT = 100_000
-#: A ledger that is away is tried again after so long.
-PAUSE = timedelta(seconds=15)
-#: A process that ends waits so long for its last looks.
-LAST_PATIENCE = timedelta(seconds=5)
-#: Watches that begin within so many seconds ask together.
-_ASK_TOGETHER_S = 0.05
-#: A watch that begins waits so long to hear which of its looks are in the ledger.
-PATIENCE = timedelta(seconds=2)
-#: Without an answer it writes what is no older than this: what a restart may have cost.
-SURELY_MISSING = timedelta(minutes=30)
+#: A batch is written after this time, or when it has this many looks.
+BATCH_WAIT = timedelta(seconds=15)
+BATCH_SIZE = 2_000
+#: Looks that are queued while the ledger is unavailable, about 40 MB: 20 minutes of 5 000 rollouts.
+MAX_QUEUED = 100_000
+#: An unavailable ledger is tried again after this time.
+RETRY_AFTER = timedelta(seconds=15)
+#: A process that ends waits this long for its last looks.
+FLUSH_TIMEOUT = timedelta(seconds=5)
+#: Watches that begin within this time share one query.
+_QUERY_WAIT_S = 0.05
+#: A watch that begins waits this long to learn which of its looks are in the ledger.
+QUERY_TIMEOUT = timedelta(seconds=2)
+#: Without an answer it writes the looks that are no older than this: what a restart may have lost.
+REWRITE_PERIOD = timedelta(minutes=30)
 
 
 class LookSink(Protocol):
@@ -44,19 +45,19 @@ class LookSink(Protocol):
         """Return up to where the looks of a watch need not be recorded again; None to record none at all."""
         ...
 
-    def record(self, plan: WatchPlan, at: datetime, standings: Sequence[BudgetSnapshot]) -> None:
-        """Take one look; returns at once and never raises."""
+    def record(self, plan: WatchPlan, at: datetime, snapshots: Sequence[BudgetSnapshot]) -> None:
+        """Record one look; returns at once and never raises."""
         ...
 
 
-class LedgerOfLooks(Protocol):
-    """What is asked of the ledger; both methods may raise LedgerError."""
+class LookRepository(Protocol):
+    """The part of the ledger that the writer uses; both methods may raise LedgerError."""
 
-    def record_looks(self, records: Sequence[LookRecord]) -> int:
+    def add(self, records: Sequence[LookRecord]) -> int:
         """Append looks, each once; return how many were of unknown rollouts."""
         ...
 
-    def looks_until(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
+    def newest_times(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
         """Return the time of the newest look of each rollout that has any."""
         ...
 
@@ -64,104 +65,109 @@ class LedgerOfLooks(Protocol):
 class LookWriter:
     """Writes the looks of all watches of this process; a watch never waits for it.
 
-    While the ledger is away looks are kept, and beyond ``most_kept`` the oldest are dropped: a replay of the
-    source can tell them again. Verdicts do not come this way: tasks deliver them.
+    While the ledger is unavailable looks are queued, and beyond ``max_queued`` the oldest are dropped: a
+    replay of the source brings them back. Verdicts do not take this path: tasks deliver them.
 
-    :param open_ledger: opens the ledger; called in the writing thread.
-    :param gather: how long a look waits for others.
-    :param pause: how long a ledger that is away is left alone.
+    :param open_looks: opens the ledger's looks; called in the writing thread.
+    :param batch_wait: how long a look waits for others.
+    :param retry_after: how long until an unavailable ledger is tried again.
     """
 
     def __init__(
         self,
-        open_ledger: Callable[[], LedgerOfLooks],
+        open_looks: Callable[[], LookRepository],
         *,
         log: Log,
-        gather: timedelta = GATHER,
-        pause: timedelta = PAUSE,
-        most_kept: int = MOST_KEPT,
+        batch_wait: timedelta = BATCH_WAIT,
+        retry_after: timedelta = RETRY_AFTER,
+        max_queued: int = MAX_QUEUED,
         now: Now = utc_now,
     ) -> None:
-        self._open_ledger = open_ledger
+        self._open_looks = open_looks
         self._log = log
-        self._gather_s = gather.total_seconds()
-        self._pause_s = pause.total_seconds()
-        self._most_kept = most_kept
+        self._batch_wait_s = batch_wait.total_seconds()
+        self._retry_after_s = retry_after.total_seconds()
+        self._max_queued = max_queued
         self._now = now
         self._change = Condition()
-        self._kept: deque[LookRecord] = deque()
+        self._queue: deque[LookRecord] = deque()
         self._writing = False
-        self._hurry = False
+        self._flushing = False
         self._dropped = 0
-        self._is_away = False
-        self._has_left_out = False
+        self._is_unavailable = False
+        self._has_warned_of_unknown = False
         self._thread: Thread | None = None
-        self._asking: asyncio.Task[dict[RolloutKey, datetime] | None] | None = None
-        self._asked_about: set[RolloutKey] = set()
+        self._query: asyncio.Task[dict[RolloutKey, datetime] | None] | None = None
+        self._queried_keys: set[RolloutKey] = set()
 
     async def looks_until(self, plan: WatchPlan) -> datetime | None:
-        """Return up to where the ledger has this rollout's looks; who begins together asks together."""
+        """Return up to where the ledger has this rollout's looks; watches share one query."""
         if plan.rollout is None:
             return None
-        asking, loop = self._asking, asyncio.get_running_loop()
-        if asking is None or asking.done() or asking.get_loop() is not loop:
-            self._asked_about = set()
-            asking = self._asking = loop.create_task(self._ask(self._asked_about))
-        self._asked_about.add(plan.rollout)
-        done, _ = await asyncio.wait({asking}, timeout=PATIENCE.total_seconds())
-        known = asking.result() if done else None
+        query, loop = self._query, asyncio.get_running_loop()
+        if query is None or query.done() or query.get_loop() is not loop:
+            self._queried_keys = set()
+            query = self._query = loop.create_task(self._ask(self._queried_keys))
+        self._queried_keys.add(plan.rollout)
+        done, _ = await asyncio.wait({query}, timeout=QUERY_TIMEOUT.total_seconds())
+        known = query.result() if done else None
         if known is None:
-            return max(plan.window_start, self._now() - SURELY_MISSING)
+            return max(plan.window_start, self._now() - REWRITE_PERIOD)
         return known.get(plan.rollout, plan.window_start)
 
-    def record(self, plan: WatchPlan, at: datetime, standings: Sequence[BudgetSnapshot]) -> None:
-        """Take one look; returns at once and never raises."""
+    def record(self, plan: WatchPlan, at: datetime, snapshots: Sequence[BudgetSnapshot]) -> None:
+        """Record one look; returns at once and never raises."""
         if plan.rollout is None:
             return
         from rollback_budget.ledger.looks import LookRecord, pack
 
-        record = LookRecord(plan.rollout, at, pack(plan.spec, standings))
+        record = LookRecord(plan.rollout, at, pack(plan.spec, snapshots))
         with self._change:
-            self._kept.append(record)
-            if len(self._kept) > self._most_kept:
-                self._kept.popleft()
+            self._queue.append(record)
+            if len(self._queue) > self._max_queued:
+                self._queue.popleft()
                 self._dropped += 1
             if self._thread is None:
-                self._thread = Thread(target=self._write_for_ever, name="rollback-budget-looks", daemon=True)
+                self._thread = Thread(target=self._write_forever, name="rollback-budget-looks", daemon=True)
                 self._thread.start()
                 atexit.register(self.flush)
-            if len(self._kept) in (1, MOST_AT_ONCE):
+            if len(self._queue) in (1, BATCH_SIZE):
                 self._change.notify_all()
 
-    def flush(self, patience: timedelta = LAST_PATIENCE) -> bool:
-        """Write what is kept, for no longer than ``patience``; return whether all of it is written."""
+    def flush(self, timeout: timedelta = FLUSH_TIMEOUT) -> bool:
+        """Write the queue, for no longer than ``timeout``; return whether all of it is written."""
         with self._change:
             if self._thread is None:
                 return True
-            self._hurry = True
+            self._flushing = True
             self._change.notify_all()
-            self._change.wait_for(lambda: not self._hurry, timeout=patience.total_seconds())
-            self._hurry = False
-            return not self._kept and not self._writing
+            self._change.wait_for(lambda: not self._flushing, timeout=timeout.total_seconds())
+            self._flushing = False
+            return not self._queue and not self._writing
 
     async def _ask(self, keys: set[RolloutKey]) -> dict[RolloutKey, datetime] | None:
-        await asyncio.sleep(_ASK_TOGETHER_S)
-        self._asking = None
+        await asyncio.sleep(_QUERY_WAIT_S)
+        self._query = None
         try:
-            return await asyncio.to_thread(lambda: self._open_ledger().looks_until(keys))
-        except LedgerError:
+            return await asyncio.to_thread(lambda: self._open_looks().newest_times(keys))
+        except LedgerUnavailableError:
+            return None
+        except LedgerRuleError:
+            # A watch does not fail for its curve: it goes on as without an answer.
+            logging.getLogger(__name__).exception("the ledger refused to say which looks it has")
             return None
 
-    def _write_for_ever(self) -> None:
+    def _write_forever(self) -> None:
         while True:
             batch = self._next_batch()
             try:
-                left_out = self._open_ledger().record_looks(batch) if batch else 0
-            except LedgerError as error:
-                self._put_back(batch, error)
+                left_out = self._open_looks().add(batch) if batch else 0
+            except LedgerUnavailableError as error:
+                self._requeue(batch, error)
             except Exception:
-                # Looks can be told again by a replay; a writer that is dead cannot write any.
-                logging.getLogger(__name__).exception("%s looks could not be written", len(batch))
+                # What the ledger refuses it would refuse again. A replay can bring looks back; a writer that
+                # is dead cannot write any.
+                logging.getLogger(__name__).exception("%s could not be written", plural(len(batch), "look"))
                 self._close(())
             else:
                 self._note_written(left_out)
@@ -169,42 +175,46 @@ class LookWriter:
 
     def _next_batch(self) -> list[LookRecord]:
         with self._change:
-            self._change.wait_for(lambda: self._kept or self._hurry)
+            self._change.wait_for(lambda: self._queue or self._flushing)
             self._change.wait_for(
-                lambda: self._hurry or len(self._kept) >= MOST_AT_ONCE, timeout=self._gather_s
+                lambda: self._flushing or len(self._queue) >= BATCH_SIZE, timeout=self._batch_wait_s
             )
             self._writing = True
-            return [self._kept.popleft() for _ in range(min(len(self._kept), MOST_AT_ONCE))]
+            return [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SIZE))]
 
     def _close(self, unwritten: Sequence[LookRecord]) -> None:
-        """End a batch; who flushes waits until nothing is left, or until the ledger has refused once."""
+        """End a batch; a flush waits until the queue is empty, or until the ledger has failed once."""
         with self._change:
             self._writing = False
-            room = self._most_kept - len(self._kept)
-            kept = unwritten[max(len(unwritten) - room, 0) :]
-            self._dropped += len(unwritten) - len(kept)
-            self._kept.extendleft(reversed(kept))
-            if unwritten or not self._kept:
-                self._hurry = False
+            room = self._max_queued - len(self._queue)
+            fits = unwritten[max(len(unwritten) - room, 0) :]
+            self._dropped += len(unwritten) - len(fits)
+            self._queue.extendleft(reversed(fits))
+            if unwritten or not self._queue:
+                self._flushing = False
                 self._change.notify_all()
 
-    def _put_back(self, batch: Sequence[LookRecord], error: LedgerError) -> None:
-        if not self._is_away:
-            self._log.warning("looks wait for the ledger, up to %s of them: %s", self._most_kept, error)
-        self._is_away = True
+    def _requeue(self, batch: Sequence[LookRecord], error: LedgerUnavailableError) -> None:
+        if not self._is_unavailable:
+            self._log.warning(
+                "the ledger is unavailable, up to %s looks are queued: %s", self._max_queued, error
+            )
+        self._is_unavailable = True
         self._close(batch)
         with self._change:
-            self._change.wait_for(lambda: self._hurry, timeout=self._pause_s)
+            self._change.wait_for(lambda: self._flushing, timeout=self._retry_after_s)
 
     def _note_written(self, left_out: int) -> None:
         with self._change:
             dropped, self._dropped = self._dropped, 0
-        if self._is_away or dropped:
-            self._is_away = False
+        if self._is_unavailable or dropped:
+            self._is_unavailable = False
             self._log.info(
-                "the ledger takes looks again; %s of the oldest were dropped, which a replay can tell",
+                "the ledger accepts looks again; %s of the oldest were dropped, which a replay brings back",
                 dropped,
             )
-        if left_out and not self._has_left_out:
-            self._has_left_out = True
-            self._log.warning("%s looks are of rollouts that are not in the ledger: left out", left_out)
+        if left_out and not self._has_warned_of_unknown:
+            self._has_warned_of_unknown = True
+            self._log.warning(
+                "left out, because their rollouts are not in the ledger: %s", plural(left_out, "look")
+            )

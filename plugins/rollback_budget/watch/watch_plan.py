@@ -1,4 +1,4 @@
-"""What a watch is told: the frozen spec and the window, as JSON that outlives a process."""
+"""The plan of a watch: the frozen spec and the window, as JSON that outlives a process."""
 
 from __future__ import annotations
 

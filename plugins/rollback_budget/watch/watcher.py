@@ -1,4 +1,4 @@
-"""One way to watch, for the trigger and for the sensor: look, fold what is new, say the verdict."""
+"""The watcher, for the trigger and for the sensor: look, fold what is new, return the verdict."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rollback_budget.sources.resilience.coalescing import is_paced
 from rollback_budget.watch.late_samples import LateSamples
 from rollback_budget.watch.look_recorder import LookRecorder
 from rollback_budget.watch.look_writer import LookSink
-from rollback_budget.watch.suspension_cache import AskSuspensions
+from rollback_budget.watch.suspension_cache import SuspensionLookup
 from rollback_budget.watch.task_log import TaskLog
 from rollback_budget.watch.watch_plan import Role, WatchPlan
 
-#: No look waits longer for its turn and its answer; sources have time-outs of their own.
-LONGEST_LOOK = timedelta(minutes=5)
-#: So many steps are read and folded at a time, so that a replay neither blocks others nor holds a whole day.
-MOST_STEPS = 360
+#: A look waits no longer for its source, the queue included; sources have time-outs of their own.
+LOOK_TIMEOUT = timedelta(minutes=5)
+#: Steps per read: a replay neither blocks other watches nor holds a whole day in memory.
+MAX_STEPS = 360
 
 
 class Watcher:
@@ -37,10 +37,10 @@ class Watcher:
 
     :param plan: what to watch.
     :param open_source: opens the metric source; called again until it succeeds.
-    :param suspensions: says which budgets are suspended; None suspends none.
+    :param suspensions: returns the suspensions of the rollout; None for none.
     :param looks: where every look goes; None for nowhere.
     :param now: the clock.
-    :param elapsed: a clock that nobody sets, to notice when ``now`` is; None when that cannot happen.
+    :param elapsed: a monotonic clock, to notice when ``now`` is set; None when that cannot happen.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Watcher:
         open_source: OpenSource,
         *,
         log: Log,
-        suspensions: AskSuspensions | None = None,
+        suspensions: SuspensionLookup | None = None,
         looks: LookSink | None = None,
         now: Now = utc_now,
         elapsed: Elapsed | None = None,
@@ -63,7 +63,7 @@ class Watcher:
         self._clock = SteadyClock(now, elapsed, log)
         self._now = self._clock.now
         self._source: Source | None = None
-        self._watch_log = TaskLog(plan, log, self._now)
+        self._task_log = TaskLog(plan, log, self._now)
         self._series = tuple(sorted({budget.series for budget in spec.budgets}))
         guard = plan.role is Role.GUARD
         self._end = grid_floor(plan.window_end, spec.watch.step)
@@ -76,7 +76,7 @@ class Watcher:
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
         self._late = LateSamples(spec, self._read_until, log, self._now)
-        self._recorder = LookRecorder(plan, looks)
+        self._look_recorder = LookRecorder(plan, looks)
         self._began = self._now()
         self._has_caught_up = False
 
@@ -86,20 +86,20 @@ class Watcher:
         A source that fails makes the look unknown and is asked for the same range again next time.
         """
         verdict = await self._look()
-        self._watch_log.looked(self._fold, self._read_until)
+        self._task_log.after_look(self._fold, self._read_until)
         return verdict
 
     async def _look(self) -> Evaluation | None:
         horizon = self._horizon()
         if self._read_until < horizon:
-            await self._learn_suspensions(horizon)
+            await self._update_suspensions(horizon)
         while self._read_until < horizon:
             before = self._read_until
-            verdict = await self._look_until(min(horizon, self._end_of_stretch()))
+            verdict = await self._look_until(min(horizon, self._end_of_chunk()))
             if verdict is not None or self._read_until == before:
                 return verdict
             self._has_caught_up |= self._read_until == horizon
-        await self._prove_clock()
+        await self._check_clock()
         return None
 
     async def _look_until(self, horizon: datetime) -> Evaluation | None:
@@ -107,19 +107,19 @@ class Watcher:
             settled, samples = await self._fetch(horizon)
             frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
         except (SourceError, SeriesError) as error:
-            self._watch_log.trouble(str(error))
-            return self._late.add_to(self._unless_blind(self._horizon()))
+            self._task_log.on_source_error(str(error))
+            return self._late.add_to(self._evaluate_unread(self._horizon()))
         lags = horizon - settled > self._spec.watch.max_gap
-        self._watch_log.trouble(
-            "the source's watermark says that the newest rows are not in" if lags else None
+        self._task_log.on_source_error(
+            "the newest rows have not arrived yet, by the source's watermark" if lags else None
         )
         verdict = None
         if settled > self._read_until:
-            verdict = await self._recorder.fold(self._fold, frame)
+            verdict = await self._look_recorder.fold(self._fold, frame)
             self._late.notice(samples, settled)
             self._read_until = settled
         if verdict is None and settled < horizon:
-            verdict = self._unless_blind(horizon)
+            verdict = self._evaluate_unread(horizon)
         return self._late.add_to(verdict)
 
     @property
@@ -138,26 +138,26 @@ class Watcher:
         watch = self._spec.watch
         return min(grid_floor((now or self._now()) - watch.settle, watch.step), self._end)
 
-    def _end_of_stretch(self) -> datetime:
+    def _end_of_chunk(self) -> datetime:
         """Return up to where to read next; the same for every watch, so that replays can be read together."""
-        stretch = MOST_STEPS * self._spec.watch.step
-        return grid_floor(self._read_until, stretch) + stretch
+        chunk = MAX_STEPS * self._spec.watch.step
+        return grid_floor(self._read_until, chunk) + chunk
 
-    async def _prove_clock(self) -> None:
+    async def _check_clock(self) -> None:
         """Believe a clock that was set forward once there are samples of the time that it claims."""
         claimed = self._clock.claims
         if claimed is None or self._source is None:
             return
         horizon = self._horizon(claimed)
         with suppress(SourceError, SeriesError, TimeoutError):
-            async with asyncio.timeout(LONGEST_LOOK.total_seconds()):
+            async with asyncio.timeout(LOOK_TIMEOUT.total_seconds()):
                 newest = self._request(horizon - self._spec.watch.step, horizon)
                 samples = await self._source.fetch(newest)
             if any(sample.value == sample.value for sample in samples):
                 self._clock.believe()
 
-    async def _learn_suspensions(self, horizon: datetime) -> None:
-        """Learn of every suspension that concerns a look up to ``horizon``: it was recorded by now."""
+    async def _update_suspensions(self, horizon: datetime) -> None:
+        """Read every suspension that concerns a look up to ``horizon``: it was recorded by now."""
         if self._suspensions is None:
             return
         as_of = horizon + self._spec.watch.settle
@@ -166,7 +166,7 @@ class Watcher:
     async def _fetch(self, horizon: datetime) -> tuple[datetime, Sequence[Sample]]:
         """Return up to where everything is in, at most ``horizon``, and the samples up to there."""
         try:
-            async with asyncio.timeout(LONGEST_LOOK.total_seconds()):
+            async with asyncio.timeout(LOOK_TIMEOUT.total_seconds()):
                 if self._source is None:
                     self._source = await self._open_source(self._spec)
                 settled = await self._settled(self._source, horizon)
@@ -176,7 +176,7 @@ class Watcher:
                 return settled, await self._source.fetch(request)
         except TimeoutError:
             raise SourceError(
-                f"the metric source did not answer within {LONGEST_LOOK.total_seconds():g} s", transient=True
+                f"the metric source did not answer within {LOOK_TIMEOUT.total_seconds():g} s", transient=True
             ) from None
 
     async def _settled(self, source: Source, horizon: datetime) -> datetime:
@@ -196,10 +196,11 @@ class Watcher:
             step=spec.watch.step,
         )
 
-    def _unless_blind(self, horizon: datetime) -> Evaluation | None:
+    def _evaluate_unread(self, horizon: datetime) -> Evaluation | None:
         """Fold the missing looks as unknown on a copy: the range is read again when the source is back.
 
-        A watcher that has not caught up yet may follow one that saw all: it is not blind before its own time.
+        A watcher that has not caught up yet may replace one that saw everything: it is not blind before it
+        has run for ``blind_after`` itself.
         """
         if not self._has_caught_up and self._now() - self._began < self._spec.watch.blind_after:
             return None

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
+from rollback_budget.cases.approved import asks_the_same
 from rollback_budget.cases.case import EvalCase, Expectation
 from rollback_budget.cases.case_id import sha256
 from rollback_budget.cases.failed_request import is_chat
 from rollback_budget.cases.jsonl import write_json
-from rollback_budget.cases.service import is_same
 from rollback_budget.exceptions import CaseError
 
 
@@ -83,7 +83,7 @@ def approved_only(
             if other is None:
                 found[case.id] = ApprovedCase(case, case.expectation, (debt,))
                 continue
-            if not is_same(case, other.case):
+            if not asks_the_same(case, other.case):
                 both = f"{other.debts[0][:16]} and {debt[:16]}"
                 problems.append(f"{case.id} is not the same case in the debts {both}")
             found[case.id] = replace(other, debts=(*other.debts, debt))

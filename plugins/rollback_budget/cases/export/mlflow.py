@@ -7,16 +7,20 @@ from typing import Any
 
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.export.approved import ApprovedCase
+from rollback_budget.cases.export.base import CaseExporter
 from rollback_budget.cases.export.text import ascii_lines, template
 
 
-def files(cases: Sequence[ApprovedCase]) -> dict[str, str]:
-    """Return the files of the export by name."""
-    return {
-        "records.jsonl": ascii_lines([_record(case) for case in cases]),
-        "judge.py": template("judge.py.txt"),
-        "load.py": template("mlflow_load.py.txt"),
-    }
+class MlflowExporter(CaseExporter):
+    """Records for an evaluation data set of MLflow, and a scorer."""
+
+    def files(self, cases: Sequence[ApprovedCase]) -> dict[str, str]:
+        """Return the files of the export by name."""
+        return {
+            "records.jsonl": ascii_lines([_record(case) for case in cases]),
+            "judge.py": template("judge.py.txt"),
+            "load.py": template("mlflow_load.py.txt"),
+        }
 
 
 def _record(case: ApprovedCase) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rollback_budget.cases.case import ExpectationKind
 from rollback_budget.cases.export.approved import ApprovedCase
+from rollback_budget.cases.export.base import CaseExporter
 from rollback_budget.cases.export.text import template
 
 #: Text in which promptfoo finds neither a template, a path, nor JSON.
@@ -22,25 +23,28 @@ _PLAIN = re.compile(r"[A-Za-z][\w .=+-]*")
 _JSON_WORDS = frozenset({"true", "false", "null"})
 
 
-def files(cases: Sequence[ApprovedCase]) -> dict[str, str]:
-    """Return the files of the export by name."""
-    configuration = {
-        "description": "Eval cases of Rollback Budget",
-        "prompts": ["file://prompt.cjs"],
-        "defaultTest": {"options": {"disableVarExpansion": True}},
-        "tests": [_test(case) for case in cases],
-    }
-    return {
-        "prompt.cjs": template("prompt.cjs"),
-        "judge.cjs": template("judge.cjs"),
-        **{
-            _schema_name(case): json.dumps(case.expectation.value, sort_keys=True) + "\n"
-            for case in cases
-            if case.expectation.kind is ExpectationKind.JSON_SCHEMA
-        },
-        # Last: without it there is nothing to run.
-        "promptfooconfig.json": json.dumps(configuration, indent=2, sort_keys=True) + "\n",
-    }
+class PromptfooExporter(CaseExporter):
+    """A configuration for promptfoo with one test a case."""
+
+    def files(self, cases: Sequence[ApprovedCase]) -> dict[str, str]:
+        """Return the files of the export by name."""
+        configuration = {
+            "description": "Eval cases of Rollback Budget",
+            "prompts": ["file://prompt.cjs"],
+            "defaultTest": {"options": {"disableVarExpansion": True}},
+            "tests": [_test(case) for case in cases],
+        }
+        return {
+            "prompt.cjs": template("prompt.cjs"),
+            "judge.cjs": template("judge.cjs"),
+            **{
+                _schema_name(case): json.dumps(case.expectation.value, sort_keys=True) + "\n"
+                for case in cases
+                if case.expectation.kind is ExpectationKind.JSON_SCHEMA
+            },
+            # Last: without it there is nothing to run.
+            "promptfooconfig.json": json.dumps(configuration, indent=2, sort_keys=True) + "\n",
+        }
 
 
 def escaped(text: str) -> str:

@@ -1,38 +1,24 @@
-"""Writing an export: a few files into a folder, whole or not at all."""
+"""Writing an export: a few files into a folder, each whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 
-from rollback_budget.cases.export import deepeval, inspect_ai, mlflow, promptfoo
 from rollback_budget.cases.export.approved import ApprovedCase
+from rollback_budget.cases.export.base import open_exporter
 from rollback_budget.exceptions import CaseError
 from rollback_budget.files import replace_file
 
 
-class Format(StrEnum):
-    """An evaluation tool that cases can be exported for."""
+def write_export(cases: Sequence[ApprovedCase], exporter: str, folder: Path) -> list[Path]:
+    """Write what a tool needs into ``folder`` and return the files.
 
-    INSPECT = "inspect"
-    PROMPTFOO = "promptfoo"
-    DEEPEVAL = "deepeval"
-    MLFLOW = "mlflow"
-
-
-_FILES: Mapping[Format, Callable[[Sequence[ApprovedCase]], dict[str, str]]] = {
-    Format.INSPECT: inspect_ai.files,
-    Format.PROMPTFOO: promptfoo.files,
-    Format.DEEPEVAL: deepeval.files,
-    Format.MLFLOW: mlflow.files,
-}
-
-
-def write_export(cases: Sequence[ApprovedCase], format_: Format, folder: Path) -> list[Path]:
-    """Write what a tool needs into ``folder`` and return the files. Raises CaseError."""
+    :param exporter: the name under which it is registered.
+    :raises CaseError: there is no such exporter, or a file cannot be written.
+    """
     written = []
-    for name, content in _FILES[format_](cases).items():
+    for name, content in open_exporter(exporter).files(cases).items():
         file = folder / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

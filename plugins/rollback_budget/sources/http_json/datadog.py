@@ -19,8 +19,9 @@ from rollback_budget.exceptions import SourceError
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.json_api import DatadogQueries
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_client import HttpClient, read_json
+from rollback_budget.sources.http_responses import ask, read_json
 from rollback_budget.sources.resilience.chunking import all_of, parts_of
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 PATH = "/api/v2/query/timeseries"
 #: Steps in one request: few enough that Datadog has no reason to enlarge the interval.
@@ -31,14 +32,14 @@ TELLING_TIMES = 5
 _NOT_IN_TAGS = re.compile(r"[^\w\-:./]")
 
 
-class DatadogSeries:
+class DatadogTimeseries:
     """Asks for formulas over queries that are grouped by the version's tag.
 
     :param client: of a connection whose headers hold ``DD-API-KEY`` and ``DD-APPLICATION-KEY``.
     :param timeout: for one request.
     """
 
-    def __init__(self, queries: DatadogQueries, client: HttpClient, timeout: timedelta) -> None:
+    def __init__(self, queries: DatadogQueries, client: AsyncHttpClient, timeout: timedelta) -> None:
         self._queries = queries
         self._client = client
         self._timeout = timeout
@@ -54,10 +55,9 @@ class DatadogSeries:
 
     async def _ask(self, names: list[str], request: SeriesRequest) -> list[Sample]:
         formulas = self._formulas(names)
-        reply = await self._client.request(
-            "POST", PATH, body=self._body(formulas, request), timeout=self._timeout
-        )
-        document = read_json(reply, f"Datadog (POST {PATH})")
+        body = self._body(formulas, request)
+        response = await ask(self._client, "POST", PATH, body=body, timeout=self._timeout)
+        document = read_json(response, f"Datadog (POST {PATH})")
         try:
             if document.get("errors"):
                 raise SourceError(f"Datadog: {str(document['errors'])[:300]}", transient=True)

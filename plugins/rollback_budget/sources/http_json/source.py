@@ -10,20 +10,21 @@ from rollback_budget.engine.sample import Sample
 from rollback_budget.model.json_api import HttpJsonSource, JsonRequest
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
-from rollback_budget.sources.http_client import HttpClient, read_json
-from rollback_budget.sources.http_json.datadog import DatadogSeries
+from rollback_budget.sources.http_json.datadog import DatadogTimeseries
 from rollback_budget.sources.http_json.json_samples import PointReader
 from rollback_budget.sources.http_json.langfuse import requests_of
 from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
+from rollback_budget.sources.http_responses import ask, read_json
 from rollback_budget.sources.resilience.chunking import all_of, parts_of
+from rollback_budget.transport.async_client import AsyncHttpClient
 
 
-def open_http_json(spec: RolloutSpec, client: HttpClient) -> Source:
+def open_http_json(spec: RolloutSpec, client: AsyncHttpClient) -> Source:
     """Return the ``http_json`` source that ``spec`` describes; raises :class:`SourceError`."""
     source = spec.source
     assert isinstance(source, HttpJsonSource)
     if source.datadog is not None:
-        return DatadogSeries(source.datadog, client, source.timeout)
+        return DatadogTimeseries(source.datadog, client, source.timeout)
     requests, place = source.requests, "source.requests"
     if source.langfuse is not None:
         requests, place = requests_of(source.langfuse, spec.watch.step), "source.langfuse.queries"
@@ -39,7 +40,7 @@ class JsonApi:
     """
 
     def __init__(
-        self, requests: Sequence[JsonRequest], client: HttpClient, timeout: timedelta, place: str
+        self, requests: Sequence[JsonRequest], client: AsyncHttpClient, timeout: timedelta, place: str
     ) -> None:
         self._client = client
         self._timeout = timeout
@@ -70,14 +71,15 @@ class JsonApi:
         version: str | None,
     ) -> list[Sample]:
         values = _values(request, version)
-        reply = await self._client.request(
+        response = await ask(
+            self._client,
             asked.method,
             fill_path(asked.path, values),
             query={name: as_text(fill(value, values)) for name, value in asked.query.items()} or None,
             body=fill(asked.body, values),
             timeout=self._timeout,
         )
-        return reader.samples(read_json(reply, f"{place} ({asked.method} {asked.path})"), request, version)
+        return reader.samples(read_json(response, f"{place} ({asked.method} {asked.path})"), request, version)
 
 
 def _values(request: SeriesRequest, version: str | None) -> dict[str, Any]:

@@ -1,1 +1,41 @@
-"""Samples from Prometheus and what speaks its API."""
+"""The ``prometheus`` source: samples from Prometheus and what speaks its API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rollback_budget.model.duration import write_duration
+from rollback_budget.model.source import PrometheusSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.sources.base import MetricSource, Source, SourceConnections
+
+
+class PrometheusMetricSource(MetricSource):
+    """Registers ``type: prometheus``."""
+
+    settings = PrometheusSource
+
+    @classmethod
+    async def open(cls, spec: RolloutSpec, connections: SourceConnections) -> Source:
+        """Return the source on the connection's HTTP client."""
+        from rollback_budget.sources.prometheus.source import PrometheusSeries
+
+        assert isinstance(spec.source, PrometheusSource)
+        return PrometheusSeries.of(spec, await connections.http(spec.source.conn_id))
+
+    @classmethod
+    def problems(cls, spec: RolloutSpec) -> Iterator[str]:
+        """Yield metrics that have no query, and a slice that no label holds."""
+        assert isinstance(spec.source, PrometheusSource)
+        for name in {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}:
+            yield f"`metrics.{name}.query` is missing: say which series make it up, or choose a `preset`"
+        if spec.source.slice_label is None and any(budget.slice for budget in spec.budgets):
+            yield "`source.slice_label` is missing: name the label that holds the slice of a budget"
+
+    @classmethod
+    def warnings(cls, spec: RolloutSpec) -> Iterator[str]:
+        """Yield looks that overlap."""
+        assert isinstance(spec.source, PrometheusSource)
+        if spec.watch.step < spec.source.scrape_interval:
+            step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
+            yield f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): looks overlap"

@@ -14,7 +14,7 @@ from rollback_budget.model.promql_selector import Matcher, Selector, parse_selec
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 
-#: The label that tells the parts of one query apart.
+#: The label that distinguishes the parts of one query.
 PART = "rollback_budget"
 
 _MILLISECOND = timedelta(milliseconds=1)

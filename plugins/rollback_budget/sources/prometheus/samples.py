@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isfinite, log2, nan
 from typing import Any
 
-from rollback_budget.engine.exceedances import USUAL_LEVEL
+from rollback_budget.engine.exceedances import DEFAULT_QUANTILE
 from rollback_budget.engine.frame import quantile_in
 from rollback_budget.model.metric import MetricKind
 from rollback_budget.sources.prometheus.promql import QueriedSeries
@@ -120,7 +120,7 @@ def _points(number: int, histogram: Mapping[float, float], level: float | None) 
         yield number, count, None, bound
     # Where the name of the metric says the quantile, the engine reads it from the histogram.
     if level is None:
-        yield number, quantile_in(dict(histogram), USUAL_LEVEL), histogram[inf], None
+        yield number, quantile_in(dict(histogram), DEFAULT_QUANTILE), histogram[inf], None
 
 
 def _native(

@@ -18,9 +18,11 @@ from rollback_budget.model.metric import Metric
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_client import HttpClient, Reply, read_json
+from rollback_budget.sources.http_responses import ask, read_json
 from rollback_budget.sources.prometheus.promql import PART, PromqlQuestion, build_question
 from rollback_budget.sources.prometheus.samples import AnswerSamples, samples_of
+from rollback_budget.transport.async_client import AsyncHttpClient
+from rollback_budget.transport.response import Response
 
 #: Prometheus refuses more points a series (11 000).
 MOST_POINTS = 11_000
@@ -105,14 +107,16 @@ class PrometheusSeries:
     :param metrics: descriptions of the metrics, with their queries.
     """
 
-    def __init__(self, client: HttpClient, source: PrometheusSource, metrics: Mapping[str, Metric]) -> None:
+    def __init__(
+        self, client: AsyncHttpClient, source: PrometheusSource, metrics: Mapping[str, Metric]
+    ) -> None:
         self._client = client
         self._source = source
         # The same rollouts ask together again and again, for other times only.
         self._question = lru_cache(MOST_QUESTIONS)(partial(build_question, source, metrics))
 
     @classmethod
-    def of(cls, spec: RolloutSpec, client: HttpClient) -> PrometheusSeries:
+    def of(cls, spec: RolloutSpec, client: AsyncHttpClient) -> PrometheusSeries:
         """Build the source that ``spec`` describes."""
         assert isinstance(spec.source, PrometheusSource)
         return cls(client, spec.source, spec.metrics)
@@ -151,8 +155,7 @@ class PrometheusSeries:
         }
         # Slightly longer than the server has, so that it is the server who says why.
         timeout = self._source.timeout + timedelta(seconds=2)
-        reply = await self._client.request("POST", PATH, form=form, timeout=timeout)
-        return _result(reply)
+        return _result(await ask(self._client, "POST", PATH, form=form, timeout=timeout))
 
     def _add(self, found: AnswerSamples, series: _Series, grid: _Grid, bare: str | None) -> None:
         """Sort one series of an answer in; a place that has a value already means that it is ambiguous."""
@@ -202,11 +205,11 @@ class PrometheusSeries:
         return samples
 
 
-def _result(reply: Reply) -> list[_Series]:
+def _result(response: Response) -> list[_Series]:
     """Return the series of an answer; raises :class:`SourceError` unless all of them are there."""
-    if reply.status == 422 and any(sign in reply.body.decode("utf-8", "replace") for sign in _OUT_OF_TIME):
+    if response.status == 422 and any(sign in response.text for sign in _OUT_OF_TIME):
         raise SourceError(f"{_BACKEND} had not enough time for the query (422)", transient=True)
-    answer: _Answer = read_json(reply, _BACKEND, decode=_decode)
+    answer: _Answer = read_json(response, _BACKEND, decode=_decode)
     if answer.status != "success":
         kind = answer.errorType
         raise SourceError(f"{_BACKEND} answered {kind}: {answer.error}", transient=kind in _PASSING)

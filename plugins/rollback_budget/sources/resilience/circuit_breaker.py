@@ -1,4 +1,4 @@
-"""Circuits: one per metric backend and process, so that a backend in trouble is left in peace."""
+"""Circuit breakers: one per metric backend and process, so that a failing backend gets few requests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rollback_budget.exceptions import SourceError
 
 log = logging.getLogger(__name__)
 
-#: Failures in a row, of whichever rollouts, after which a backend is no longer asked by everyone.
-PATIENCE = 5
-#: How long it is left alone then, and at most; twice as long after every probe that fails. At most this part
-#: of the time after which a watch would be blind, too: it is only told so after some probes.
+#: Failures in a row, of whichever rollouts, after which only probes are sent to a backend.
+FAILURES_TO_OPEN = 5
+#: How long it is paused then, and at most; twice as long after every probe that fails. At most this part of
+#: the time after which a watch would be blind, too: a watch is blind only after some probes.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, PART_OF_BLIND_AFTER = 2.0, 60.0, 0.25
 #: Pauses are drawn between these parts of their length, so that many processes do not come back at once.
 JITTER = (0.7, 1.3)
@@ -44,7 +44,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody but a probe may ask."""
+        """Whether only a probe may be sent."""
         return self._open_until is not None
 
     def held_s(self) -> float:
@@ -75,16 +75,16 @@ class CircuitBreaker:
         self._last = str(error)
         if error.retry_after is not None:
             self._held_until = max(self._held_until, _now() + error.retry_after.total_seconds())
-        if self._probing or (self._open_until is None and self._failures >= PATIENCE):
+        if self._probing or (self._open_until is None and self._failures >= FAILURES_TO_OPEN):
             self._open()
         self._probing = False
 
     def abandoned(self) -> None:
-        """Note that nobody waited for the answer."""
+        """Note that the request was cancelled before its answer."""
         self._probing = False
 
     def refusal(self) -> SourceError:
-        """Return what everyone hears while the circuit is open; the same until its cause changes."""
+        """Return the error of every request while the circuit is open; the same until its cause changes."""
         return SourceError(
             f"{self.name} does not answer and is only probed, at least once in {self._longest_pause_s:g} s: "
             f"{self._last}",
@@ -92,9 +92,9 @@ class CircuitBreaker:
         )
 
     def postponement(self) -> SourceError:
-        """Return what is heard while the backend asked not to be asked."""
+        """Return the error of every request while the backend is rate-limited."""
         return SourceError(
-            f"{self.name} asked to be left alone for longer than this poll: {self._last}", transient=True
+            f"{self.name} is rate-limited for longer than this poll: {self._last}", transient=True
         )
 
     def _open(self) -> None:

@@ -63,14 +63,14 @@ class _Waiting:
 
 
 class ConcurrencyLimit:
-    """Bounds the requests to one backend that are under way; replays have a lane, so that no poll waits."""
+    """Bounds the requests in flight to one backend; replays have their own, so that no poll waits."""
 
     def __init__(self, polls: int = 8, replays: int = 2) -> None:
         self._polls = asyncio.Semaphore(polls)
         self._replays = asyncio.Semaphore(replays)
 
     def of(self, request: SeriesRequest) -> asyncio.Semaphore:
-        """Return the lane that ``request`` goes through."""
+        """Return the limit that ``request`` counts against."""
         return self._replays if _steps(request) > REPLAY_STEPS else self._polls
 
 
@@ -78,37 +78,35 @@ class CoalescedSource:
     """One source, shared by every rollout whose queries are the same; to each it looks like its own.
 
     Whatever is asked for the same stretch of time while a request is under way, or within a moment, goes
-    into the next one. When a request for many is refused, they are asked for apart, and whoever is refused
-    alone stays apart: one bad rollout does not blind the others.
+    into the next one. When a request for many is refused, each is sent alone, and the rollouts whose request
+    is refused alone stay apart: one bad rollout does not blind the others.
 
     :param open_source: opens what is shared, and again after a refusal: its secrets may have changed. It is
         asked for many at once where it is :class:`BatchSource`, else for each by itself.
     :param key: what the sharing rollouts have in common; says which part of a poll is theirs.
     """
 
-    def __init__(
-        self, open_source: OpenOne, patience: RetryPolicy, lanes: ConcurrencyLimit, key: str
-    ) -> None:
+    def __init__(self, open_source: OpenOne, retry: RetryPolicy, limit: ConcurrencyLimit, key: str) -> None:
         self._open_source = open_source
         self._opening: asyncio.Task[Source] | None = None
         self._watermark: asyncio.Task[datetime | None] | None = None
-        self._patience = patience
-        self._lanes = lanes
+        self._retry = retry
+        self._limit = limit
         self._phase = int.from_bytes(blake2b(key.encode(), digest_size=4).digest()) / 2**32
         self._waiting: dict[Hashable, deque[_Waiting]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._together = MOST_TOGETHER
         self._apart: set[SeriesVersions] = set()
-        #: Refused alone when everybody was: asking for them apart again would find out nothing.
+        #: Refused alone when all were: isolating them again would find out nothing.
         self._refused: set[SeriesVersions] = set()
         #: A fault of ours in reading the answer; its place is logged once, and not with every poll.
         self._broken = ""
         self._readers: WeakSet[Reader] = WeakSet()
-        self._seats = count()
+        self._numbers = count()
 
     def reader(self) -> Reader:
-        """Return a seat for one more rollout."""
-        reader = Reader(self, next(self._seats))
+        """Return a reader for one more rollout."""
+        reader = Reader(self, next(self._numbers))
         self._readers.add(reader)
         return reader
 
@@ -143,16 +141,16 @@ class CoalescedSource:
 
     async def _ask_watermark(self, source: Watermarked) -> datetime | None:
         await asyncio.sleep(GATHERING_S)
-        return await self._patience.ask(source.settled_until)
+        return await self._retry.ask(source.settled_until)
 
-    def lag_of(self, seat: int, poll: timedelta) -> timedelta:
-        """Return when the reader on this seat asks: groups of readers lie evenly over the spread."""
+    def lag_of(self, number: int, poll: timedelta) -> timedelta:
+        """Return when the reader of this number asks: groups of readers lie evenly over the spread."""
         spread = min(SPREAD * poll, LONGEST_SPREAD)
         groups = max(ceil(len(self._readers) / MOST_TOGETHER), 1)
-        return spread * ((self._phase + seat // MOST_TOGETHER % groups / groups) % 1.0)
+        return spread * ((self._phase + number // MOST_TOGETHER % groups / groups) % 1.0)
 
     async def _source(self) -> Source:
-        """Return the open source; whoever asks while it is being opened shares what comes of it."""
+        """Return the open source; calls while it is being opened share the outcome."""
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
         opening = self._opening
@@ -224,7 +222,7 @@ class CoalescedSource:
             self._opening = None
             if len(requests) == 1 or self._refused.issuperset(map(_versions, requests)):
                 raise
-            return await self._ask_apart(requests, error)
+            return await self._isolate_failing(requests, error)
         self._broken = ""
         self._together = min(2 * self._together, MOST_TOGETHER)
         self._refused.clear()
@@ -233,13 +231,13 @@ class CoalescedSource:
 
     async def _ask_together(self, requests: list[SeriesRequest]) -> Sequence[Sequence[Sample]]:
         source = await self._source()
-        async with self._lanes.of(requests[0]):
+        async with self._limit.of(requests[0]):
             if len(requests) > 1 and _is_joint(source):
-                return await self._patience.ask(partial(source.fetch_many, requests))
-            return [await self._patience.ask(partial(source.fetch, request)) for request in requests]
+                return await self._retry.ask(partial(source.fetch_many, requests))
+            return [await self._retry.ask(partial(source.fetch, request)) for request in requests]
 
-    async def _ask_apart(self, requests: list[SeriesRequest], refusal: Exception) -> Sequence[_Answer]:
-        """Find out who was refused; when all are, it is nobody's own fault."""
+    async def _isolate_failing(self, requests: list[SeriesRequest], refusal: Exception) -> Sequence[_Answer]:
+        """Send each request alone; when all are refused, the fault is none of theirs."""
         answers: list[_Answer] = []
         refused = set()
         for request in requests:
@@ -257,11 +255,11 @@ class CoalescedSource:
 
 
 class Reader:
-    """One rollout's seat at a :class:`CoalescedSource` source."""
+    """What one rollout reads a :class:`CoalescedSource` by."""
 
-    def __init__(self, shared: CoalescedSource, seat: int) -> None:
+    def __init__(self, shared: CoalescedSource, number: int) -> None:
         self._shared = shared
-        self._seat = seat
+        self._number = number
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``; raises :class:`SourceError`."""
@@ -273,7 +271,7 @@ class Reader:
 
     def lag(self, poll: timedelta) -> timedelta:
         """Return how long after a bucket has settled this rollout asks."""
-        return self._shared.lag_of(self._seat, poll)
+        return self._shared.lag_of(self._number, poll)
 
 
 def is_paced(source: Source | None) -> TypeGuard[PacedSource]:

@@ -9,7 +9,9 @@ from random import uniform
 from typing import TypeVar
 
 from rollback_budget.exceptions import SourceError
+from rollback_budget.sources.http_responses import source_error_of
 from rollback_budget.sources.resilience.circuit_breaker import CircuitBreaker
+from rollback_budget.transport.errors import TransportError
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class RetryPolicy:
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to ``question``, tried again with jittered pauses while that may help.
 
-        :raises SourceError: there is none; an error that no retry mends is raised at once.
+        :raises SourceError: there is none; an error that no retry fixes is raised at once.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._within_s
@@ -66,7 +68,7 @@ class RetryPolicy:
         circuit.admit()
         try:
             async with asyncio.timeout(self._time_out_s):
-                answer = await question()
+                answer = await _answer_to(question)
         except TimeoutError:
             error = SourceError(
                 f"{circuit.name} gave no answer within {self._time_out_s:g} s", transient=True
@@ -86,3 +88,11 @@ class RetryPolicy:
             raise
         circuit.answered()
         return answer
+
+
+async def _answer_to(question: Callable[[], Awaitable[T]]) -> T:
+    """Return the answer; a source of a third party may leave a request without one to us."""
+    try:
+        return await question()
+    except TransportError as error:
+        raise source_error_of(error) from error

@@ -35,7 +35,7 @@ def sample_of(row: Row[Any]) -> Sample | None:
 
 
 def time_of(value: Any) -> datetime:
-    """Return a time in UTC; raises :class:`SourceError` for one that nobody can place."""
+    """Return a time in UTC; raises :class:`SourceError` for one that cannot be placed."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

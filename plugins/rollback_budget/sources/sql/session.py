@@ -23,7 +23,7 @@ THREADS = 5
 #: SQLite asks whether to go on after so many of its instructions, some tenths of a millisecond.
 INSTRUCTIONS = 10_000
 
-#: What an ``OperationalError`` begins or ends with when no retry mends it.
+#: What an ``OperationalError`` begins or ends with when no retry helps.
 _LASTING = (
     "no such",
     "near ",
@@ -170,7 +170,7 @@ def _quietly(stop: Callable[[], Any]) -> None:
 
 
 def _is_transient(error: DBAPIError) -> bool:
-    """Tell a database that is away or busy (ask again) from a query that it rejects (do not)."""
+    """Distinguish a database that is unavailable or busy (retry) from a query that it rejects (do not)."""
     if error.connection_invalidated:
         return True
     if not isinstance(error, OperationalError | InterfaceError):

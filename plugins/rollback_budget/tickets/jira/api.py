@@ -6,21 +6,25 @@ files two to four issues), cuts ``Retry-After`` short, and cannot create an issu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rollback_budget.exceptions import TicketError
+from rollback_budget.transport.client import HttpClient, RequestsClient
+from rollback_budget.transport.errors import Failure, TransportError
+from rollback_budget.transport.policy import POLICY
+from rollback_budget.transport.request import File
+from rollback_budget.transport.response import Response
 
 if TYPE_CHECKING:
     import requests
 
-#: Seconds to connect and to read.
-TIMEOUT_S = (5, 30)
+TIMEOUT = timedelta(seconds=30)
+#: How long a rate limit holds that does not say it.
+WAIT = timedelta(minutes=1)
 PAGE = 50
 
 _REMEDIES = {
@@ -80,7 +84,7 @@ class JiraApi:
 
         :param what: what is asked for, as it continues "refused to".
         """
-        return self._ask("GET", path, what, params=params)
+        return self._ask("GET", path, what, query=_query(params))
 
     def find(self, path: str, what: str, **params: Any) -> Any:
         """Return what Jira answers, None when it says that there is no such thing."""
@@ -93,11 +97,11 @@ class JiraApi:
 
     def post(self, path: str, what: str, body: Mapping[str, Any]) -> Any:
         """Write something with one request."""
-        return self._ask("POST", path, what, writes=True, json=body)
+        return self._ask("POST", path, what, writes=True, body=body)
 
     def put(self, path: str, what: str, body: Mapping[str, Any]) -> Any:
         """Bring something up to date with one request."""
-        return self._ask("PUT", path, what, writes=True, json=body)
+        return self._ask("PUT", path, what, writes=True, body=body)
 
     def upload(self, path: str, what: str, name: str, content: bytes, media_type: str) -> Any:
         """Attach a file with one request."""
@@ -106,7 +110,7 @@ class JiraApi:
             path,
             what,
             writes=True,
-            files={"file": (name, content, media_type)},
+            files={"file": File(name, content, media_type)},
             headers={"X-Atlassian-Token": "no-check"},
         )
 
@@ -129,7 +133,7 @@ class JiraApi:
             body["reconcileIssues"] = ids
         while True:
             # A question, though Atlassian lets it be asked by POST: nothing is written.
-            page = self._ask("POST", "/rest/api/2/search/jql", "search for tickets", json=body)
+            page = self._ask("POST", "/rest/api/2/search/jql", "search for tickets", body=body)
             with self._reading("search for tickets"):
                 yield page["issues"]
                 token = page.get("nextPageToken")
@@ -181,7 +185,7 @@ class JiraApi:
             return [str(one["name"]) for one in found]
 
     @cached_property
-    def _session(self) -> requests.Session:
+    def _client(self) -> HttpClient:
         import requests
 
         session = requests.Session()
@@ -189,7 +193,8 @@ class JiraApi:
         # As an authenticator, because a .netrc would win over a header.
         session.auth = self._authenticator()
         session.headers.update({"Accept": "application/json"})
-        return session
+        # One request for one call: not even a redirect makes a second one.
+        return RequestsClient(session, self.url, has_credentials=True, policy=POLICY.with_redirects(0))
 
     def _authenticator(self) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
         from requests.auth import HTTPBasicAuth
@@ -206,33 +211,23 @@ class JiraApi:
 
         return bear
 
-    def _ask(self, method: str, path: str, what: str, *, writes: bool = False, **how: Any) -> Any:
-        import requests
-
+    def _ask(self, method: str, path: str, what: str, *, writes: bool = False, **content: Any) -> Any:
         try:
-            # A redirect would turn a POST into a GET.
-            response = self._session.request(
-                method, f"{self.url}{path}", timeout=TIMEOUT_S, allow_redirects=False, **how
-            )
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+            response = self._client.request(method, path, timeout=TIMEOUT, **content)
+        except TransportError as error:
+            if error.failure is Failure.UNUSABLE:
+                raise TicketError(
+                    f"{self.url} cannot be asked to {what} ({error.reason})."
+                    " Check the connection's host, token and `verify`"
+                ) from error
             raise TicketError(
-                f"{self.url} did not answer the request to {what} ({type(error).__name__})."
+                f"{self.url} did not answer the request to {what} ({error.reason})."
                 " Check that it is up and that this host may reach it",
-                ambiguous=writes and not _never_sent(error),
+                ambiguous=writes and error.ambiguous,
             ) from error
-        except (requests.RequestException, OSError, ValueError) as error:
-            # The address, a certificate file, a header (whose text may hold the token): nothing was sent.
-            raise TicketError(
-                f"{self.url} cannot be asked to {what} ({type(error).__name__})."
-                " Check the connection's host, token and `verify`"
-            ) from error
-        if not response.ok or response.is_redirect:
+        if not response.ok:
             raise self._refused(what, response, writes=writes)
-        if not response.content:
+        if not response.body:
             return None
         with self._reading(what, writes=writes):
             return response.json()
@@ -253,21 +248,17 @@ class JiraApi:
         """Return the context in which an answer is taken apart."""
         return self._reading(what, writes=writes)
 
-    def _refused(self, what: str, response: requests.Response, *, writes: bool) -> RefusedError:
-        status = response.status_code
-        unclear = status >= 500 or status == 408
+    def _refused(self, what: str, response: Response, *, writes: bool) -> RefusedError:
+        status = response.status
         waits = status in (429, 503)
-        if 300 <= status < 400:
-            target = re.sub(r"[?#].*", "", response.headers.get("Location", ""))[:200]
-            remedy = f"It points to {target!r}; write the address that needs no redirect as the host"
-        else:
-            remedy = _REMEDIES.get(status, "Try again later")
+        wait = WAIT if (said := response.retry_after()) is None else said
+        remedy = response.not_followed or _REMEDIES.get(status, "Try again later")
         return RefusedError(
             f"{self.url} refused to {what}: HTTP {status} {_said(response)}. {remedy}",
             status,
-            ambiguous=writes and unclear,
-            refused=not unclear and status not in (401, 409, 429),
-            retry_after=retry_after(response.headers) if waits else None,
+            ambiguous=writes and response.ambiguous,
+            refused=not response.ambiguous and status not in (401, 409, 429),
+            retry_after=wait if waits else None,
         )
 
 
@@ -277,20 +268,12 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def retry_after(headers: Mapping[str, str]) -> timedelta:
-    """Read ``Retry-After``, seconds or an HTTP date; a minute when it says nothing that can be read."""
-    value = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return timedelta(seconds=int(value))
-    try:
-        until = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return timedelta(minutes=1)
-    until = until.replace(tzinfo=until.tzinfo or UTC)
-    return max(until - datetime.now(UTC), timedelta(0))
+def _query(params: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the parameters of a URL; one without a value is left out."""
+    return {name: str(value) for name, value in params.items() if value is not None} or None
 
 
-def _said(response: requests.Response) -> str:
+def _said(response: Response) -> str:
     """Jira's own words; never the request, which holds the credentials."""
     try:
         body = response.json()
@@ -299,12 +282,3 @@ def _said(response: requests.Response) -> str:
     except (ValueError, AttributeError, TypeError):
         said = ""
     return " ".join(said.split())[:300].rstrip(".")
-
-
-def _never_sent(error: Exception) -> bool:
-    """Whether no connection was made at all, so that nothing can have been written."""
-    import requests
-    from urllib3.exceptions import NewConnectionError
-
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)

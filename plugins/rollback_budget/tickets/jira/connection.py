@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
-from rollback_budget.budget_file.ticket_sections import TicketSection
 from rollback_budget.exceptions import TicketError
+from rollback_budget.model.reading import read
+from rollback_budget.model.ticket import TicketFields
 from rollback_budget.tickets.base import RunLink, no_link
 from rollback_budget.tickets.jira.api import JiraApi
 from rollback_budget.tickets.jira.tracker import SETTLE, JiraTracker
@@ -59,16 +58,14 @@ def api_from_jira_connection(
     )
 
 
-def fields_of_extra(extra: Mapping[str, Any]) -> TicketSection:
+def fields_of_extra(extra: Mapping[str, Any]) -> TicketFields:
     """Return the fields that a connection's extra gives. Raises TicketError."""
-    said = {name: extra[name] for name in TicketSection.model_fields if name in extra}
-    try:
-        return TicketSection.model_validate(said)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)
-        )
-        raise TicketError(f"the jira connection's extra cannot be used: {wrong}") from None
+    said = {name: extra[name] for name in TicketFields.model_fields if name in extra}
+    fields, mistakes = read(TicketFields, said)
+    if fields is None:
+        wrong = "; ".join(f"{'.'.join(map(str, one.loc))}: {one.message}" for one in mistakes)
+        raise TicketError(f"the jira connection's extra cannot be used: {wrong}")
+    return fields
 
 
 def _verify(value: Any) -> bool | str:

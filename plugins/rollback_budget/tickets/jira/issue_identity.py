@@ -28,7 +28,7 @@ class IssueIdentity:
 
     @classmethod
     def of(cls, debt: Debt) -> IssueIdentity:
-        """Return the passport of a debt's ticket that is created now."""
+        """Return the identity of a debt's ticket that is created now."""
         return cls(debt.fingerprint, debt.cycle, debt.occurrences)
 
     @classmethod
@@ -43,7 +43,7 @@ class IssueIdentity:
 
     @classmethod
     def from_text(cls, text: object) -> IssueIdentity | None:
-        """Read the last passport line of a description; None when there is none."""
+        """Read the last identity line of a description; None when there is none."""
         found = _LINE.findall(text) if isinstance(text, str) else []
         return cls(found[-1][0], int(found[-1][1]), int(found[-1][2])) if found else None
 
@@ -53,11 +53,11 @@ class IssueIdentity:
 
     @property
     def as_property(self) -> dict[str, Any]:
-        """The passport as an entity property of an issue that is created."""
+        """The identity as an entity property of an issue that is created."""
         value = {"fingerprint": self.fingerprint, "cycle": self.cycle, "occurrences": self.occurrences}
         return {"key": PROPERTY, "value": value}
 
     @property
     def line(self) -> str:
-        """The passport as a line of the description, for a server that keeps no properties."""
+        """The identity as a line of the description, for a server that keeps no properties."""
         return f"rollback-budget {self.fingerprint} cycle {self.cycle} occurrences {self.occurrences}"

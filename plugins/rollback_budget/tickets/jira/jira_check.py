@@ -19,7 +19,7 @@ PERMISSIONS = {
     "BROWSE_PROJECTS": "find tickets",
     "CREATE_ISSUES": "file tickets",
     "EDIT_ISSUES": "raise the priority",
-    "ADD_COMMENTS": "tell of recurrences, proofs and what is missing",
+    "ADD_COMMENTS": "comment on recurrences, proofs and what is missing",
     "CREATE_ATTACHMENTS": "attach charts, series and proofs",
     "LINK_ISSUES": "link DAG runs and duplicates",
     "TRANSITION_ISSUES": "close the tickets of paid debts",
@@ -171,7 +171,7 @@ class _Check:
         missing = [
             f"{field.get('name', name)} ({name})"
             for name, field in screen.items()
-            # The reporter is whoever logs in.
+            # The reporter is the user who logs in.
             if field.get("required") and not field.get("hasDefaultValue") and name not in {*sent, "reporter"}
         ]
         if missing:

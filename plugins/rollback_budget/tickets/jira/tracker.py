@@ -39,7 +39,7 @@ _DUPLICATE = "Duplicate"
 
 
 class JiraTracker:
-    """Files debts as issues, and talks about them there.
+    """Files debts as issues, and keeps people informed there.
 
     :param defaults: what the budget file leaves open.
     :param settle: how long Jira's search may lag behind what was created.
@@ -64,7 +64,7 @@ class JiraTracker:
     # -- the one ticket of a debt
 
     def find(self, debt: Debt) -> FoundTicket | None:
-        """Return the oldest issue with the debt's label and its passport, in whatever project."""
+        """Return the oldest issue with the debt's label and its identity, in whatever project."""
         return next(iter(self._verified(debt, ())), None)
 
     def create(self, account: TicketContext) -> TicketRef:
@@ -78,7 +78,7 @@ class JiraTracker:
             return self._ref(made)
 
     def fields_of(self, account: TicketContext) -> dict[str, Any]:
-        """Return the fields of a debt's issue. Raises TicketError when nobody names a project."""
+        """Return the fields of a debt's issue. Raises TicketError when no project is named."""
         fields = account.fields.over(self._defaults)
         debt = account.debt
         if not fields.project:
@@ -111,7 +111,7 @@ class JiraTracker:
         return [found.ref for found in self._verified(debt, known) if not _same(found.ref, ref)]
 
     def _verified(self, debt: Debt, known: Iterable[str]) -> list[FoundTicket]:
-        """Return the issues with the debt's label whose passport is the debt's, oldest first."""
+        """Return the issues with the debt's label whose identity is the debt's, oldest first."""
         labelled = []
         query = f"labels = {quoted(debt.label)} ORDER BY created ASC"
         for page in self._api.search(query, ["labels", "created"], tuple(known)):
@@ -120,19 +120,19 @@ class JiraTracker:
                 ours = [issue for issue in page if debt.label in issue["fields"].get("labels", ())]
             if not ours and len(page) == PAGE:
                 raise TicketError(
-                    f"{self._api.url} did not search by label, so nobody can say whether a ticket exists."
-                    " Check what stands between this host and Jira"
+                    f"{self._api.url} did not search by label, so that it cannot be known whether a ticket"
+                    " exists. Check what stands between this host and Jira"
                 )
             labelled += ours
         found = []
         for issue in sorted(labelled, key=lambda one: str(one["fields"].get("created") or "")):
-            passport = self._passport(self._ref(issue))
-            if passport is not None and passport.belongs_to(debt):
-                found.append(FoundTicket(self._ref(issue), passport.occurrences))
+            identity = self._identity(self._ref(issue))
+            if identity is not None and identity.belongs_to(debt):
+                found.append(FoundTicket(self._ref(issue), identity.occurrences))
         return found
 
-    def _passport(self, ref: TicketRef) -> IssueIdentity | None:
-        """Read an issue's passport from its property, or from its text where properties are not kept."""
+    def _identity(self, ref: TicketRef) -> IssueIdentity | None:
+        """Read an issue's identity from its property, or from its text where properties are not kept."""
         what = "say whose ticket it is"
         path = f"/rest/api/2/issue/{_segment(ref.issue_id or ref.key)}/properties"
         kept = self._api.find(f"{path}/{PROPERTY}", what)
@@ -183,7 +183,7 @@ class JiraTracker:
             tuple(fields.get("labels") or ()),
         )
 
-    # -- deeds
+    # -- operations
 
     def comment(self, ref: TicketRef, note: Comment) -> None:
         """Add a comment, its marker in the last line."""
@@ -191,7 +191,7 @@ class JiraTracker:
         self._api.post(f"{self._path(ref)}/comment", "take a comment", body)
 
     def has_comment(self, ref: TicketRef, note: Comment) -> bool:
-        """Whether a comment holds the marker; whoever quotes it proves that it was there."""
+        """Whether a comment holds the marker; a comment that quotes it proves that it was there."""
         comments = self._api.values(f"{self._path(ref)}/comment", "list comments", ["comments"])
         # Cloud keeps another format and may give wiki text back with escapes of its own.
         return any(note.marker in str(one.get("body", "")).replace("\\", "") for one in comments)
@@ -217,7 +217,7 @@ class JiraTracker:
         self._api.post(f"{self._path(ref)}/remotelink", "link the DAG run", body)
 
     def wanted_priority(self, account: TicketContext) -> str | None:
-        """Return the priority that the issue should have at least; None when nobody has said any."""
+        """Return the priority that the issue should have at least; None when none is set."""
         return priority_of(account, account.fields.over(self._defaults))
 
     def raise_priority(self, ref: TicketRef, priority: str) -> None:
@@ -259,7 +259,8 @@ class JiraTracker:
         ways = [way for way in self._transitions(ref) if way.to is not TicketStatus.DONE]
         if not ways:
             raise TicketError(
-                f"{ref.key}: its workflow has no way back from its status. Reopen it by hand", refused=True
+                f"{ref.key}: its workflow has no transition out of its status. Reopen it by hand",
+                refused=True,
             )
         self._go(
             ref, min(ways, key=lambda way: (way.to is not TicketStatus.NEW, way.effort)), "reopen a ticket"
@@ -303,7 +304,7 @@ class JiraTracker:
 
 
 def priority_of(account: TicketContext, fields: TicketFields) -> str | None:
-    """Return the priority that a ticket should have at least; None when nobody has said any.
+    """Return the priority that a ticket should have at least; None when none is set.
 
     By the debt's severity, and one severity higher when it came back or was escalated.
     """

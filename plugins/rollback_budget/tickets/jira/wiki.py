@@ -21,10 +21,10 @@ def escape(value: str) -> str:
     return "&#92;".join(_WIKI.sub(r"\\\1", part.replace("&", "&amp;")) for part in parts)
 
 
-def description_text(description: Description, passport: str) -> str:
+def description_text(description: Description, identity: str) -> str:
     """Return a description as wiki text.
 
-    :param passport: the line by which the issue is known as ours; it is never cut off.
+    :param identity: the line by which the issue is known as ours; it is never cut off.
     """
     lines = [escape(description.lead), "", *_bullets(description.facts)]
     if description.table:
@@ -39,7 +39,7 @@ def description_text(description: Description, passport: str) -> str:
         lines += ["", "h3. Links", ""]
         lines += [f"* {escape(title)}: {url_text(url)}" for title, url in description.links]
     lines += ["", "h3. How to pay", "", *description.how_to_pay]
-    return _fitted(lines, passport)
+    return _fitted(lines, identity)
 
 
 def note_text(note: Comment) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rollback_budget.backtest.trace import Point, Trace, Track
+from rollback_budget.engine.trace import BudgetTrace, Trace, TracePoint
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import LoggedBreach, LoggedLook
 from rollback_budget.model.budget import Budget
@@ -43,15 +43,15 @@ def watched(ledger: Ledger, logged: LoggedBreach, now: datetime) -> WatchedBudge
 
     Looks are written a little later than breaches, so None also while those up to the breach are missing.
     """
-    until = ledger.looks_until([logged.key]).get(logged.key)
+    until = ledger.looks.newest_times([logged.key]).get(logged.key)
     if until is None or (until < logged.breach.breached_at and now < logged.logged_at + WRITTEN_AFTER):
         return None
-    rollout = ledger.rollout(logged.key)
+    rollout = ledger.rollouts.get(logged.key)
     budgets = () if rollout is None else rollout.spec.budgets
     budget = next((one for one in budgets if one.id == logged.breach.budget), None)
     if rollout is None or budget is None:
         return None
-    looks = tuple(ledger.looks(logged.key, budget.id))
+    looks = tuple(ledger.looks.of(logged.key, budget.id))
     return WatchedBudget(logged, rollout.spec, budget, looks) if looks else None
 
 
@@ -73,9 +73,9 @@ def chart_png(seen: WatchedBudget) -> bytes:
     """Return the chart of the breached budget. Needs the extra ``charts``."""
     from rollback_budget.charts import draw_trace
 
-    track = Track(
+    track = BudgetTrace(
         seen.budget,
-        tuple(Point(look.time, look.delta, look.burn, look.p_value) for look in seen.looks),
+        tuple(TracePoint(look.time, look.delta, look.burn, look.p_value) for look in seen.looks),
         seen.logged.breach.breached_at,
     )
     title = f"{seen.logged.service}: {seen.logged.release} against {seen.logged.baseline}"

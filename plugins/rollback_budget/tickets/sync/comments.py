@@ -104,7 +104,7 @@ def paid(debt: Debt, at: datetime) -> Comment:
 
 
 def closed_by_hand(debt: Debt, closing: str) -> Comment:
-    """Answer somebody who closed the ticket of a debt that is owed."""
+    """Answer a user who closed the ticket of a debt that is owed."""
     missing = _MISSING.get(debt.state, _NO_CASE)
     waived = ""
     if debt.waiver is not None:

@@ -1,4 +1,4 @@
-"""Troubles: what went wrong with one debt's ticket must not stop the others, and is said at the end."""
+"""Errors: what went wrong with one debt's ticket must not stop the others, and is reported at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SyncErrors:
     def __init__(self, what: str) -> None:
         self._what = what
         self._errors: list[TicketError] = []
-        #: Whether the tracker has asked to be left alone.
+        #: Whether the tracker is rate-limited.
         self.limited = False
 
     @contextmanager
@@ -58,7 +58,7 @@ class Attempts:
         self._errors: list[TicketError] = []
 
     def do(self, attempt: Callable[[], Iterable[T]]) -> list[T]:
-        """Return what ``attempt`` returns, nothing when it fails or the tracker wants to be left alone."""
+        """Return what ``attempt`` returns, nothing when it fails or the tracker is rate-limited."""
         if any(error.retry_after is not None and not error.ambiguous for error in self._errors):
             return []
         try:

@@ -1,7 +1,7 @@
 """Filing debts: every debt gets one ticket, whatever is lost on the way.
 
 The ticket's row exists before anything is sent. Whoever claims it looks for a ticket of the debt and adopts
-it, and only when there is none sends one request. When the answer is lost, nobody sends again
+it, and only when there is none sends one request. When the answer is lost, it is not sent again
 until the tracker has settled and a search has shown that the first request came to nothing.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from rollback_budget.debt.state_machine import filed
 from rollback_budget.exceptions import TicketError
 from rollback_budget.ledger.debt_views import Claim, Debt, Ticket, TicketState
 from rollback_budget.ledger.ledger import Ledger
@@ -48,41 +49,42 @@ def file_debts(
     :return: what this call filed.
     :raises TicketError: at the end, when a debt could not be filed or must wait: try again later. What was
         filed stays filed.
-    :raises LedgerError: the ledger is out of reach.
+    :raises LedgerUnavailableError: a further call does the rest.
     """
     clock = running_clock(now)
     filed: list[Filed] = []
-    troubles = SyncErrors("filed")
-    for debt in ledger.unfiled_debts():
-        with troubles.about(debt):
+    errors = SyncErrors("filed")
+    for debt in ledger.debts.unfiled():
+        with errors.about(debt):
             ticket = _file(ledger, tracker, debt, owner, clock, lease)
             filed += [ticket] if ticket is not None else []
-        if troubles.limited:
+        if errors.limited:
             break
-    troubles.raise_all()
+    errors.raise_all()
     return filed
 
 
 def _file(
     ledger: Ledger, tracker: Tracker, debt: Debt, owner: str, clock: Clock, lease: timedelta
 ) -> Filed | None:
-    claim = ledger.claim_ticket(debt.fingerprint, owner, clock(), lease=lease, settle=tracker.settle)
+    claim = ledger.tickets.claim(debt.fingerprint, owner, clock(), lease=lease, settle=tracker.settle)
     if isinstance(claim, Ticket):
         _refuse(claim, tracker, clock())
         return None
     try:
         found = tracker.find(debt)
     except TicketError as error:
-        ledger.release_ticket(claim, str(error), unknown_since=claim.unknown_since)
+        ledger.tickets.release(claim, str(error), unknown_since=claim.unknown_since)
         raise
     ref = found.ref if found is not None else _create(ledger, tracker, debt, claim, clock)
-    holds = ledger.ticket_filed(
+    holds = ledger.tickets.record_filed(
         debt.fingerprint,
         tracker.name,
         ref.key,
         ref.url,
         clock(),
-        told=found.told if found is not None else debt.occurrences,
+        occurrences=found.told if found is not None else debt.occurrences,
+        rule=filed,
         issue_id=ref.issue_id,
     )
     if holds.key != ref.key:
@@ -97,7 +99,7 @@ def _create(ledger: Ledger, tracker: Tracker, debt: Debt, claim: Claim, clock: C
     try:
         return tracker.create(account_of(ledger, debt))
     except TicketError as error:
-        ledger.release_ticket(claim, str(error), unknown_since=clock() if error.ambiguous else None)
+        ledger.tickets.release(claim, str(error), unknown_since=clock() if error.ambiguous else None)
         raise
 
 

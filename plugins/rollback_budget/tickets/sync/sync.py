@@ -1,6 +1,6 @@
-"""Conversation: what the ledger knows of a debt is told on its ticket, each thing once.
+"""Synchronisation: what the ledger knows of a debt is written on its ticket, each thing once.
 
-Whatever is done is claimed in the ledger before it is sent. When an answer is lost, nobody sends it again
+Every operation is claimed in the ledger before it is sent. When its answer is lost, it is not sent again
 before a look at the ticket has shown that it did not arrive.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.exceptions import TicketError
-from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.ledger.debt_views import ClosedBy, Debt
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.base import (
     CommentingTracker,
@@ -42,77 +42,81 @@ class SyncAction:
         return f"{self.key}: {self.what} (debt {self.debt_fingerprint[:16]})"
 
 
-def tell_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAction]:
+def sync_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAction]:
     """Bring every ticket up to date with its debt, and find and link tickets that were made twice.
 
     In Jira: links, charts and series of breaches, recurrences, escalations and waivers, what launch gates
-    said, proofs, payment, and an answer to whoever closes a ticket by hand. In the local backlog the file is
-    written anew.
+    said, proofs, payment, and an answer to a user who closes a ticket by hand. In the local backlog the file
+    is written anew.
 
     :param now: the time at which this call begins (aware).
     :return: what was done.
     :raises TicketError: at the end, when something could not be done or must wait: try again later. What was
         done stays done.
-    :raises LedgerError: the ledger is out of reach.
+    :raises LedgerUnavailableError: a further call does the rest.
     """
     if isinstance(tracker, RewritingTracker):
         return _rewrite(ledger, tracker, now)
     if isinstance(tracker, CommentingTracker):
-        return _Talk(ledger, tracker, running_clock(now)).tell()
-    raise TypeError(f"{tracker!r} can neither be rewritten nor talked to")
+        return _TicketSync(ledger, tracker, running_clock(now)).run()
+    raise TypeError(f"{tracker!r} can neither be rewritten nor commented on")
 
 
 def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[SyncAction]:
-    told: list[SyncAction] = []
-    troubles = SyncErrors("told")
-    for debt in ledger.ticketed_debts(tracker.name):
-        with troubles.about(debt):
+    actions: list[SyncAction] = []
+    errors = SyncErrors("told")
+    for debt in ledger.debts.with_ticket_in(tracker.name):
+        with errors.about(debt):
             ref = _ref_of(debt)
             if tracker.rewrite(ref, account_of(ledger, debt)):
-                told.append(SyncAction(debt.fingerprint, ref.key, "written anew"))
+                actions.append(SyncAction(debt.fingerprint, ref.key, "written anew"))
             was_closed = debt.ticket is not None and debt.ticket.status == TicketStatus.DONE
             if was_closed is debt.is_owed:
                 status = TicketStatus.NEW if debt.is_owed else TicketStatus.DONE
-                ledger.ticket_seen(debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None)
-                told.append(SyncAction(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed"))
-            ledger.ticket_told(debt.fingerprint, debt.occurrences)
-    troubles.raise_all()
-    return told
+                ledger.tickets.record_seen(
+                    debt.fingerprint, status, now, key=ref.key, url=ref.url, issue_id=None
+                )
+                actions.append(
+                    SyncAction(debt.fingerprint, ref.key, "reopened" if debt.is_owed else "closed")
+                )
+            ledger.tickets.record_occurrences(debt.fingerprint, debt.occurrences)
+    errors.raise_all()
+    return actions
 
 
-class _Talk:
+class _TicketSync:
     """One round over all tickets of a tracker."""
 
     def __init__(self, ledger: Ledger, tracker: CommentingTracker, clock: Clock) -> None:
         self._ledger = ledger
         self._tracker = tracker
         self._clock = clock
-        self._told: list[SyncAction] = []
+        self._actions: list[SyncAction] = []
 
-    def tell(self) -> list[SyncAction]:
-        debts = self._ledger.ticketed_debts(self._tracker.name)
+    def run(self) -> list[SyncAction]:
+        debts = self._ledger.debts.with_ticket_in(self._tracker.name)
         if not debts:
             return []
         known = [debt.ticket.issue_id for debt in debts if debt.ticket and debt.ticket.issue_id]
         # The newest are the ones that a search may not have seen yet.
         open_now = self._tracker.open_tickets(known[-50:])
-        troubles = SyncErrors("told")
+        errors = SyncErrors("told")
         for debt in debts:
-            with troubles.about(debt):
-                self._tell(debt, open_now)
-            if troubles.limited:
+            with errors.about(debt):
+                self._sync(debt, open_now)
+            if errors.limited:
                 break
         else:
-            self._link_duplicates(open_now, troubles)
-        troubles.raise_all()
-        return self._told
+            self._link_duplicates(open_now, errors)
+        errors.raise_all()
+        return self._actions
 
-    def _tell(self, debt: Debt, open_now: Mapping[str, TicketSnapshot]) -> None:
+    def _sync(self, debt: Debt, open_now: Mapping[str, TicketSnapshot]) -> None:
         ref = _ref_of(debt)
         assert debt.ticket is not None
         listed = _listed(ref, open_now)
         over = not debt.is_owed and debt.ticket.status in (TicketStatus.DONE, TicketStatus.GONE)
-        # Nobody asks for the ticket of a settled debt once it is closed.
+        # The ticket of a settled debt is not asked for once it is closed.
         remembered = (
             TicketSnapshot(ref, TicketStatus(debt.ticket.status)) if over and debt.ticket.status else None
         )
@@ -133,20 +137,23 @@ class _Talk:
 
     def _plan(self, debt: Debt, sighting: TicketSnapshot) -> SyncPlan:
         assert debt.ticket is not None
-        records = self._ledger.deeds(debt.fingerprint, debt.cycle)
+        records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return SyncPlan(
             ledger=self._ledger,
             tracker=self._tracker,
             account=account_of(self._ledger, debt),
             sighting=sighting,
-            told=debt.ticket.told,
+            told=debt.ticket.reported_occurrences,
             now=self._clock(),
             done=frozenset(one.occasion for one in records if one.done_at is not None),
             known=frozenset(one.occasion for one in records),
+            closings=sum(
+                one.closed_by is ClosedBy.ROLLBACK_BUDGET and one.done_at is not None for one in records
+            ),
         )
 
     def _carry_out(self, debt: Debt, plan: SyncPlan) -> None:
-        """Do every deed; one that fails does not keep the others back, unless Jira wants to be left alone."""
+        """Do every deed; one that fails does not keep the others back, unless the tracker is rate-limited."""
         first: TicketError | None = None
         for deed in plan.deeds():
             try:
@@ -156,17 +163,19 @@ class _Talk:
                     raise
                 first = first or error
         if notes.occasion_of_recurrence(debt) in self._done(debt):
-            self._ledger.ticket_told(debt.fingerprint, debt.occurrences)
+            self._ledger.tickets.record_occurrences(debt.fingerprint, debt.occurrences)
         if first is not None:
             raise first
 
     def _done(self, debt: Debt) -> set[str]:
-        records = self._ledger.deeds(debt.fingerprint, debt.cycle)
+        records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return {one.occasion for one in records if one.done_at is not None}
 
     def _once(self, debt: Debt, key: str, deed: PlannedOperation) -> None:
         """Do a deed unless it is done, under way or was refused lately."""
-        claim = self._ledger.claim_deed(debt.fingerprint, debt.cycle, deed.occasion, self._clock())
+        claim = self._ledger.ticket_operations.claim(
+            debt.fingerprint, debt.cycle, deed.occasion, self._clock(), closed_by=deed.closed_by
+        )
         if claim is None:
             return
         try:
@@ -174,13 +183,13 @@ class _Talk:
                 deed.do()
         except TicketError as error:
             if error.refused:
-                self._ledger.deed_refused(claim, str(error))
+                self._ledger.ticket_operations.refused(claim, str(error))
             elif not error.ambiguous and not claim.again:
-                self._ledger.release_deed(claim)
+                self._ledger.ticket_operations.release(claim)
             # Else it may have been done, now or earlier: the claim stays until a look can be trusted.
             raise
-        self._ledger.deed_done(claim, self._clock())
-        self._told.append(SyncAction(debt.fingerprint, key, deed.says))
+        self._ledger.ticket_operations.done(claim, self._clock())
+        self._actions.append(SyncAction(debt.fingerprint, key, deed.says))
 
     def _see(self, debt: Debt, ref: TicketRef) -> TicketSnapshot:
         sighting = self._tracker.see(ref)
@@ -194,25 +203,25 @@ class _Talk:
         same = (ticket.status, ticket.key, ticket.issue_id) == (sighting.status, seen.key, seen.issue_id)
         if same and ticket.seen_at is not None and now - ticket.seen_at < SEEN_FOR:
             return
-        self._ledger.ticket_seen(
+        self._ledger.tickets.record_seen(
             debt.fingerprint, sighting.status, now, key=seen.key, url=seen.url, issue_id=seen.issue_id
         )
         if seen.key != ticket.key:
-            self._told.append(SyncAction(debt.fingerprint, seen.key, f"was moved, it was {ticket.key}"))
+            self._actions.append(SyncAction(debt.fingerprint, seen.key, f"was moved, it was {ticket.key}"))
         if sighting.status is TicketStatus.GONE and ticket.status != TicketStatus.GONE:
             what = "is gone: deleted, or moved to where this user may not look. The debt stays owed"
-            self._told.append(SyncAction(debt.fingerprint, seen.key, what))
+            self._actions.append(SyncAction(debt.fingerprint, seen.key, what))
 
-    def _link_duplicates(self, open_now: Mapping[str, TicketSnapshot], troubles: SyncErrors) -> None:
-        """Find tickets that slipped through: ours by label and passport, but not the one the ledger holds."""
+    def _link_duplicates(self, open_now: Mapping[str, TicketSnapshot], errors: SyncErrors) -> None:
+        """Find tickets that slipped through: ours by label and identity, but not the one the ledger holds."""
         # Read again: a ticket may have got its id, or another key, in this round.
-        by_label = {debt.label: debt for debt in self._ledger.ticketed_debts(self._tracker.name)}
+        by_label = {debt.label: debt for debt in self._ledger.debts.with_ticket_in(self._tracker.name)}
         held = {_ref_of(debt).issue_id for debt in by_label.values()}
         strangers = [one for issue_id, one in open_now.items() if issue_id not in held]
         for label in dict.fromkeys(label for one in strangers for label in one.labels if label in by_label):
             debt = by_label[label]
             original = _ref_of(debt)
-            with troubles.about(debt):
+            with errors.about(debt):
                 for duplicate in self._tracker.duplicates(debt, original):
                     deed = duplicate_deed(
                         self._tracker, duplicate, original, "slipped through and was linked"

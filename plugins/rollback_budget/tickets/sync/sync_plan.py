@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from rollback_budget.charts import can_draw
-from rollback_budget.ledger.debt_views import Debt, DebtState
+from rollback_budget.ledger.debt_views import ClosedBy, Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import LoggedBreach
 from rollback_budget.tickets.base import Comment, CommentingTracker, TicketRef, TicketSnapshot, TicketStatus
@@ -27,12 +27,14 @@ class PlannedOperation:
     :param says: what it is, as it continues "RB-7: ".
     :param do: does it.
     :param is_done: looks whether it was done, when an answer was lost.
+    :param closed_by: who closed the ticket, where it closes it or answers a closing.
     """
 
     occasion: str
     says: str
     do: Callable[[], None]
     is_done: Callable[[], bool]
+    closed_by: ClosedBy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class SyncPlan:
     :param done: occasions of deeds that are done in this cycle of the debt.
     :param known: occasions of deeds that are done, under way, or were refused.
     :param told: the number of occurrences that the ticket has spoken of already.
+    :param closings: how often we closed the ticket in this cycle of the debt.
     """
 
     ledger: Ledger
@@ -53,6 +56,7 @@ class SyncPlan:
     now: datetime
     done: frozenset[str]
     known: frozenset[str]
+    closings: int
 
     def deeds(self) -> Iterator[PlannedOperation]:
         """Yield what is to be done, in the order in which people should read it."""
@@ -82,7 +86,8 @@ class SyncPlan:
         by_hand = debt.is_owed and self.sighting.status is TicketStatus.DONE and reopening is None
         if by_hand:
             note = notes.closed_by_hand(debt, self.sighting.closing)
-            yield self._say(note, "answered that closing it does not pay")
+            answer = self._say(note, "answered that closing it does not pay")
+            yield replace(answer, closed_by=ClosedBy.PERSON)
 
     def _link(self, logged: LoggedBreach) -> Iterator[PlannedOperation]:
         url = self.tracker.link_of(logged.key)
@@ -138,10 +143,11 @@ class SyncPlan:
             "closed it",
             partial(self.tracker.close, self._ref, self.account.fields.close_with),
             self._is_closed,
+            ClosedBy.ROLLBACK_BUDGET,
         )
 
     def _link_to_original(self, fingerprint: str) -> Iterator[PlannedOperation]:
-        original = self.ledger.debt(fingerprint)
+        original = self.ledger.debts.get(fingerprint)
         ticket = None if original is None else original.ticket
         if ticket is None or ticket.key is None or ticket.tracker != self.tracker.name:
             return
@@ -151,9 +157,8 @@ class SyncPlan:
 
     def _reopening(self, debt: Debt) -> PlannedOperation | None:
         """Return what opens a ticket again that we closed, when its debt came back."""
-        closed = sum(1 for occasion in self.done if occasion.startswith("closed ") and "hand" not in occasion)
-        occasion = f"reopened {closed}"
-        if not (debt.is_owed and closed and self.sighting.status is TicketStatus.DONE):
+        occasion = f"reopened {self.closings}"
+        if not (debt.is_owed and self.closings and self.sighting.status is TicketStatus.DONE):
             return None
         if occasion in self.known:
             # It was opened and somebody closed it, or it cannot be opened: that is answered instead.

@@ -1,0 +1,1 @@
+"""``rollback-budget debt``: commands about eval debts."""

@@ -1,0 +1,60 @@
+"""The threshold of a budget, and the relative tolerance that keeps float noise from deciding a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from rollback_budget.engine.delta import DELTA_FORMULAS
+from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN, Status
+from rollback_budget.engine.frame import FINITE
+from rollback_budget.model.budget import Budget, Worse
+
+#: A delta this close to the threshold is at the threshold: relative to the threshold, ...
+THRESHOLD_TOLERANCE = 1e-9
+#: ... and relative to the values that the delta was computed from.
+OPERAND_TOLERANCE = 1e-12
+#: How many different budgets share their thresholds.
+CACHED_BUDGETS = 512
+
+
+class Threshold:
+    """A threshold with its direction; a delta at the threshold, within the tolerance, is good.
+
+    :param part: the part of the threshold that is tolerated.
+    """
+
+    __slots__ = ("_sign", "_signed_threshold", "_tolerance")
+
+    def __init__(self, budget: Budget, part: float = 1.0) -> None:
+        self._sign = 1.0 if budget.worse is Worse.HIGHER else -1.0
+        self._signed_threshold = self._sign * part * budget.threshold
+        self._tolerance = THRESHOLD_TOLERANCE * abs(self._signed_threshold)
+
+    def statuses(self, deltas: list[float], scale: Callable[[int], float]) -> list[Status]:
+        """Return the status of each delta.
+
+        :param scale: size of the operands of one delta in the delta's unit, called only near the threshold.
+        """
+        sign, threshold, tolerance = self._sign, self._signed_threshold, self._tolerance
+        return [
+            GOOD
+            if -FINITE <= sign * delta <= threshold
+            else UNKNOWN
+            if not -FINITE <= delta <= FINITE
+            else BAD
+            if sign * delta - threshold > tolerance + OPERAND_TOLERANCE * scale(offset)
+            else GOOD
+            for offset, delta in enumerate(deltas)
+        ]
+
+    def status(self, budget: Budget, delta: float, release: float, baseline: float) -> Status:
+        """Return the status of one ``delta`` between two values."""
+        scale = DELTA_FORMULAS[budget.comparison].scale
+        return self.statuses([delta], lambda _: scale(release, baseline))[0]
+
+
+@lru_cache(CACHED_BUDGETS)
+def threshold_of(budget: Budget, part: float = 1.0) -> Threshold:
+    """Return the threshold of ``budget``, shared by all rollouts that have it."""
+    return Threshold(budget, part)

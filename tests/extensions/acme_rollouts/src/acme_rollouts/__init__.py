@@ -1,0 +1,1 @@
+"""What Acme plugs into Rollback Budget."""
