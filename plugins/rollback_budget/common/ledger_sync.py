@@ -43,20 +43,20 @@ def review_is_over(key: RolloutKey, round_: int) -> bool:
         return False
 
 
-def sync_ledger(ledger: Ledger, exchange: RolloutXcom, rounds: int) -> None:
+def sync_ledger(ledger: Ledger, xcom: RolloutXcom, rounds: int) -> None:
     """Write every verdict and every answer of this run that the ledger does not hold yet.
 
     Tasks in a hurry do not wait for the ledger; the ones that write it catch up for all of them.
     """
-    shipment = exchange.shipment()
+    shipment = xcom.shipment()
     for round_ in range(1, rounds + 1):
         for kind in ("watch", "guard"):
-            evaluation = exchange.evaluation(round_, kind)
+            evaluation = xcom.evaluation(round_, kind)
             if evaluation is not None:
-                _record_evaluation(ledger, exchange.key, round_, kind, evaluation)
-    for answer in exchange.answers(before=rounds + 1):
+                _record_evaluation(ledger, xcom.key, round_, kind, evaluation)
+    for answer in xcom.answers(before=rounds + 1):
         assert shipment is not None
-        record_answer(ledger, exchange.key, answer, shipment.window_end)
+        record_answer(ledger, xcom.key, answer, shipment.window_end)
 
 
 def _record_evaluation(

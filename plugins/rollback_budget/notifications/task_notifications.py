@@ -37,8 +37,8 @@ def page(message: Notification, context: Context, log: Any) -> None:
         log.warning("the notification is left to a later task: %s", error)
 
 
-def rollback_message(exchange: RolloutXcom, report: RollbackReport) -> Notification:
+def rollback_message(xcom: RolloutXcom, report: RollbackReport) -> Notification:
     """Return the notification of a rollback."""
     event = Event.ROLLED_BACK if report.is_settled else Event.VERIFICATION_FAILED
     said = " ".join((f"By {report.by}: {report.reason}. {report.said}", *report.baseline_troubles))
-    return Notification(event, event.value, exchange.key, exchange.spec(), said)
+    return Notification(event, event.value, xcom.key, xcom.spec(), said)

@@ -63,99 +63,99 @@ class AnnounceRoundOperator(AnnounceOperator):
 
     def execute(self, context: Context) -> None:
         """Notify of what the watch said; wait for the middle of the review, where there is one."""
-        exchange = RolloutXcom(self.tasks, context)
-        deadline = self._deadline(exchange)
+        xcom = RolloutXcom(self.tasks, context)
+        deadline = self._deadline(xcom)
         if deadline is not None:
-            self._record_review(exchange, deadline)
-        self.send(context, *self._verdict(exchange, deadline))
-        if deadline is None or not exchange.spec().notify:
+            self._record_review(xcom, deadline)
+        self.send(context, *self._verdict(xcom, deadline))
+        if deadline is None or not xcom.spec().notify:
             return
-        evaluation = exchange.evaluation(self.round_)
-        half_time = deadline - review_terms(exchange.spec(), evaluation).within / 2
-        self._wait(exchange, half_time, "tell_half_time")
+        evaluation = xcom.evaluation(self.round_)
+        half_time = deadline - review_terms(xcom.spec(), evaluation).within / 2
+        self._wait(xcom, half_time, "tell_half_time")
 
     def tell_half_time(self, context: Context, event: dict[str, Any]) -> None:
         """Notify that the deadline is near, unless the review is answered."""
-        exchange = RolloutXcom(self.tasks, context)
-        deadline = self._deadline(exchange)
+        xcom = RolloutXcom(self.tasks, context)
+        deadline = self._deadline(xcom)
         assert deadline is not None
-        if event["is_over"] or self._answered(exchange):
+        if event["is_over"] or self._answered(xcom):
             self.tell_decision(context, event)
             return
-        spec = exchange.spec()
+        spec = xcom.spec()
         missed = send(
-            self._message(exchange, Event.DEADLINE_NEAR, self._silence(exchange, deadline), deadline),
+            self._message(xcom, Event.DEADLINE_NEAR, self._silence(xcom, deadline), deadline),
             context,
             self.log,
         )
         if missed:
             self.log.error("notifiers that were not reached: %s", "; ".join(missed))
         assert spec.notify
-        self._wait(exchange, deadline + AFTERWARDS, "tell_decision")
+        self._wait(xcom, deadline + AFTERWARDS, "tell_decision")
 
     def tell_decision(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002
         """Notify of who decided what; nothing when the rollout ended without an answer."""
-        exchange = RolloutXcom(self.tasks, context)
-        answer = next((one for one in exchange.answers(self.round_ + 1) if one.round_ == self.round_), None)
+        xcom = RolloutXcom(self.tasks, context)
+        answer = next((one for one in xcom.answers(self.round_ + 1) if one.round_ == self.round_), None)
         if answer is None:
             self.log.info("the review was overtaken before it was answered")
             return
         because = f": {answer.reason}" if answer.reason else ""
         said = f"{answer.author} decided: {answer.option}{because}"
-        self.send(context, self._message(exchange, Event.DECIDED, said))
+        self.send(context, self._message(xcom, Event.DECIDED, said))
 
-    def _verdict(self, exchange: RolloutXcom, deadline: datetime | None) -> list[Notification]:
-        evaluation = exchange.evaluation(self.round_)
+    def _verdict(self, xcom: RolloutXcom, deadline: datetime | None) -> list[Notification]:
+        evaluation = xcom.evaluation(self.round_)
         messages = []
         if evaluation is None:
-            messages.append(self._message(exchange, Event.BLIND, "the watch failed and gave no verdict"))
+            messages.append(self._message(xcom, Event.BLIND, "the watch failed and gave no verdict"))
         elif evaluation.verdict is VerdictKind.BLIND:
-            messages.append(self._message(exchange, Event.BLIND, evaluation.sentence))
+            messages.append(self._message(xcom, Event.BLIND, evaluation.sentence))
         elif evaluation.breaches:
-            messages.append(self._message(exchange, Event.BREACH, evaluation.sentence))
+            messages.append(self._message(xcom, Event.BREACH, evaluation.sentence))
         if deadline is not None:
             said = "" if evaluation is None else f"{evaluation.sentence}. "
-            silence = self._silence(exchange, deadline)
-            messages.append(self._message(exchange, Event.REVIEW_OPENED, f"{said}{silence}", deadline))
+            silence = self._silence(xcom, deadline)
+            messages.append(self._message(xcom, Event.REVIEW_OPENED, f"{said}{silence}", deadline))
         return messages
 
     def _message(
-        self, exchange: RolloutXcom, event: Event, sentence: str, deadline: datetime | None = None
+        self, xcom: RolloutXcom, event: Event, sentence: str, deadline: datetime | None = None
     ) -> Notification:
         occasion = f"{event.value} {self.round_}"
-        return Notification(event, occasion, exchange.key, exchange.spec(), sentence, deadline)
+        return Notification(event, occasion, xcom.key, xcom.spec(), sentence, deadline)
 
-    def _silence(self, exchange: RolloutXcom, deadline: datetime) -> str:
-        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
+    def _silence(self, xcom: RolloutXcom, deadline: datetime) -> str:
+        question = review_terms(xcom.spec(), xcom.evaluation(self.round_))
         leads_to = "rolls back" if question.on_timeout is OnTimeout.ROLLBACK else "goes on"
         return f"No answer by {deadline:%H:%M:%S} UTC {leads_to}."
 
-    def _deadline(self, exchange: RolloutXcom) -> datetime | None:
-        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+    def _deadline(self, xcom: RolloutXcom) -> datetime | None:
+        decided = xcom.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
         return None if decided is None else datetime.fromisoformat(decided)
 
-    def _answered(self, exchange: RolloutXcom) -> bool:
-        return any(one.round_ == self.round_ for one in exchange.answers(self.round_ + 1))
+    def _answered(self, xcom: RolloutXcom) -> bool:
+        return any(one.round_ == self.round_ for one in xcom.answers(self.round_ + 1))
 
-    def _record_review(self, exchange: RolloutXcom, deadline: datetime) -> None:
-        question = review_terms(exchange.spec(), exchange.evaluation(self.round_))
+    def _record_review(self, xcom: RolloutXcom, deadline: datetime) -> None:
+        question = review_terms(xcom.spec(), xcom.evaluation(self.round_))
         opened_at = deadline - question.within
         try:
-            open_ledger().reviews.open(exchange.key, self.round_, deadline, question.on_timeout, opened_at)
+            open_ledger().reviews.open(xcom.key, self.round_, deadline, question.on_timeout, opened_at)
         except LedgerUnavailableError as error:
             self.log.warning("the ledger does not show the review: %s", error)
         except LedgerRuleError as error:
             # The commander is asked all the same: the rollout's review does not depend on its record.
             self.log.error("the ledger refuses the review, which no retry changes: %s", error)
 
-    def _wait(self, exchange: RolloutXcom, until: datetime, method_name: str) -> None:
+    def _wait(self, xcom: RolloutXcom, until: datetime, method_name: str) -> None:
         from rollback_budget.triggers.reminder import ReminderTrigger
 
         now = utc_now()
         self.defer(
             trigger=ReminderTrigger(
-                dag_id=exchange.key.dag_id,
-                run_id=exchange.key.run_id,
+                dag_id=xcom.key.dag_id,
+                run_id=xcom.key.run_id,
                 round_=self.round_,
                 until=until.isoformat(),
                 deferred_at=now.isoformat(),
@@ -170,11 +170,11 @@ class AnnounceRollbackOperator(AnnounceOperator):
 
     def execute(self, context: Context) -> None:
         """Notify of the outcome; nothing when nothing was rolled back."""
-        exchange = RolloutXcom(self.tasks, context)
-        value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
+        xcom = RolloutXcom(self.tasks, context)
+        value = xcom.pull(self.tasks.id("rollback"), REPORT_KEY)
         if value is None:
             raise AirflowSkipException("nothing was rolled back")
-        self.send(context, rollback_message(exchange, RollbackReport.model_validate(value)))
+        self.send(context, rollback_message(xcom, RollbackReport.model_validate(value)))
 
 
 class AnnouncePromotionOperator(AnnounceOperator):
@@ -182,14 +182,14 @@ class AnnouncePromotionOperator(AnnounceOperator):
 
     def execute(self, context: Context) -> None:
         """Notify of the promotion."""
-        exchange = RolloutXcom(self.tasks, context)
-        spec = exchange.spec()
-        said = f"{_say_promoter(exchange)}, and {spec.release} takes over from {spec.baseline}"
-        self.send(context, Notification(Event.PROMOTED, Event.PROMOTED.value, exchange.key, spec, said))
+        xcom = RolloutXcom(self.tasks, context)
+        spec = xcom.spec()
+        said = f"{_say_promoter(xcom)}, and {spec.release} takes over from {spec.baseline}"
+        self.send(context, Notification(Event.PROMOTED, Event.PROMOTED.value, xcom.key, spec, said))
 
 
-def _say_promoter(exchange: RolloutXcom) -> str:
-    answers = exchange.answers(before=rounds_of(exchange.spec()) + 1)
+def _say_promoter(xcom: RolloutXcom) -> str:
+    answers = xcom.answers(before=rounds_of(xcom.spec()) + 1)
     answer = next((one for one in answers if one.promote), None)
     if answer is None:
         return "the window is over"

@@ -47,18 +47,18 @@ class DecideOperator(BaseBranchOperator):
 
     def choose_branch(self, context: Context) -> str | Iterable[str] | None:
         """Return the tasks that follow."""
-        exchange = RolloutXcom(self.tasks, context)
-        if exchange.shipment() is None:
+        xcom = RolloutXcom(self.tasks, context)
+        if xcom.shipment() is None:
             if self.round_ > 1:
                 raise AirflowSkipException("nothing was shipped")
             raise AirflowFailException("nothing was shipped, so nothing is decided; see the tasks before")
-        final = final_if_known(exchange.key, self.log)
+        final = final_if_known(xcom.key, self.log)
         if final is not None:
             self.log.info("this rollout has ended: %s", final)
             return None
-        spec = exchange.spec()
+        spec = xcom.spec()
         self._report_edit(spec)
-        evaluation = exchange.evaluation(self.round_)
+        evaluation = xcom.evaluation(self.round_)
         step = next_step(spec, evaluation, round_=self.round_, rounds=self.rounds)
         self.log.info(
             "%s, so: %s",

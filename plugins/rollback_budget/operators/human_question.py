@@ -70,11 +70,11 @@ class HumanQuestionOperator(HITLOperator):
         """Put the question, if there is one, and wait."""
         raise NotImplementedError
 
-    def deadline_of(self, exchange: RolloutXcom) -> datetime:
+    def deadline_of(self, xcom: RolloutXcom) -> datetime:
         """Return when silence is the answer."""
         raise NotImplementedError
 
-    def silence(self, exchange: RolloutXcom) -> str:
+    def silence(self, xcom: RolloutXcom) -> str:
         """Return the option that silence chooses."""
         raise NotImplementedError
 
@@ -104,12 +104,12 @@ class HumanQuestionOperator(HITLOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            exchange = RolloutXcom(self.tasks, context)
-            if utc_now() < self.deadline_of(exchange):
+            xcom = RolloutXcom(self.tasks, context)
+            if utc_now() < self.deadline_of(xcom):
                 return self.ask(context)
             self.log.warning("no triggerer watched this question; its deadline is over")
             silence: dict[str, Any] = {
-                "chosen_options": [self.silence(exchange)],
+                "chosen_options": [self.silence(xcom)],
                 "params_input": {},
                 "responded_at": utc_now().isoformat(),
                 "responded_by_user": None,

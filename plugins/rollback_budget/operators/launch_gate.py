@@ -76,23 +76,23 @@ class LaunchGateOperator(HumanQuestionOperator):
         from rollback_budget.gate.render import lines_of
         from rollback_budget.gate.result import GateVerdict
 
-        exchange = RolloutXcom(self.tasks, context)
+        xcom = RolloutXcom(self.tasks, context)
         ledger = open_ledger()
-        rollout = ledger.rollouts.get(exchange.key)
+        rollout = ledger.rollouts.get(xcom.key)
         if rollout is not None and (rollout.final is not None or rollout.shipped_at is not None):
             # What serves already must be watched, whatever the gate would say of it today.
             self.log.info(
                 "this rollout has shipped or ended: nothing is launched, so there is nothing to judge"
             )
             return None
-        spec = exchange.spec()
-        result = self._judge(ledger, spec, exchange)
+        spec = xcom.spec()
+        result = self._judge(ledger, spec, xcom)
         self.log.info("%s", "\n".join(lines_of(result)))
-        _record(ledger, exchange.key, result)
+        _record(ledger, xcom.key, result)
         if result.verdict is GateVerdict.BLOCK:
             raise AirflowFailException("not shipped:\n" + "\n".join(lines_of(result)))
         if result.verdict is GateVerdict.ASK:
-            self._put(context, exchange, spec, result)
+            self._put(context, xcom, spec, result)
         return result.model_dump(mode="json")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -101,14 +101,14 @@ class LaunchGateOperator(HumanQuestionOperator):
 
         if "error" in event:
             self.process_trigger_event_error(event)
-        exchange = RolloutXcom(self.tasks, context)
+        xcom = RolloutXcom(self.tasks, context)
         approval = _approval(event)
         reason = approval.reason or ""
         if approval.ships and approval.by is not None and len(reason) < SHORTEST_REASON:
             self.log.warning("the answer of %s gives no reason, asking again", approval.by)
             return self.ask(context)
         ledger = open_ledger()
-        asked = ledger.gate_runs.last(exchange.key)
+        asked = ledger.gate_runs.last(xcom.key)
         if asked is None:
             raise AirflowException("not shipped: the ledger does not know what was asked; it is asked again")
         result = GateResult.model_validate_json(asked.result)
@@ -116,19 +116,19 @@ class LaunchGateOperator(HumanQuestionOperator):
         decided = f"{approval.by or 'the deadline'} decided: {SHIP if approval.ships else HOLD}"
         decided += f": {reason}" if reason else ""
         self.log.info("%s", decided)
-        _record(ledger, exchange.key, result)
-        self._notify(context, exchange, Event.DECIDED, decided)
+        _record(ledger, xcom.key, result)
+        self._notify(context, xcom, Event.DECIDED, decided)
         if not result.ships:
             raise AirflowFailException(
                 f"not shipped: {approval.by or 'nobody answered, so the deadline'} decided so. {reason}"
             )
         return result.model_dump(mode="json")
 
-    def deadline_of(self, exchange: RolloutXcom) -> datetime:
+    def deadline_of(self, xcom: RolloutXcom) -> datetime:
         """Return the deadline that this task set when it first asked."""
-        return datetime.fromisoformat(exchange.pull(self.tasks.id("launch_gate"), DEADLINE_KEY))
+        return datetime.fromisoformat(xcom.pull(self.tasks.id("launch_gate"), DEADLINE_KEY))
 
-    def silence(self, exchange: RolloutXcom) -> str:  # noqa: ARG002
+    def silence(self, xcom: RolloutXcom) -> str:  # noqa: ARG002
         """Silence does not ship."""
         return HOLD
 
@@ -138,37 +138,37 @@ class LaunchGateOperator(HumanQuestionOperator):
         if process is not None:
             process.terminate()
 
-    def _put(self, context: Context, exchange: RolloutXcom, spec: RolloutSpec, result: GateResult) -> None:
+    def _put(self, context: Context, xcom: RolloutXcom, spec: RolloutSpec, result: GateResult) -> None:
         assert spec.launch_gate is not None
         now = utc_now()
-        said = exchange.pull(self.tasks.id("launch_gate"), DEADLINE_KEY)
+        said = xcom.pull(self.tasks.id("launch_gate"), DEADLINE_KEY)
         deadline = now + spec.launch_gate.ask_within if said is None else datetime.fromisoformat(said)
         context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         self.subject = f"{spec.release}: ship in spite of what the launch gate found?"
         self.body = question_body(result, deadline)
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
         said = f"{result.reason}. No answer by {deadline:%H:%M:%S} UTC does not ship."
-        self._notify(context, exchange, Event.REVIEW_OPENED, said, deadline)
-        self.put(context, exchange.key, deadline, HOLD)
+        self._notify(context, xcom, Event.REVIEW_OPENED, said, deadline)
+        self.put(context, xcom.key, deadline, HOLD)
 
     def _notify(
         self,
         context: Context,
-        exchange: RolloutXcom,
+        xcom: RolloutXcom,
         event: Event,
         said: str,
         deadline: datetime | None = None,
     ) -> None:
         occasion = f"{event.value} launch_gate"
-        page(Notification(event, occasion, exchange.key, exchange.spec(), said, deadline), context, self.log)
+        page(Notification(event, occasion, xcom.key, xcom.spec(), said, deadline), context, self.log)
 
-    def _judge(self, ledger: Ledger, spec: RolloutSpec, exchange: RolloutXcom) -> GateResult:
+    def _judge(self, ledger: Ledger, spec: RolloutSpec, xcom: RolloutXcom) -> GateResult:
         from rollback_budget.gate.bypass import bypass_now
         from rollback_budget.gate.check import check_without_results
         from rollback_budget.gate.request import request_of
 
         now = utc_now()
-        _take_bypass(ledger, spec, exchange, now)
+        _take_bypass(ledger, spec, xcom, now)
         request = request_of(
             spec,
             ledger.debts.every(),
@@ -219,11 +219,11 @@ def question_body(result: GateResult, deadline: datetime) -> str:
     return "\n".join(lines)
 
 
-def _take_bypass(ledger: Ledger, spec: RolloutSpec, exchange: RolloutXcom, now: datetime) -> None:
+def _take_bypass(ledger: Ledger, spec: RolloutSpec, xcom: RolloutXcom, now: datetime) -> None:
     """Record the bypass that the run was triggered with, once, under the time of the run."""
     from rollback_budget.gate.bypass import BypassError, record_bypass
 
-    run = exchange.context["dag_run"]
+    run = xcom.context["dag_run"]
     asked = (getattr(run, "conf", None) or {}).get(BYPASS_CONF)
     if asked is None:
         return

@@ -42,16 +42,16 @@ class LogBreachOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Return the fingerprints of the breaches; logging one again changes nothing."""
-        exchange = RolloutXcom(self.tasks, context)
-        evaluation = exchange.evaluation(self.round_, self.task)
+        xcom = RolloutXcom(self.tasks, context)
+        evaluation = xcom.evaluation(self.round_, self.task)
         assert evaluation is not None
         ledger = open_ledger()
         with fail_when_refused():
-            sync_ledger(ledger, exchange, self.round_)
-            fingerprints = ledger.breaches.log(exchange.key, evaluation.breaches, utc_now())
+            sync_ledger(ledger, xcom, self.round_)
+            fingerprints = ledger.breaches.log(xcom.key, evaluation.breaches, utc_now())
         context["outlet_events"][BREACH].extra = {
-            "dag_id": exchange.key.dag_id,
-            "run_id": exchange.key.run_id,
+            "dag_id": xcom.key.dag_id,
+            "run_id": xcom.key.run_id,
             "breaches": list(fingerprints),
         }
         return fingerprints

@@ -72,7 +72,7 @@ class PreflightOperator(BaseOperator):
         from rollback_budget.budget_file import load_budget, preflight_problems, warnings
         from rollback_budget.notifications.dispatch import notify_problems
 
-        exchange = RolloutXcom(self.tasks, context)
+        xcom = RolloutXcom(self.tasks, context)
         try:
             spec = load_budget(Path(self.budget))
         except SpecError as error:
@@ -86,18 +86,18 @@ class PreflightOperator(BaseOperator):
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()
-        self._require_alone(ledger, exchange, spec, claim=False)
+        self._require_alone(ledger, xcom, spec, claim=False)
         context["ti"].xcom_push(key=SURVEY_KEY, value=self._survey(spec).model_dump(mode="json"))
         check_target(spec, self.log, sends=self.sends)
         context["ti"].xcom_push(key=BASELINE_KEY, value=check_baseline(spec, self.log))
-        self._require_alone(ledger, exchange, spec, claim=True)
-        frozen = ledger.rollouts.open(exchange.key, spec, utc_now())
+        self._require_alone(ledger, xcom, spec, claim=True)
+        frozen = ledger.rollouts.open(xcom.key, spec, utc_now())
         if frozen.sha256 != spec.sha256:
             self.log.warning(
                 "%s was edited after this run began; the run keeps the budget it began with", self.budget
             )
         self.log.info("frozen: sha256 %s", frozen.sha256)
-        for hold in ledger.suspensions.of(exchange.key):
+        for hold in ledger.suspensions.of(xcom.key):
             self.log.warning("%s", hold.suspension)
         return frozen.canonical_json()
 
@@ -105,11 +105,9 @@ class PreflightOperator(BaseOperator):
         """Look again whether the rollout before this one has ended."""
         return self.execute(context)
 
-    def _require_alone(
-        self, ledger: Ledger, exchange: RolloutXcom, spec: RolloutSpec, *, claim: bool
-    ) -> None:
+    def _require_alone(self, ledger: Ledger, xcom: RolloutXcom, spec: RolloutSpec, *, claim: bool) -> None:
         """Refuse or queue this rollout while another one of its service is under way."""
-        holders = holders_of(ledger, exchange.key, spec, exchange.context["ti"], self.log, claim=claim)
+        holders = holders_of(ledger, xcom.key, spec, xcom.context["ti"], self.log, claim=claim)
         if not holders:
             return
         said = "; ".join(map(say_holder, holders))

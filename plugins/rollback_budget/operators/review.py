@@ -61,14 +61,14 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def ask(self, context: Context) -> Any:
         """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
-        exchange = RolloutXcom(self.tasks, context)
-        final = final_if_known(exchange.key, self.log)
+        xcom = RolloutXcom(self.tasks, context)
+        final = final_if_known(xcom.key, self.log)
         if final is not None:
             raise AirflowSkipException(f"nothing to decide: {final}")
-        spec = exchange.spec()
-        evaluation = exchange.evaluation(self.round_)
+        spec = xcom.spec()
+        evaluation = xcom.evaluation(self.round_)
         question = review_terms(spec, evaluation)
-        deadline = self.deadline_of(exchange)
+        deadline = self.deadline_of(xcom)
         situation = ReviewContext(
             spec=spec,
             evaluation=evaluation,
@@ -76,51 +76,51 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             question=question,
             round_=self.round_,
             rounds=self.rounds,
-            key=exchange.key,
-            earlier=tuple(exchange.answers(before=self.round_)),
-            link=link_to_run(exchange.key),
-            chart=link_to_chart(exchange.key),
+            key=xcom.key,
+            earlier=tuple(xcom.answers(before=self.round_)),
+            link=link_to_run(xcom.key),
+            chart=link_to_chart(xcom.key),
         )
         self.subject = f"{spec.release}: roll back, or go on?"
         self.body = review_body(situation)
         default = _default(question).value
         self.defaults = [default]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
-        self.put(context, exchange.key, deadline, default)
+        self.put(context, xcom.key, deadline, default)
 
-    def deadline_of(self, exchange: RolloutXcom) -> datetime:
+    def deadline_of(self, xcom: RolloutXcom) -> datetime:
         """Return the deadline that the decision set."""
-        decided = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+        decided = xcom.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
         return datetime.fromisoformat(decided)
 
-    def silence(self, exchange: RolloutXcom) -> str:
+    def silence(self, xcom: RolloutXcom) -> str:
         """Return what the budget file says that silence means."""
-        return _default(review_terms(exchange.spec(), exchange.evaluation(self.round_))).value
+        return _default(review_terms(xcom.spec(), xcom.evaluation(self.round_))).value
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keep the answer and follow it; a rollout that ended meanwhile leads nowhere."""
         if "error" in event:
             self.process_trigger_event_error(event)
-        exchange = RolloutXcom(self.tasks, context)
-        shipment = exchange.shipment()
+        xcom = RolloutXcom(self.tasks, context)
+        shipment = xcom.shipment()
         assert shipment is not None
         try:
-            answer = self._answer(exchange, event, shipment)
+            answer = self._answer(xcom, event, shipment)
         except InvalidResponseError as error:
             user = (event.get("responded_by_user") or {}).get("name")
             self.log.warning("the answer of %s cannot be followed, asking again: %s", user, error)
             return self.ask(context)
         context["ti"].xcom_push(key=ANSWER_KEY, value=answer.model_dump(mode="json"))
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
-        self._record(exchange, answer, shipment)
-        final = final_if_known(exchange.key, self.log)
+        self._record(xcom, answer, shipment)
+        final = final_if_known(xcom.key, self.log)
         if final is not None:
             self.log.warning("this answer changes nothing, the rollout has ended: %s", final)
             return self.do_branch(context, None)
         return super().execute_complete(context, {**event, "responded_at": answer.at})
 
-    def _answer(self, exchange: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
-        evaluation = exchange.evaluation(self.round_)
+    def _answer(self, xcom: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
+        evaluation = xcom.evaluation(self.round_)
         response = read_response(event, shipment.window_end)
         closed = event.get("closed")
         return ReviewAnswer(
@@ -136,9 +136,9 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             promote=response.choice is Choice.PROMOTE,
         )
 
-    def _record(self, exchange: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
+    def _record(self, xcom: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
         try:
-            record_answer(open_ledger(), exchange.key, answer, shipment.window_end)
+            record_answer(open_ledger(), xcom.key, answer, shipment.window_end)
         except LedgerUnavailableError as error:
             self.log.warning("the answer is kept in this run and reaches the ledger later: %s", error)
         except LedgerRuleError as error:

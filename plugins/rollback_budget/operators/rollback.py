@@ -65,16 +65,16 @@ class RollbackOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`RollbackReport`."""
-        exchange = RolloutXcom(self.tasks, context)
-        if not self.send and exchange.pull(self.tasks.id("verdict")) is None:
+        xcom = RolloutXcom(self.tasks, context)
+        if not self.send and xcom.pull(self.tasks.id("verdict")) is None:
             raise AirflowSkipException("nothing was rolled back")
-        spec = exchange.spec()
-        shipment = exchange.shipment()
+        spec = xcom.spec()
+        shipment = xcom.shipment()
         assert shipment is not None
-        by, reason = author_of(exchange, self.rounds)
-        take_rolled_back(exchange, by, reason, self.log)
+        by, reason = author_of(xcom, self.rounds)
+        take_rolled_back(xcom, by, reason, self.log)
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
-        report, troubles = self._roll_back(spec, shipment, exchange)
+        report, troubles = self._roll_back(spec, shipment, xcom)
         document = RollbackReport(
             outcome=report.outcome,
             requested_at=report.requested_at,
@@ -90,7 +90,7 @@ class RollbackOperator(BaseOperator):
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
         if not document.is_settled:
-            page(rollback_message(exchange, document), context, self.log)
+            page(rollback_message(xcom, document), context, self.log)
             self._report_unproven(context, document)
         return document.model_dump(mode="json")
 
@@ -106,7 +106,7 @@ class RollbackOperator(BaseOperator):
         raise AirflowException(said)
 
     def _roll_back(
-        self, spec: RolloutSpec, shipment: Shipment, exchange: RolloutXcom
+        self, spec: RolloutSpec, shipment: Shipment, xcom: RolloutXcom
     ) -> tuple[ChangeReport, list[str]]:
         from rollback_budget.hooks.http import close_shared_session
         from rollback_budget.hooks.metric_source import open_shared_source
@@ -116,21 +116,21 @@ class RollbackOperator(BaseOperator):
         change = TrafficChange(
             shares={spec.release: 0.0, spec.baseline: 1.0},
             before=shares_left(spec, shipment),
-            idempotency_key=rollback_key(exchange),
+            idempotency_key=rollback_key(xcom),
             deadline=spec.target.deadline,
             send=self.send,
         )
         target = open_target(spec)
         if spec.source is None:
             return change_traffic(target, change, log=self.log.info), []
-        evaluation = evaluation_behind(exchange, self.rounds)
+        evaluation = evaluation_behind(xcom, self.rounds)
         with asyncio.Runner() as runner:
             observe = ReleaseTraffic(
                 spec,
                 open_shared_source,
                 runner,
                 breaches=() if evaluation is None else evaluation.breaches,
-                before=exchange.pull(self.tasks.id("preflight"), BASELINE_KEY),
+                before=xcom.pull(self.tasks.id("preflight"), BASELINE_KEY),
                 warn=lambda trouble: self.log.error("%s", _say_trouble(trouble)),
             )
             try:
@@ -162,16 +162,16 @@ class RecordRollbackOperator(BaseOperator):
         """Write once; a retry changes nothing that is there."""
         from rollback_budget.ledger.views import FinalDecision, RollbackRecord
 
-        exchange = RolloutXcom(self.tasks, context)
-        if exchange.shipment() is None:
+        xcom = RolloutXcom(self.tasks, context)
+        if xcom.shipment() is None:
             raise AirflowSkipException("nothing was shipped, so there is nothing to record")
-        value = exchange.pull(self.tasks.id("rollback"), REPORT_KEY)
+        value = xcom.pull(self.tasks.id("rollback"), REPORT_KEY)
         if value is None:
             raise AirflowFailException("the rollback task ended without a report; see its log")
         report = RollbackReport.model_validate(value)
         ledger = open_ledger()
         record = RollbackRecord(
-            idempotency_key=rollback_key(exchange),
+            idempotency_key=rollback_key(xcom),
             outcome=report.outcome,
             requested_at=report.requested_at,
             verified_at=report.verified_at,
@@ -181,9 +181,9 @@ class RecordRollbackOperator(BaseOperator):
         )
         with fail_when_refused():
             rolled_back = FinalDecision.ROLLED_BACK
-            ledger.rollouts.take_final(exchange.key, rolled_back, report.by, report.reason, utc_now())
-            sync_ledger(ledger, exchange, self.rounds)
-            ledger.rollbacks.record(exchange.key, record)
+            ledger.rollouts.take_final(xcom.key, rolled_back, report.by, report.reason, utc_now())
+            sync_ledger(ledger, xcom, self.rounds)
+            ledger.rollbacks.record(xcom.key, record)
         if not report.is_settled:
             raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
 
@@ -208,13 +208,13 @@ class VerdictOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`RollbackContext`."""
-        exchange = RolloutXcom(self.tasks, context)
-        if exchange.shipment() is None:
+        xcom = RolloutXcom(self.tasks, context)
+        if xcom.shipment() is None:
             raise AirflowSkipException("nothing was shipped, so there is nothing to roll back")
-        spec = exchange.spec()
-        by, reason = author_of(exchange, self.rounds)
-        take_rolled_back(exchange, by, reason, self.log)
-        evaluation = evaluation_behind(exchange, self.rounds)
+        spec = xcom.spec()
+        by, reason = author_of(xcom, self.rounds)
+        take_rolled_back(xcom, by, reason, self.log)
+        evaluation = evaluation_behind(xcom, self.rounds)
         verdict = RollbackContext(
             release=spec.release,
             baseline=spec.baseline,
@@ -224,18 +224,18 @@ class VerdictOperator(BaseOperator):
             by=by,
             reason=reason,
             shares={spec.release: 0.0, spec.baseline: 1.0},
-            idempotency_key=rollback_key(exchange),
+            idempotency_key=rollback_key(xcom),
             breaches=() if evaluation is None else evaluation.breaches,
         )
         return verdict.model_dump(mode="json")
 
 
-def rollback_key(exchange: RolloutXcom) -> str:
+def rollback_key(xcom: RolloutXcom) -> str:
     """Return the one idempotency key of this rollout's rollback."""
-    return f"{exchange.key}/rollback"
+    return f"{xcom.key}/rollback"
 
 
-def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> None:
+def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> None:
     """Take the final decision "rolled back"; a rollout that was promoted is skipped.
 
     Without the ledger the rollback goes on.
@@ -243,9 +243,7 @@ def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> N
     from rollback_budget.ledger.views import FinalDecision
 
     try:
-        final = open_ledger().rollouts.take_final(
-            exchange.key, FinalDecision.ROLLED_BACK, by, reason, utc_now()
-        )
+        final = open_ledger().rollouts.take_final(xcom.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
     except LedgerUnavailableError as error:
         log.warning("a rollback does not wait for the ledger: %s", error)
         return
@@ -257,11 +255,11 @@ def take_rolled_back(exchange: RolloutXcom, by: str, reason: str, log: Log) -> N
         raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")
 
 
-def evaluation_behind(exchange: RolloutXcom, rounds: int) -> Evaluation | None:
+def evaluation_behind(xcom: RolloutXcom, rounds: int) -> Evaluation | None:
     """Return the verdict that led to the rollback: the latest guard's or watch's; None when there is none."""
     for round_ in range(rounds, 0, -1):
         for task in ("guard", "watch"):
-            evaluation = exchange.evaluation(round_, task)
+            evaluation = xcom.evaluation(round_, task)
             if evaluation is not None:
                 return evaluation
     return None
@@ -271,17 +269,17 @@ def _say_trouble(trouble: str) -> str:
     return f"The baseline is itself unhealthy: {trouble}."
 
 
-def author_of(exchange: RolloutXcom, rounds: int) -> tuple[str, str]:
+def author_of(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:
     """Return who rolls back and why: tier A during a review, the commander, the deadline, or the rule."""
     for round_ in range(rounds, 0, -1):
-        guarded = exchange.evaluation(round_, "guard")
+        guarded = xcom.evaluation(round_, "guard")
         if guarded is not None:
             return "the rule", guarded.sentence
-        answer = next((one for one in exchange.answers(before=round_ + 1) if one.round_ == round_), None)
+        answer = next((one for one in xcom.answers(before=round_ + 1) if one.round_ == round_), None)
         if answer is not None and answer.go_on:
             # They decided to go on; what rolls back is the round after it, which gave no verdict.
             break
-        evaluation = exchange.evaluation(round_)
+        evaluation = xcom.evaluation(round_)
         said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
         if answer is not None:
             return answer.author, answer.reason or said

@@ -44,12 +44,12 @@ class ShipOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`Shipment`; a run ships once, however often this task runs."""
-        exchange = RolloutXcom(self.tasks, context)
-        spec = exchange.spec()
+        xcom = RolloutXcom(self.tasks, context)
+        spec = xcom.spec()
         ledger = open_ledger()
-        rollout = ledger.rollouts.get(exchange.key)
+        rollout = ledger.rollouts.get(xcom.key)
         if rollout is not None and rollout.final is not None:
-            _check_rolled_back(ledger, exchange.key, rollout.final)
+            _check_rolled_back(ledger, xcom.key, rollout.final)
             raise AirflowSkipException(f"this rollout has ended and is not shipped again: {rollout.final}")
         shares: dict[str, float] | None = None
         if self.send:
@@ -57,19 +57,19 @@ class ShipOperator(BaseOperator):
             shares = shares_of(spec, spec.target.ramp[0])
         if rollout is None or rollout.shipped_at is None:
             if shares is not None:
-                self._send(spec, shares, exchange)
+                self._send(spec, shares, xcom)
             elif spec.target is not None:
                 shares = _shares_now(spec)
             start = utc_now()
-            start, end = ledger.rollouts.record_shipped(exchange.key, start, start + spec.window)
+            start, end = ledger.rollouts.record_shipped(xcom.key, start, start + spec.window)
         else:
             assert rollout.window_end is not None
             start, end = rollout.shipped_at, rollout.window_end
         self.log.info("the window is open from %s to %s", start, end)
         return Shipment(window_start=start, window_end=end, shares=shares).model_dump(mode="json")
 
-    def _send(self, spec: RolloutSpec, shares: dict[str, float], exchange: RolloutXcom) -> None:
-        report = apply_shares(spec, shares, None, f"{exchange.key}/ship", self.log.info)
+    def _send(self, spec: RolloutSpec, shares: dict[str, float], xcom: RolloutXcom) -> None:
+        report = apply_shares(spec, shares, None, f"{xcom.key}/ship", self.log.info)
         if report.outcome is not Outcome.EFFECTIVE:
             raise AirflowException(f"{spec.release} was not shipped: {report}")
 
@@ -98,23 +98,23 @@ class PromoteOperator(BaseOperator):
         """Promote, unless the ledger says that this rollout was rolled back."""
         from rollback_budget.ledger.views import FinalDecision
 
-        exchange = RolloutXcom(self.tasks, context)
-        spec = exchange.spec()
-        shipment = exchange.shipment()
+        xcom = RolloutXcom(self.tasks, context)
+        spec = xcom.spec()
+        shipment = xcom.shipment()
         assert shipment is not None
         ledger = open_ledger()
-        by, reason = author_of_promotion(exchange, self.rounds)
-        final = ledger.rollouts.take_final(exchange.key, FinalDecision.PROMOTED, by, reason, utc_now())
+        by, reason = author_of_promotion(xcom, self.rounds)
+        final = ledger.rollouts.take_final(xcom.key, FinalDecision.PROMOTED, by, reason, utc_now())
         if final.decision is not FinalDecision.PROMOTED:
             raise AirflowSkipException(f"not promoted, this rollout has ended already: {final}")
-        sync_ledger(ledger, exchange, self.rounds)
+        sync_ledger(ledger, xcom, self.rounds)
         if not self.send:
             return
         report = apply_shares(
             spec,
             {spec.release: 1.0, spec.baseline: 0.0},
             shares_left(spec, shipment),
-            f"{exchange.key}/promote",
+            f"{xcom.key}/promote",
             self.log.info,
         )
         context["ti"].xcom_push(key=REPORT_KEY, value=str(report))
@@ -159,9 +159,9 @@ def _shares_now(spec: RolloutSpec) -> dict[str, float]:
     return dict(open_target(spec).read().shares)
 
 
-def author_of_promotion(exchange: RolloutXcom, rounds: int) -> tuple[str, str]:
+def author_of_promotion(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:
     """Return the commander who said "promote now" with their reason, or the rule."""
-    answers = exchange.answers(before=rounds + 1)
+    answers = xcom.answers(before=rounds + 1)
     if answers and answers[-1].promote:
         return answers[-1].author, answers[-1].reason or "promoted before the window was over"
     return "the rule", "the window is over, its budgets kept"

@@ -58,23 +58,23 @@ class StagesOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Raise what is due, then wait for the next stage; each is raised once, however often this runs."""
-        exchange = RolloutXcom(self.tasks, context)
-        shipment = exchange.shipment()
+        xcom = RolloutXcom(self.tasks, context)
+        shipment = xcom.shipment()
         if shipment is None:
             raise AirflowSkipException("nothing was shipped")
-        spec = exchange.spec()
+        spec = xcom.spec()
         assert spec.target is not None
         while True:
             try:
                 with fail_when_refused():
-                    stage, due = self._next(exchange, spec, shipment)
+                    stage, due = self._next(xcom, spec, shipment)
                     if due > utc_now():
                         self.log.info("stage %d of %d begins at %s", stage, len(spec.target.ramp), due)
-                        self._wait(exchange, due)
-                    self._raise(exchange, spec, stage)
+                        self._wait(xcom, due)
+                    self._raise(xcom, spec, stage)
             except StageHeldError as held:
                 self.log.info("the release gets no more traffic now: %s", held)
-                self._wait(exchange, utc_now() + HELD_FOR)
+                self._wait(xcom, utc_now() + HELD_FOR)
             except _RampOverError as over:
                 self.log.info("no further stage: %s", over)
                 return
@@ -83,17 +83,17 @@ class StagesOperator(BaseOperator):
         """Look again."""
         self.execute(context)
 
-    def _next(self, exchange: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> tuple[int, datetime]:
+    def _next(self, xcom: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> tuple[int, datetime]:
         """Return the stage (counted from 1) that comes next, and when; raises when there is none."""
         assert spec.target is not None
         ramp = spec.target.ramp
         ledger = open_ledger()
         try:
-            rollout = ledger.rollouts.get(exchange.key)
+            rollout = ledger.rollouts.get(xcom.key)
             if rollout is not None and rollout.final is not None:
                 raise _RampOverError(f"the rollout has ended: {rollout.final}")
-            reached = ledger.stages.of(exchange.key) or [
-                ledger.stages.record(exchange.key, 1, ramp[0], shipment.window_start)
+            reached = ledger.stages.of(xcom.key) or [
+                ledger.stages.record(xcom.key, 1, ramp[0], shipment.window_start)
             ]
         except LedgerUnavailableError as error:
             raise StageHeldError(str(error)) from error
@@ -104,7 +104,7 @@ class StagesOperator(BaseOperator):
             raise _RampOverError("the window is over")
         return last.stage + 1, last.at + spec.target.stages[last.stage - 1].hold
 
-    def _raise(self, exchange: RolloutXcom, spec: RolloutSpec, stage: int) -> None:
+    def _raise(self, xcom: RolloutXcom, spec: RolloutSpec, stage: int) -> None:
         from rollback_budget.hooks.traffic_target import open_target
 
         assert spec.target is not None
@@ -112,47 +112,47 @@ class StagesOperator(BaseOperator):
         change = TrafficChange(
             shares=shares_of(spec, share),
             before=[shares_of(spec, before)],
-            idempotency_key=f"{exchange.key}/stage_{stage}",
+            idempotency_key=f"{xcom.key}/stage_{stage}",
             deadline=spec.target.deadline,
         )
-        target = _Held(open_target(spec), lambda: self._require_quiet(exchange))
+        target = _Held(open_target(spec), lambda: self._require_quiet(xcom))
         report = change_traffic(target, change, log=self.log.info)
         if report.outcome is Outcome.SUPERSEDED:
             raise AirflowSkipException(f"the ramp ends here: {report}")
         if report.outcome is not Outcome.EFFECTIVE:
             raise AirflowException(f"stage {stage} was not reached: {report}")
-        open_ledger().stages.record(exchange.key, stage, share, utc_now())
+        open_ledger().stages.record(xcom.key, stage, share, utc_now())
         self.log.info("stage %d: %s", stage, report)
 
-    def _require_quiet(self, exchange: RolloutXcom) -> None:
+    def _require_quiet(self, xcom: RolloutXcom) -> None:
         """Raise :class:`StageHeldError` while a decision about the release is open."""
         for round_ in range(1, self.rounds + 1):
-            evaluation = exchange.evaluation(round_)
-            asked = exchange.pull(self.tasks.in_round(round_, "decide"), DEADLINE_KEY)
+            evaluation = xcom.evaluation(round_)
+            asked = xcom.pull(self.tasks.in_round(round_, "decide"), DEADLINE_KEY)
             if evaluation is None and asked is None:
                 break
-            answers = [answer for answer in exchange.answers(before=round_ + 1) if answer.round_ == round_]
-            if exchange.evaluation(round_, "guard") is not None:
+            answers = [answer for answer in xcom.answers(before=round_ + 1) if answer.round_ == round_]
+            if xcom.evaluation(round_, "guard") is not None:
                 raise StageHeldError("a tier A breach during the review")
             if not any(answer.go_on for answer in answers):
                 healthy = evaluation is not None and evaluation.verdict is VerdictKind.HEALTHY
                 said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
                 raise StageHeldError("the window is over" if healthy else said)
         try:
-            rollout = open_ledger().rollouts.get(exchange.key)
+            rollout = open_ledger().rollouts.get(xcom.key)
         except LedgerUnavailableError as error:
             raise StageHeldError(str(error)) from error
         if rollout is not None and rollout.final is not None:
             raise StageHeldError(f"the rollout has ended: {rollout.final}")
 
-    def _wait(self, exchange: RolloutXcom, until: datetime) -> None:
+    def _wait(self, xcom: RolloutXcom, until: datetime) -> None:
         from rollback_budget.triggers.stage import StageTrigger
 
         now = utc_now()
         self.defer(
             trigger=StageTrigger(
-                dag_id=exchange.key.dag_id,
-                run_id=exchange.key.run_id,
+                dag_id=xcom.key.dag_id,
+                run_id=xcom.key.run_id,
                 until=until.isoformat(),
                 deferred_at=now.isoformat(),
             ),

@@ -38,20 +38,20 @@ class WatchSensor(RollbackBudgetSensor):
 
     def plan(self, context: Context) -> WatchPlan:
         """Return the rest of the window, with what the commander overrode so far."""
-        exchange = RolloutXcom(self.tasks, context)
-        final = final_if_known(exchange.key, self.log)
+        xcom = RolloutXcom(self.tasks, context)
+        final = final_if_known(xcom.key, self.log)
         if final is not None:
             raise AirflowSkipException(f"nothing to watch: {final}")
-        shipment = exchange.shipment()
+        shipment = xcom.shipment()
         if shipment is None:
             raise AirflowSkipException("nothing was shipped")
         return WatchPlan(
-            spec=exchange.spec(),
+            spec=xcom.spec(),
             window_start=shipment.window_start,
             window_end=shipment.window_end,
             round_=self.round_,
-            overrides=exchange.overrides(before=self.round_),
-            rollout=exchange.key,
+            overrides=xcom.overrides(before=self.round_),
+            rollout=xcom.key,
         )
 
     def conclude(self, context: Context, document: dict[str, Any] | None) -> Any:
@@ -73,8 +73,8 @@ class GuardSensor(WatchSensor):
     def plan(self, context: Context) -> WatchPlan:
         """Return the watch of this round, for tier A alone and no longer than the review."""
         plan = super().plan(context)
-        exchange = RolloutXcom(self.tasks, context)
-        deadline = exchange.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
+        xcom = RolloutXcom(self.tasks, context)
+        deadline = xcom.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)
         until = datetime.fromisoformat(deadline) + plan.spec.watch.poll
         return plan.model_copy(update={"role": Role.GUARD, "until": until})
 
