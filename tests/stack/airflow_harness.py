@@ -1,4 +1,4 @@
-"""A field to try rollouts in: one real Airflow, and a simulated service of its own for each rollout."""
+"""A harness to try rollouts in: one real Airflow, and a simulated service of its own for each rollout."""
 
 from __future__ import annotations
 

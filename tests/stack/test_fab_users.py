@@ -33,8 +33,8 @@ SCENARIOS = [
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    field = Harness(
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    harness = Harness(
         tmp_path_factory.mktemp("fab"),
         SCENARIOS,
         environment={
@@ -46,15 +46,15 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         programs=installed("fab") / "venv" / "bin",
     )
     try:
-        create_users(field)
-        field.start()
-        yield field
+        create_users(harness)
+        harness.start()
+        yield harness
     finally:
-        field.stop()
+        harness.stop()
 
 
-def create_users(field: Harness) -> None:
-    stack = field.stack
+def create_users(harness: Harness) -> None:
+    stack = harness.stack
     stack.home.mkdir()
     stack.run("airflow", "db", "migrate")
     for name, role in USERS.items():
@@ -64,35 +64,35 @@ def create_users(field: Harness) -> None:
         )
 
 
-def test_users_are_listed_by_the_numbers_that_a_budget_names(field: Harness) -> None:
-    said = field.stack.run("airflow", "users", "list", "--output", "json")
+def test_users_are_listed_by_the_numbers_that_a_budget_names(harness: Harness) -> None:
+    said = harness.stack.run("airflow", "users", "list", "--output", "json")
     listed = json.loads(said[said.index("[{") :])
     assert {user["username"]: str(user["id"]) for user in listed} == NUMBERS
 
 
-def test_only_the_commander_may_answer_and_who_tried_is_recorded(field: Harness) -> None:
-    field.trigger("numbered")
-    field.reach("numbered", "round_1.review", "deferred")
-    key = field.key("numbered")
-    asked = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+def test_only_the_commander_may_answer_and_who_tried_is_recorded(harness: Harness) -> None:
+    harness.trigger("numbered")
+    harness.reach("numbered", "round_1.review", "deferred")
+    key = harness.key("numbered")
+    asked = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     assert asked["assigned_users"] == [{"id": NUMBERS[COMMANDER], "name": COMMANDER}]
     for user in (ADMIN, OTHER):
-        assert field.answer("numbered", "Go on", "I would like to", user=user).status_code == 403
-    assert field.answer("numbered", "Roll back now", "hand-offs", user=COMMANDER).status_code == 200
-    assert field.end("numbered") == "success"
-    final = field.rollout("numbered").final
+        assert harness.answer("numbered", "Go on", "I would like to", user=user).status_code == 403
+    assert harness.answer("numbered", "Roll back now", "hand-offs", user=COMMANDER).status_code == 200
+    assert harness.end("numbered") == "success"
+    final = harness.rollout("numbered").final
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, COMMANDER)
-    assert field.weights("numbered") == {BASELINE: 1.0}
-    logs = field.stack.api.call("GET", f"/eventLogs?dag_id={key.dag_id}&limit=1000")["event_logs"]
+    assert harness.weights("numbered") == {BASELINE: 1.0}
+    logs = harness.stack.api.call("GET", f"/eventLogs?dag_id={key.dag_id}&limit=1000")["event_logs"]
     tried = {log["owner"] for log in logs if "hitl" in log["event"]}
     assert tried == {ADMIN, OTHER, COMMANDER}
 
 
 def test_a_commander_by_name_whom_fab_cannot_know_is_refused_before_anything_is_shipped(
-    field: Harness,
+    harness: Harness,
 ) -> None:
-    field.trigger("named")
-    assert field.end("named") == "failed"
-    assert field.changes("named") == []
-    field.wait_for_log("named", "preflight", "users of FabAuthManager are known by their number")
+    harness.trigger("named")
+    assert harness.end("named") == "failed"
+    assert harness.changes("named") == []
+    harness.wait_for_log("named", "preflight", "users of FabAuthManager are known by their number")

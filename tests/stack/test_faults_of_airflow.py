@@ -55,8 +55,8 @@ def cluster() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterator[Harness]:
-    field = Harness(
+def harness(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterator[Harness]:
+    harness = Harness(
         tmp_path_factory.mktemp("faults"),
         SCENARIOS,
         database_url=cluster.database().replace("postgresql:", "postgresql+psycopg2:"),
@@ -64,21 +64,21 @@ def field(tmp_path_factory: pytest.TempPathFactory, cluster: Postgres) -> Iterat
         environment=QUICK,
     )
     try:
-        field.start()
+        harness.start()
         for scenario in SCENARIOS:
-            field.trigger(scenario.name)
+            harness.trigger(scenario.name)
         for scenario in SCENARIOS:
-            field.reach(scenario.name, "round_1.watch", "deferred")
-        yield field
+            harness.reach(scenario.name, "round_1.watch", "deferred")
+        yield harness
     finally:
-        field.stop()
+        harness.stop()
 
 
-def wait_for_incident(field: Harness, name: str) -> datetime:
+def wait_for_incident(harness: Harness, name: str) -> datetime:
     """Wait until the log holds an incident of the release; return when the first one was."""
 
     def first() -> float | None:
-        with closing(sqlite3.connect(field.folder / f"{name}.db", timeout=30)) as connection:
+        with closing(sqlite3.connect(harness.folder / f"{name}.db", timeout=30)) as connection:
             query = "SELECT MIN(ts) FROM requests WHERE incident AND version = ?"
             found: float | None = connection.execute(query, (RELEASE,)).fetchone()[0]
             return found
@@ -86,28 +86,30 @@ def wait_for_incident(field: Harness, name: str) -> datetime:
     return datetime.fromtimestamp(wait_for(first, "an incident in the log", timeout_s=30) or 0, UTC)
 
 
-def jobs(field: Harness) -> list[dict[str, Any]]:
+def jobs(harness: Harness) -> list[dict[str, Any]]:
     """Return the triggerers that are alive."""
-    found: dict[str, Any] = field.stack.api.call("GET", "/jobs?job_type=TriggererJob&is_alive=true")
+    found: dict[str, Any] = harness.stack.api.call("GET", "/jobs?job_type=TriggererJob&is_alive=true")
     return list(found["jobs"])
 
 
-def triggerers(field: Harness) -> dict[str, int | None]:
+def triggerers(harness: Harness) -> dict[str, int | None]:
     """Return which triggerer holds the watch of each rollout, by the id of its job."""
 
     def of(name: str) -> int | None:
-        path = f"/dags/{field.key(name).dag_id}/dagRuns/{field.key(name).run_id}/taskInstances/round_1.watch"
-        watch: dict[str, Any] = field.stack.api.call("GET", path)
+        path = (
+            f"/dags/{harness.key(name).dag_id}/dagRuns/{harness.key(name).run_id}/taskInstances/round_1.watch"
+        )
+        watch: dict[str, Any] = harness.stack.api.call("GET", path)
         job = watch["triggerer_job"]
         return None if job is None else int(job["id"])
 
-    return {name: of(name) for name in field.runs if field.states(name)["round_1.watch"] == "deferred"}
+    return {name: of(name) for name in harness.runs if harness.states(name)["round_1.watch"] == "deferred"}
 
 
-def assert_replay_agrees(field: Harness, name: str) -> None:
-    [said] = [logged.evaluation for logged in field.ledger.evaluations.of(field.key(name))]
-    rollout = field.rollout(name)
-    engine = create_engine(f"sqlite:///{field.folder / name}.db")
+def assert_replay_agrees(harness: Harness, name: str) -> None:
+    [said] = [logged.evaluation for logged in harness.ledger.evaluations.of(harness.key(name))]
+    rollout = harness.rollout(name)
+    engine = create_engine(f"sqlite:///{harness.folder / name}.db")
 
     async def open_source(spec: RolloutSpec) -> SqlSeries:
         return SqlSeries.of(spec, engine)
@@ -115,73 +117,75 @@ def assert_replay_agrees(field: Harness, name: str) -> None:
     until = min(datetime.now(UTC) - rollout.spec.watch.settle, said.window_end)
     replayed = replay_window(
         open_source,
-        field.budgets / f"{name}.yaml",
+        harness.budgets / f"{name}.yaml",
         rollout.spec,
         said.window_start,
         until,
-        field.folder / f"{name}.csv",
+        harness.folder / f"{name}.csv",
     )
     engine.dispose()
     assert Outcome.of(said) == Outcome.of(replayed)
-    assert len(field.ledger.breaches.of(field.key(name))) == len(said.breaches)
+    assert len(harness.ledger.breaches.of(harness.key(name))) == len(said.breaches)
 
 
-def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(field: Harness) -> None:
-    field.stack.kill("triggerer")
-    field.worsen("unwatched", incident=0.5)
-    happened = wait_for_incident(field, "unwatched")
-    field.stack.start("triggerer")
-    field.reach("unwatched", "round_1.watch", "success")
-    field.stack.start_another_triggerer("triggerer-2")
-    assert field.end("unwatched") == "success"
-    assert field.final("unwatched") is FinalDecision.ROLLED_BACK
-    [logged] = field.ledger.breaches.of(field.key("unwatched"))
+def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(harness: Harness) -> None:
+    harness.stack.kill("triggerer")
+    harness.worsen("unwatched", incident=0.5)
+    happened = wait_for_incident(harness, "unwatched")
+    harness.stack.start("triggerer")
+    harness.reach("unwatched", "round_1.watch", "success")
+    harness.stack.start_another_triggerer("triggerer-2")
+    assert harness.end("unwatched") == "success"
+    assert harness.final("unwatched") is FinalDecision.ROLLED_BACK
+    [logged] = harness.ledger.breaches.of(harness.key("unwatched"))
     assert happened <= logged.breach.breached_at <= happened + timedelta(seconds=1)
-    assert_replay_agrees(field, "unwatched")
+    assert_replay_agrees(harness, "unwatched")
 
 
-def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(field: Harness) -> None:
-    before = triggerers(field)
+def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(harness: Harness) -> None:
+    before = triggerers(harness)
     [dead] = set(before.values())
-    wait_for(lambda: len(jobs(field)) == 2, "two live triggerers", timeout_s=60)
-    field.stack.kill("triggerer")
-    field.worsen("inherited", incident=0.5)
-    field.worsen("inherited_too", handoff=0.9)
+    wait_for(lambda: len(jobs(harness)) == 2, "two live triggerers", timeout_s=60)
+    harness.stack.kill("triggerer")
+    harness.worsen("inherited", incident=0.5)
+    harness.worsen("inherited_too", handoff=0.9)
 
     def all_taken() -> bool:
-        return dead not in triggerers(field).values()
+        return dead not in triggerers(harness).values()
 
     wait_for(all_taken, "every watch to be taken over", timeout_s=60)
     for name in ("inherited", "inherited_too"):
-        assert field.end(name) == "success"
-        assert field.final(name) is FinalDecision.ROLLED_BACK
-        assert_replay_agrees(field, name)
+        assert harness.end(name) == "success"
+        assert harness.final(name) is FinalDecision.ROLLED_BACK
+        assert_replay_agrees(harness, name)
 
 
 def test_a_breach_while_both_databases_are_gone_is_decided_once_when_they_are_back(
-    field: Harness, cluster: Postgres
+    harness: Harness, cluster: Postgres
 ) -> None:
     cluster.stop()
-    field.worsen("no_database", incident=0.5)
-    wait_for_incident(field, "no_database")
+    harness.worsen("no_database", incident=0.5)
+    wait_for_incident(harness, "no_database")
     cluster.start()
 
     def ended() -> str | None:
-        field.stack.revive()
+        harness.stack.revive()
         try:
-            state = field.stack.api.run_state(field.key("no_database").dag_id, field.runs["no_database"])
+            state = harness.stack.api.run_state(
+                harness.key("no_database").dag_id, harness.runs["no_database"]
+            )
         except (DemoError, httpx.HTTPError):
             return None
         return state if state in ("success", "failed") else None
 
     assert wait_for(ended, "the end of the rollout", timeout_s=180) == "success"
-    assert field.final("no_database") is FinalDecision.ROLLED_BACK
-    assert_replay_agrees(field, "no_database")
+    assert harness.final("no_database") is FinalDecision.ROLLED_BACK
+    assert_replay_agrees(harness, "no_database")
 
 
-def test_a_rollout_that_lived_through_all_this_unharmed_is_promoted(field: Harness) -> None:
-    assert field.end("kept") == "success"
-    assert field.final("kept") is FinalDecision.PROMOTED
-    [logged] = field.ledger.evaluations.of(field.key("kept"))
+def test_a_rollout_that_lived_through_all_this_unharmed_is_promoted(harness: Harness) -> None:
+    assert harness.end("kept") == "success"
+    assert harness.final("kept") is FinalDecision.PROMOTED
+    [logged] = harness.ledger.evaluations.of(harness.key("kept"))
     assert (logged.evaluation.verdict, logged.evaluation.final) == (VerdictKind.HEALTHY, True)
-    assert_replay_agrees(field, "kept")
+    assert_replay_agrees(harness, "kept")

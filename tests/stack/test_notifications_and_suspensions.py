@@ -75,11 +75,11 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture(scope="module")
-def field(
+def harness(
     tmp_path_factory: pytest.TempPathFactory, inbox: Inbox, airflow_url: str | None
 ) -> Iterator[Harness]:
     hook = f'{{"conn_type": "http", "host": "http://127.0.0.1:{inbox.port}"}}'
-    field = Harness(
+    harness = Harness(
         tmp_path_factory.mktemp("told"),
         SCENARIOS,
         database_url=airflow_url,
@@ -87,42 +87,42 @@ def field(
         users={ADMIN: "admin", "robin": "op", VIEWER: "viewer"},
     )
     try:
-        field.start()
-        yield field
+        harness.start()
+        yield harness
     finally:
-        field.stop()
+        harness.stop()
 
 
-def ask(field: Harness, method: str, path: str, user: str | None, body: object = None) -> httpx.Response:
-    headers = {} if user is None else {"Authorization": f"Bearer {field.stack.api.token(user)}"}
-    url = f"{field.stack.url}/rollback-budget{path}"
+def ask(harness: Harness, method: str, path: str, user: str | None, body: object = None) -> httpx.Response:
+    headers = {} if user is None else {"Authorization": f"Bearer {harness.stack.api.token(user)}"}
+    url = f"{harness.stack.url}/rollback-budget{path}"
     return httpx.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
 
 
-def answer_again(field: Harness, name: str, option: str, reason: str) -> None:
+def answer_again(harness: Harness, name: str, option: str, reason: str) -> None:
     """Answer a review that is asked a second time, once it is."""
-    key = field.key(name)
+    key = harness.key(name)
 
     def is_asked() -> bool:
-        review = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
-        return field.states(name)["round_1.review"] == "deferred" and not review["response_received"]
+        review = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+        return harness.states(name)["round_1.review"] == "deferred" and not review["response_received"]
 
     wait_for(is_asked, "the review to be asked again", timeout_s=60)
-    assert field.answer(name, option, reason).status_code == 200
+    assert harness.answer(name, option, reason).status_code == 200
 
 
-def breaches(field: Harness, name: str, count: int) -> list[Breach]:
+def breaches(harness: Harness, name: str, count: int) -> list[Breach]:
     """Wait until the ledger has so many breaches, which are written beside what is decided."""
 
     def logged() -> list[Breach]:
-        found = [one.breach for one in field.ledger.breaches.of(field.key(name))]
+        found = [one.breach for one in harness.ledger.breaches.of(harness.key(name))]
         return found if len(found) >= count else []
 
     return wait_for(logged, f"{count} breaches of {name}", timeout_s=60)
 
 
-def newest_looks(field: Harness, name: str) -> list[LoggedLook]:
-    return field.ledger.looks.newest(field.key(name))
+def newest_looks(harness: Harness, name: str) -> list[LoggedLook]:
+    return harness.ledger.looks.newest(harness.key(name))
 
 
 def posted(inbox: Inbox, service: str) -> list[dict[str, Any]]:
@@ -134,25 +134,27 @@ def hold(until: timedelta = timedelta(hours=1), **changes: Any) -> dict[str, Any
     return {"budget": HELD, "until": end, "reason": "load test", **changes}
 
 
-def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(field: Harness) -> None:
+def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(harness: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
-    answer = ask(field, "POST", path, ADMIN, hold())
+    answer = ask(harness, "POST", path, ADMIN, hold())
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["by"], made["budget"], made["active"]) == (ADMIN, HELD, True)
-    for name in field.scenarios:
-        field.trigger(name)
-    assert field.end("held", timeout_s=240) == "success"
-    assert field.final("held") is FinalDecision.PROMOTED
-    [logged] = wait_for(lambda: field.ledger.evaluations.of(field.key("held")), "the verdict", timeout_s=60)
+    for name in harness.scenarios:
+        harness.trigger(name)
+    assert harness.end("held", timeout_s=240) == "success"
+    assert harness.final("held") is FinalDecision.PROMOTED
+    [logged] = wait_for(
+        lambda: harness.ledger.evaluations.of(harness.key("held")), "the verdict", timeout_s=60
+    )
     [budget] = logged.evaluation.budgets
     assert logged.evaluation.verdict is VerdictKind.HEALTHY
     assert budget.suspended is not None
     assert (budget.suspended.by, budget.suspended_looks) == (ADMIN, budget.looks)
-    assert [one.id for one in field.ledger.suspensions.of(field.key("held"))] == [made["id"]]
+    assert [one.id for one in harness.ledger.suspensions.of(harness.key("held"))] == [made["id"]]
 
 
-def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Harness, inbox: Inbox) -> None:
+def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(harness: Harness, inbox: Inbox) -> None:
     wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
     wait_for(lambda: wanted <= {one["event"] for one in posted(inbox, "told")}, f"{wanted}", timeout_s=240)
     assert sorted(one["event"] for one in posted(inbox, "told")) == sorted(wanted)
@@ -160,165 +162,165 @@ def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(field: Har
     assert "the deadline decided: Roll back now" in verdict_after["decided"]["sentence"]
     assert "No answer by" in verdict_after["review_opened"]["sentence"]
     assert "/dags/rollout_told/runs/" in verdict_after["rolled_back"]["link"]
-    key = field.key("told")
-    [review] = field.ledger.reviews.of(key)
+    key = harness.key("told")
+    [review] = harness.ledger.reviews.of(key)
     assert review.round == 1
-    assert {one.error for one in field.ledger.notifications.of(key)} == {None}
-    assert field.stack.wait_for_run("rollout_told", field.runs["told"]) == "success"
+    assert {one.error for one in harness.ledger.notifications.of(key)} == {None}
+    assert harness.stack.wait_for_run("rollout_told", harness.runs["told"]) == "success"
 
 
-def test_no_route_is_open_and_only_editors_change_anything(field: Harness) -> None:
+def test_no_route_is_open_and_only_editors_change_anything(harness: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
-    [made, *_] = ask(field, "GET", f"{path}?every=true", ADMIN).json()
+    [made, *_] = ask(harness, "GET", f"{path}?every=true", ADMIN).json()
     requests = [("GET", path, None), ("POST", path, hold()), ("DELETE", f"{path}/{made['id']}", None)]
     for method, where, body in requests:
-        assert ask(field, method, where, None, body).status_code == 401
+        assert ask(harness, method, where, None, body).status_code == 401
     for where in ("/docs", "/redoc", "/openapi.json", "/", "/api/dags"):
-        assert ask(field, "GET", where, None).status_code in (401, 404)
-        assert ask(field, "GET", where, ADMIN).status_code == 404
-    assert [ask(field, method, where, VIEWER, body).status_code for method, where, body in requests] == [
+        assert ask(harness, "GET", where, None).status_code in (401, 404)
+        assert ask(harness, "GET", where, ADMIN).status_code == 404
+    assert [ask(harness, method, where, VIEWER, body).status_code for method, where, body in requests] == [
         200,
         403,
         403,
     ]
-    assert len(field.ledger.suspensions.ending_after()) == 1
+    assert len(harness.ledger.suspensions.ending_after()) == 1
 
 
 def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(
-    field: Harness,
+    harness: Harness,
 ) -> None:
-    key = field.key("told")
-    review = field.stack.api.review(key.dag_id, key.run_id, "round_1.review")
+    key = harness.key("told")
+    review = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     address = re.search(r"\((http[^)]*chart\.svg)\)", review["body"])
     assert address is not None
-    path = address[1].removeprefix(f"{field.stack.url}/rollback-budget")
-    shown = ask(field, "GET", path, VIEWER)
+    path = address[1].removeprefix(f"{harness.stack.url}/rollback-budget")
+    shown = ask(harness, "GET", path, VIEWER)
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml"), shown.text
     assert "human_handoff_delta_pct" in shown.text
     assert "default-src 'none'" in shown.headers["content-security-policy"]
-    assert ask(field, "GET", path, None).status_code == 401
-    assert ask(field, "GET", path.replace("manual", "no"), VIEWER).status_code == 404
+    assert ask(harness, "GET", path, None).status_code == 401
+    assert ask(harness, "GET", path.replace("manual", "no"), VIEWER).status_code == 404
 
 
-def test_what_cannot_be_suspended_is_refused_with_a_reason(field: Harness) -> None:
+def test_what_cannot_be_suspended_is_refused_with_a_reason(harness: Harness) -> None:
     path = "/api/dags/rollout_told/suspensions"
     for body in (hold(timedelta(hours=-1)), hold(reason=" "), hold(by="somebody else"), {"budget": HELD}):
-        answer = ask(field, "POST", path, ADMIN, body)
+        answer = ask(harness, "POST", path, ADMIN, body)
         assert answer.status_code in (400, 422), answer.text
-    other = ask(field, "GET", "/api/dags/rollout_held/suspensions?every=true", ADMIN).json()[0]
-    assert ask(field, "DELETE", f"{path}/{other['id']}", ADMIN).status_code == 404
+    other = ask(harness, "GET", "/api/dags/rollout_held/suspensions?every=true", ADMIN).json()[0]
+    assert ask(harness, "DELETE", f"{path}/{other['id']}", ADMIN).status_code == 404
 
 
-def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(field: Harness) -> None:
+def test_an_early_end_and_who_did_what_are_in_airflows_audit_log(harness: Harness) -> None:
     path = "/api/dags/rollout_held/suspensions"
-    made = ask(field, "POST", path, "robin", hold()).json()
-    ended = ask(field, "DELETE", f"{path}/{made['id']}?reason=over", ADMIN).json()
+    made = ask(harness, "POST", path, "robin", hold()).json()
+    ended = ask(harness, "DELETE", f"{path}/{made['id']}?reason=over", ADMIN).json()
     assert (ended["active"], ended["ended_by"], ended["ended_reason"]) == (False, ADMIN, "over")
-    logs = field.stack.api.call("GET", "/eventLogs?dag_id=rollout_held&limit=1000")["event_logs"]
+    logs = harness.stack.api.call("GET", "/eventLogs?dag_id=rollout_held&limit=1000")["event_logs"]
     said = {(log["event"], log["owner"]) for log in logs}
     assert {("rollback_budget_suspend", "robin"), ("rollback_budget_resume", ADMIN)} <= said
 
 
-def test_the_commander_promotes_at_once_and_only_with_a_reason(field: Harness) -> None:
-    field.reach("promoted", "round_1.review", "deferred")
-    assert field.answer("promoted", "Promote now", None).status_code == 200
-    field.wait_for_log("promoted", "round_1.review", "needs a reason of at least 5 letters")
-    answer_again(field, "promoted", "Promote now", "the classifier is wrong, I read the hand-offs")
-    assert field.end("promoted") == "success"
-    final = field.rollout("promoted").final
+def test_the_commander_promotes_at_once_and_only_with_a_reason(harness: Harness) -> None:
+    harness.reach("promoted", "round_1.review", "deferred")
+    assert harness.answer("promoted", "Promote now", None).status_code == 200
+    harness.wait_for_log("promoted", "round_1.review", "needs a reason of at least 5 letters")
+    answer_again(harness, "promoted", "Promote now", "the classifier is wrong, I read the hand-offs")
+    assert harness.end("promoted") == "success"
+    final = harness.rollout("promoted").final
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.PROMOTED, ADMIN)
-    assert field.weights("promoted") == {RELEASE: 1.0}
-    [decision] = field.ledger.decisions.of(field.key("promoted"))
+    assert harness.weights("promoted") == {RELEASE: 1.0}
+    [decision] = harness.ledger.decisions.of(harness.key("promoted"))
     assert (decision.option, decision.by) == ("Promote now", ADMIN)
-    assert field.states("promoted")["rollback"] == "skipped"
+    assert harness.states("promoted")["rollback"] == "skipped"
 
 
 def test_a_muted_budget_does_not_ask_again_before_the_time_that_the_commander_gave(
-    field: Harness,
+    harness: Harness,
 ) -> None:
-    field.reach("muted", "round_1.review", "deferred")
+    harness.reach("muted", "round_1.review", "deferred")
     until = (datetime.now(UTC) + timedelta(seconds=30)).replace(microsecond=0)
     said = {"until": until.isoformat(), "mute": True}
-    assert field.answer("muted", "Go on", "a replay of old traffic", **said).status_code == 200
-    field.reach("muted", "round_2.review", "deferred")
-    key = field.key("muted")
-    first, second = breaches(field, "muted", 2)
+    assert harness.answer("muted", "Go on", "a replay of old traffic", **said).status_code == 200
+    harness.reach("muted", "round_2.review", "deferred")
+    key = harness.key("muted")
+    first, second = breaches(harness, "muted", 2)
     assert first.breached_at < until < second.started_at
-    [override] = field.ledger.overrides.of(key)
-    [mute] = field.ledger.suspensions.of(key)
+    [override] = harness.ledger.overrides.of(key)
+    [mute] = harness.ledger.suspensions.of(key)
     assert (override.by, override.until) == (ADMIN, until)
     assert (mute.suspension.by, mute.suspension.budget, mute.suspension.until) == (ADMIN, HELD, until)
-    asked = field.stack.api.review(key.dag_id, key.run_id, "round_2.review")
+    asked = harness.stack.api.review(key.dag_id, key.run_id, "round_2.review")
     assert "a replay of old traffic" in asked["body"]
-    assert field.answer("muted", "Roll back now", None, round_=2).status_code == 200
-    assert field.end("muted") == "success"
-    assert field.final("muted") is FinalDecision.ROLLED_BACK
-    assert [one.option for one in field.ledger.decisions.of(key)] == ["Go on", "Roll back now"]
+    assert harness.answer("muted", "Roll back now", None, round_=2).status_code == 200
+    assert harness.end("muted") == "success"
+    assert harness.final("muted") is FinalDecision.ROLLED_BACK
+    assert [one.option for one in harness.ledger.decisions.of(key)] == ["Go on", "Roll back now"]
 
 
-def test_after_the_last_override_a_further_breach_rolls_back_without_asking(field: Harness) -> None:
-    field.reach("exhausted", "round_1.review", "deferred")
-    assert field.answer("exhausted", "Go on", "wait for the cache to warm up").status_code == 200
-    assert field.end("exhausted") == "success"
-    states = field.states("exhausted")
+def test_after_the_last_override_a_further_breach_rolls_back_without_asking(harness: Harness) -> None:
+    harness.reach("exhausted", "round_1.review", "deferred")
+    assert harness.answer("exhausted", "Go on", "wait for the cache to warm up").status_code == 200
+    assert harness.end("exhausted") == "success"
+    states = harness.states("exhausted")
     assert (states["round_2.breached"], "round_2.review" in states) == ("success", False)
-    final = field.rollout("exhausted").final
+    final = harness.rollout("exhausted").final
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, "the rule")
-    assert field.weights("exhausted") == {BASELINE: 1.0}
-    assert len(field.ledger.reviews.of(field.key("exhausted"))) == 1
+    assert harness.weights("exhausted") == {BASELINE: 1.0}
+    assert len(harness.ledger.reviews.of(harness.key("exhausted"))) == 1
 
 
 def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again(
-    field: Harness,
+    harness: Harness,
 ) -> None:
-    field.reach("paused", "round_1.watch", "deferred")
+    harness.reach("paused", "round_1.watch", "deferred")
     path = "/api/dags/rollout_paused/suspensions"
-    made = ask(field, "POST", path, ADMIN, hold()).json()
+    made = ask(harness, "POST", path, ADMIN, hold()).json()
     held = "a look under the suspension"
-    wait_for(lambda: any(one.suspended for one in newest_looks(field, "paused")), held, timeout_s=60)
-    worse_since = field.worsen("paused", handoff=0.8)
+    wait_for(lambda: any(one.suspended for one in newest_looks(harness, "paused")), held, timeout_s=60)
+    worse_since = harness.worsen("paused", handoff=0.8)
     seen_bad = worse_since + timedelta(seconds=10)
     bad = "looks at what is bad"
-    wait_for(lambda: all(one.time > seen_bad for one in newest_looks(field, "paused")), bad, timeout_s=60)
-    assert all(one.suspended for one in newest_looks(field, "paused"))
-    assert field.states("paused")["round_1.watch"] == "deferred"
-    assert ask(field, "DELETE", f"{path}/{made['id']}", "robin").status_code == 200
+    wait_for(lambda: all(one.time > seen_bad for one in newest_looks(harness, "paused")), bad, timeout_s=60)
+    assert all(one.suspended for one in newest_looks(harness, "paused"))
+    assert harness.states("paused")["round_1.watch"] == "deferred"
+    assert ask(harness, "DELETE", f"{path}/{made['id']}", "robin").status_code == 200
     resumed_at = datetime.now(UTC)
-    field.reach("paused", "round_1.review", "deferred")
-    [breach] = breaches(field, "paused", 1)
+    harness.reach("paused", "round_1.review", "deferred")
+    [breach] = breaches(harness, "paused", 1)
     assert breach.started_at > resumed_at - timedelta(seconds=10)
-    [said] = field.ledger.evaluations.of(field.key("paused"))
+    [said] = harness.ledger.evaluations.of(harness.key("paused"))
     [budget] = said.evaluation.budgets
     assert budget.suspended_looks > 5
-    assert field.answer("paused", "Roll back now", None).status_code == 200
-    assert field.end("paused") == "success"
+    assert harness.answer("paused", "Roll back now", None).status_code == 200
+    assert harness.end("paused") == "success"
 
 
 def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged_once(
-    field: Harness, inbox: Inbox
+    harness: Harness, inbox: Inbox
 ) -> None:
-    field.reach("unproven", "round_1.watch", "deferred")
-    field.break_control("unproven", "accept_only")
-    field.worsen("unproven", incident=0.5)
-    assert field.end("unproven", timeout_s=240) == "failed"
+    harness.reach("unproven", "round_1.watch", "deferred")
+    harness.break_control("unproven", "accept_only")
+    harness.worsen("unproven", incident=0.5)
+    assert harness.end("unproven", timeout_s=240) == "failed"
     wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=60)
     [page] = posted(inbox, "unproven")
     assert page["event"] == "verification_failed"
     assert "the rollback is NOT proven, somebody must look now" in page["text"]
     assert "accepted_not_effective" in page["sentence"]
-    key = field.key("unproven")
-    task = field.stack.api.call("GET", f"/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/rollback")
+    key = harness.key("unproven")
+    task = harness.stack.api.call("GET", f"/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/rollback")
     assert (task["state"], task["try_number"]) == ("failed", 2)
 
 
-def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(field: Harness) -> None:
-    field.reach("sick", "round_1.watch", "deferred")
-    field.worsen("sick", version=BASELINE, latency_s=6)
-    field.worsen("sick", incident=0.5)
-    assert field.end("sick") == "success"
-    record = field.ledger.rollbacks.of(field.key("sick"))
+def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(harness: Harness) -> None:
+    harness.reach("sick", "round_1.watch", "deferred")
+    harness.worsen("sick", version=BASELINE, latency_s=6)
+    harness.worsen("sick", incident=0.5)
+    assert harness.end("sick") == "success"
+    record = harness.ledger.rollbacks.of(harness.key("sick"))
     assert record is not None
     assert record.outcome is Outcome.EFFECTIVE
     assert "The baseline is itself unhealthy: p95 of model-v41 is " in record.detail
