@@ -88,7 +88,7 @@ def test_days_off_are_caught_up_on_and_everybody_is_told_once(ledger: Ledger, in
     assert "latency.p95_delta_pct (critical): it is overdue since" in texts["debt_overdue"]
     assert "owner: alice; incident commander: Cora" in texts["debt_overdue"]
     assert "latency.p99_delta_pct (major): half of its time is over" in texts["debt_due"]
-    assert "2 eval debt(s) owed by alice: 1 overdue, 0 waived" in texts["debt_backlog"]
+    assert "2 eval debts owed by alice: 1 overdue, 0 waived" in texts["debt_backlog"]
     assert "latency.p95_delta_pct: critical, overdue by 4 d, no ticket yet" in texts["debt_backlog"]
 
     late, young = ledger.debts.every()

@@ -92,7 +92,7 @@ def test_a_red_green_proof_pays_the_debt_and_its_duplicates_once(
     assert [proof.accepted for proof in ledger.proofs.of(debt.fingerprint)] == [False, True]
     story = json.loads(run("show", debt.fingerprint[:12], "--json").output)
     assert [event["event"] for event in story["events"]] == ["detected", "proven", "paid"]
-    assert story["events"][1]["detail"] == "2 case(s) red on model-v42, green on model-v44"
+    assert story["events"][1]["detail"] == "2 cases red on model-v42, green on model-v44"
     assert [case["state"] for case in story["cases"]].count("approved") == 2
     result = json.dumps({"findings": [{"debt": debt.fingerprint}]})
     ledger.gate_runs.add(GateRun("support-bot", "model-v45", "rollout_v45", "r", "block", NOW, result))

@@ -78,7 +78,7 @@ def test_drafts_and_stubs_prove_nothing() -> None:
     draft = make_case("why?", DEBT, approved=False)
     stub = make_case("how?", DEBT, missing="bring the requests of the window")
     proof = prove({"why?": [False], "how?": [False]}, {"why?": [True], "how?": [True]}, draft, stub)
-    assert "none of its 2 case(s) has an approved expectation" in proof.every_reason()[0]
+    assert "none of its 2 cases has an approved expectation" in proof.every_reason()[0]
     assert proof.left_out == (draft.id, stub.id)
     assert "has no eval case" in prove({}, {}).every_reason()[0]
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from rollback_budget.ledger.debt_views import Debt
 from rollback_budget.ledger.tickets import GONE
+from rollback_budget.text import plural
 
 #: A message names this many debts and counts the rest.
 NAMED = 20
@@ -28,7 +29,8 @@ class ServiceBacklog:
         """Return it for a message: one line that sums it up, and one for each debt."""
         overdue = sum(debt.is_overdue(now) for debt in self.debts)
         waived = sum(debt.is_waived(now) for debt in self.debts)
-        head = f"{len(self.debts)} eval debt(s) owed by {self.owner}: {overdue} overdue, {waived} waived"
+        debts = plural(len(self.debts), "eval debt")
+        head = f"{debts} owed by {self.owner}: {overdue} overdue, {waived} waived"
         lines = [
             f"- {debt.budget}: {debt.severity.value}, {due(debt, now)}, {ticket(debt)}"
             for debt in self.debts[:NAMED]

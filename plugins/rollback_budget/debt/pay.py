@@ -11,6 +11,7 @@ from rollback_budget.evals.result import Results
 from rollback_budget.exceptions import EvalError
 from rollback_budget.ledger.debt_views import Debt, DebtState
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.text import plural
 
 
 def pay(ledger: Ledger, proof: Proof, by: str, now: datetime) -> Debt:
@@ -26,7 +27,7 @@ def pay(ledger: Ledger, proof: Proof, by: str, now: datetime) -> Debt:
         debt = ledger.debts.get(proof.debt_fingerprint)
         assert debt is not None
         return debt
-    cases = f"{len(proof.cases)} case(s)"
+    cases = plural(len(proof.cases), "case")
     how = f"{cases} red on {proof.breached_release}, green on {proof.candidate_release}"
     advance_state(ledger.debts, proof.debt_fingerprint, DebtState.PROVEN, by=by, at=now, detail=how)
     return advance_state(

@@ -15,6 +15,7 @@ from rollback_budget.debt.lifecycle import BYPASS_AREA, BYPASS_METRIC
 from rollback_budget.evals.result import CaseResult, Results
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, ProofRecord
 from rollback_budget.ledger.views import LoggedBreach
+from rollback_budget.text import plural
 
 _OWED_ANEW = frozenset({DebtEventKind.DETECTED, DebtEventKind.REOPENED})
 
@@ -197,7 +198,8 @@ def _whole(
         reasons.append("the debt has no eval case; draft one from its failing requests, or add one")
     elif not approved:
         reasons.append(
-            f"none of its {len(cases)} case(s) has an approved expectation; drafts and stubs prove nothing"
+            f"none of its {plural(len(cases), 'case')} has an approved expectation;"
+            " drafts and stubs prove nothing"
         )
     if breached_release not in releases.red:
         reasons.append(

@@ -15,6 +15,7 @@ from typing import Any
 
 from rollback_budget.exceptions import TransitionNotAllowedError
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtEventKind, DebtState, ProofRecord, Waiver
+from rollback_budget.text import plural
 
 #: From the breach to the payment.
 STEPS = (
@@ -103,7 +104,7 @@ def waived(debt: Debt, waiver: Waiver, at: datetime) -> Debt | None:
         )
     if waiver.until - at > LONGEST_WAIVER:
         raise TransitionNotAllowedError(
-            f"{name}: a waiver holds for {LONGEST_WAIVER.days} days at most,"
+            f"{name}: a waiver holds for {plural(LONGEST_WAIVER.days, 'day')} at most,"
             f" until {at + LONGEST_WAIVER:%Y-%m-%d}; waive it again when it is over"
         )
     return None if waiver == debt.waiver else replace(debt, waiver=waiver)

@@ -28,7 +28,7 @@ KEEP_ALIVE = {
 }
 
 
-class AirflowConnections:
+class AirflowSourceConnections:
     """Airflow's connections, as sources ask for them."""
 
     async def http(self, conn_id: str) -> AsyncHttpClient:
@@ -55,7 +55,7 @@ async def open_source(spec: RolloutSpec) -> Source:
         )
     # The first time this reads entry points and imports the source, which other watches need not wait for.
     kind = await asyncio.to_thread(source_class, spec.source.type)
-    return await kind.open(spec, AirflowConnections())
+    return await kind.open(spec, AirflowSourceConnections())
 
 
 async def open_shared_source(spec: RolloutSpec) -> Source:

@@ -17,7 +17,7 @@ from rollback_budget.transport.errors import TransportError
 from rollback_budget.transport.response import Response
 
 
-class AirflowConnections:
+class AirflowTargetConnections:
     """Airflow's connections, as targets ask for them."""
 
     def sender(self, conn_id: str, timeout: timedelta) -> Send:
@@ -36,7 +36,7 @@ def open_target(spec: RolloutSpec) -> Target:
     """Return the target of ``spec``; raises :class:`TargetError` when it names none that can be used."""
     if spec.target is None:
         raise TargetError("the budget names no target; add `target:` to it or to defaults.yaml")
-    return target_class(spec.target.type).open(spec, AirflowConnections())
+    return target_class(spec.target.type).open(spec, AirflowTargetConnections())
 
 
 def send_through(conn_id: str, timeout_s: float) -> Send:

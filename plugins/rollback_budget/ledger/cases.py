@@ -11,7 +11,7 @@ from rollback_budget.ledger.debt_models import CaseRow
 from rollback_budget.ledger.debt_views import CaseEntry, CaseState
 
 
-class Cases(Repository):
+class CaseIndex(Repository):
     """The eval cases of the debts in the ledger."""
 
     def index(self, entries: Sequence[CaseEntry]) -> None:

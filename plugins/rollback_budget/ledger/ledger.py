@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollback_budget.ledger.breaches import Breaches
-from rollback_budget.ledger.cases import Cases
+from rollback_budget.ledger.cases import CaseIndex
 from rollback_budget.ledger.database import Database, current_revision
 from rollback_budget.ledger.debt_events import DebtEvents
 from rollback_budget.ledger.debts import Debts
@@ -49,7 +49,7 @@ class Ledger:
         self.debts = Debts(database)
         self.debt_events = DebtEvents(database)
         self.proofs = Proofs(database)
-        self.cases = Cases(database)
+        self.cases = CaseIndex(database)
         self.tickets = Tickets(database)
         self.ticket_operations = TicketOperations(database)
         self.gate_runs = GateRuns(database)

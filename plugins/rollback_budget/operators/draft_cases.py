@@ -11,6 +11,7 @@ from rollback_budget.clock import utc_now
 from rollback_budget.common.config import cases_folder, open_ledger
 from rollback_budget.exceptions import CaseError, RollbackBudgetError
 from rollback_budget.hooks.case_source import read_failing
+from rollback_budget.text import plural
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -53,7 +54,7 @@ class DraftCasesOperator(BaseOperator):
                 continue
             if done.why is not None:
                 self.log.warning("%s: a stub instead of cases. %s", debt.budget, done.why)
-            self.log.info("%s: %d new case(s) in %s", debt.budget, len(done.added), done.file)
+            self.log.info("%s: %s in %s", debt.budget, plural(len(done.added), "new case"), done.file)
             drafted.append(f"{debt.fingerprint}: {len(done.added)} new, {done.there} in {done.file.name}")
         for changed in sync_folder(ledger, folder, by=by, at=utc_now()):
             self.log.info("%s is %s", changed.budget, changed.state.value)

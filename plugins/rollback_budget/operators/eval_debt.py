@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.operators.ticket import TicketOperator, open_tracker
+from rollback_budget.text import plural
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,7 +29,7 @@ class LogDebtOperator(BaseOperator):
         events = [
             event for group in (context.get("triggering_asset_events") or {}).values() for event in group
         ]
-        self.log.info("%d breach event(s)", len(events))
+        self.log.info("%s", plural(len(events), "breach event"))
         changes = log_debts(open_ledger(), None, utc_now())
         for change in changes:
             self.log.info("%s: %s (%s)", change.kind.value, change.debt.budget, change.debt.fingerprint)

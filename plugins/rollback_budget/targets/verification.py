@@ -20,6 +20,7 @@ from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.targets.apply import Recovery, Traffic
+from rollback_budget.text import counted
 
 if TYPE_CHECKING:
     from rollback_budget.sources.base import OpenSource
@@ -103,12 +104,12 @@ class ReleaseTraffic:
         for sample in samples:
             requests[sample.series][sample.version] += sample.n or 0.0
         # Every series counts the same requests; the fullest one misses the fewest.
-        counted = max(requests.values(), key=lambda versions: sum(versions.values()), default={})
-        total = sum(counted.values())
+        fullest = max(requests.values(), key=lambda versions: sum(versions.values()), default={})
+        total = sum(fullest.values())
         if total == 0:
             return None, "no requests since the change", True
-        release = counted.get(self._spec.release, 0.0)
-        return release / total, f"{release:g} of {total:g} requests since the change", True
+        release = fullest.get(self._spec.release, 0.0)
+        return release / total, f"{release:g} of {counted(f'{total:g}', 'requests')} since the change", True
 
 
 class Level(NamedTuple):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rollback_budget.text import plural
 from rollback_budget.transport.errors import Failure, TransportError
 from rollback_budget.transport.policy import POLICY, TransportPolicy
 from rollback_budget.transport.request import Request, make_request
@@ -143,7 +144,8 @@ class AiohttpClient:
         else:
             if content is not None:
                 return Response(status, names, content)
-            failure, reason = Failure.TOO_LARGE, f"an answer of more than {self._policy.largest_body} bytes"
+            limit = plural(self._policy.largest_body, "byte")
+            failure, reason = Failure.TOO_LARGE, f"an answer of more than {limit}"
         raise TransportError(failure, reason, request=request.shown) from cause
 
     def _with_own(self, own: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from rollback_budget.text import plural
 from rollback_budget.transport.errors import Failure, TransportError
 from rollback_budget.transport.policy import POLICY, TransportPolicy
 from rollback_budget.transport.request import File, Request, make_request
@@ -141,7 +142,8 @@ class RequestsClient:
                 if content is not None and time.monotonic() <= until:
                     names = {name.lower(): value for name, value in response.headers.items()}
                     return Response(response.status_code, names, content)
-            failure, reason = Failure.TOO_LARGE, f"an answer of more than {self._policy.largest_body} bytes"
+            limit = plural(self._policy.largest_body, "byte")
+            failure, reason = Failure.TOO_LARGE, f"an answer of more than {limit}"
             if content is not None:
                 failure, reason = Failure.TIMEOUT, no_answer
         except requests.ConnectTimeout as error:

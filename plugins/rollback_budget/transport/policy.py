@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from urllib.parse import urljoin, urlsplit
 
+from rollback_budget.text import plural
 from rollback_budget.transport.request import Request, without_secrets
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -62,7 +63,7 @@ class TransportPolicy:
         if request.method not in ("GET", "HEAD"):
             why = f"a {request.method} is never redirected"
         elif followed >= self.most_redirects:
-            why = f"no more than {self.most_redirects} redirects are followed"
+            why = f"at most {plural(self.most_redirects, 'redirect')} may be followed"
         elif urlsplit(url).scheme not in _PORTS:
             why = "it is no HTTP address"
         elif _origin(url) != _origin(request.url) and (has_credentials or request.headers):

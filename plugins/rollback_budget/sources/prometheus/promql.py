@@ -36,7 +36,7 @@ class QueriedSeries:
     parts: Mapping[str, str]
 
 
-class Request(NamedTuple):
+class PromqlRequest(NamedTuple):
     """One query.
 
     :param bare: the part whose series carry no :data:`PART`, if there is one.
@@ -54,7 +54,7 @@ class PromqlQuestion:
     :param scale: what makes the increase over the range into that of one step.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[PromqlRequest, ...]
     asked: tuple[QueriedSeries, ...]
     scale: float
 
@@ -99,7 +99,7 @@ def build_question(
     return PromqlQuestion(tuple(_requests(tagged, natives)), tuple(asked), terms.scale)
 
 
-def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator[Request]:
+def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator[PromqlRequest]:
     """Yield one query for all parts, and one for each native histogram after the first.
 
     In Prometheus 2.42 ``label_replace`` makes a float 0 of a native histogram, so that one cannot be told
@@ -110,10 +110,10 @@ def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator
     if first is not None:
         texts.append(first)
     if texts:
-        yield Request("\nor ".join(texts), None if first is None else natives[first])
+        yield PromqlRequest("\nor ".join(texts), None if first is None else natives[first])
     for text, part in natives.items():
         if text != first:
-            yield Request(text, part)
+            yield PromqlRequest(text, part)
 
 
 def _query(metric: str, description: Metric) -> PrometheusQuery:

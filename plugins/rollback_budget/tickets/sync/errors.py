@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rollback_budget.exceptions import TicketError
 from rollback_budget.ledger.debt_views import Debt
+from rollback_budget.text import plural
 
 Clock = Callable[[], datetime]
 T = TypeVar("T")
@@ -18,7 +19,7 @@ T = TypeVar("T")
 class SyncErrors:
     """The errors of one call.
 
-    :param what: what could not be done, as it continues "2 debt(s) could not be".
+    :param what: what could not be done, as it continues "2 debts could not be".
     """
 
     def __init__(self, what: str) -> None:
@@ -47,7 +48,7 @@ class SyncErrors:
         """Raise one TicketError that says all of them; nothing when there is none."""
         if not self._errors:
             return
-        heading = f"{len(self._errors)} debt(s) could not be {self._what}, they stay in the ledger:\n"
+        heading = f"{plural(len(self._errors), 'debt')} could not be {self._what}, they stay in the ledger:\n"
         raise _joined(heading, self._errors)
 
 
