@@ -121,7 +121,7 @@ def running_rollouts(count: int) -> Iterator[ParallelRollouts]:
 
 
 def _scenario(number: int) -> Scenario:
-    name = f"lane_{number}"
+    name = f"parallel_{number}"
     target = {"conn_id": f"router_{name}", "deadline": "30s", "request_timeout": "10s"}
     watch = {**WATCH, "settle": "1s"}
     return Scenario(name, NEVER_S, BUDGETS, further={"target": target, "watch": watch})

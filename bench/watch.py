@@ -164,8 +164,8 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
 
     quiet = logging.getLogger("bench.quiet")
     quiet.setLevel(logging.WARNING)
-    troubles = Warnings()
-    quiet.handlers = [troubles]
+    warned = Warnings()
+    quiet.handlers = [warned]
     plans = [plan_of(number, start) for number in range(rollouts)]
     watchers = [
         Watcher(
@@ -182,7 +182,7 @@ async def follow(rollouts: int, start: datetime, minutes: int) -> Followed:
             found.seconds.append((time.process_time() - cpu) / rollouts)
             found.waits.append(time.monotonic() - begun)
             assert not any(verdicts), verdicts
-    assert not troubles.said, troubles.said
+    assert not warned.said, warned.said
     await close_shared_session()
     return found
 

@@ -97,9 +97,9 @@ def noting(records: list[Record]) -> Iterator[None]:
         due[self] = time.monotonic() + seconds
         return seconds
 
-    def noted_error(self: TaskLog, trouble: str | None) -> None:
-        records[-1].unknown += trouble is not None
-        note(self, trouble)
+    def noted_error(self: TaskLog, error: str | None) -> None:
+        records[-1].unknown += error is not None
+        note(self, error)
 
     with (
         patch.object(Watcher, "look", noted_look),

@@ -99,7 +99,7 @@ class Demo:
                 ledger=self._ledger,
                 service=self._services[scenario.name],
                 requests=self._requests(scenario),
-                tell=partial(self._screen.say, about=scenario.name),
+                say=partial(self._screen.say, about=scenario.name),
                 stopping=stopping,
             )
             for scenario in SCENARIOS
@@ -131,7 +131,7 @@ class Demo:
             cases=CaseFolder(self._cases),
             backlog=self._backlog,
             evals=self._evals,
-            tell=partial(self._screen.say, about=scenario.name),
+            say=partial(self._screen.say, about=scenario.name),
         )
         return loop.run(breached.breaches[0].debt_fingerprint, give_up_at)
 

@@ -39,7 +39,7 @@ PHASES = (
     ("preflight", "preflight"),
 )
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Progress:
 class Follower:
     """Runs one rollout, in a thread of its own.
 
-    :param tell: says one line to the user.
+    :param say: says one line to the user.
     :param stopping: ends the following early.
     """
 
@@ -68,7 +68,7 @@ class Follower:
         ledger: Ledger,
         service: SimulatedService,
         requests: Path,
-        tell: Tell,
+        say: Say,
         stopping: threading.Event,
     ) -> None:
         self.progress = Progress(scenario)
@@ -78,7 +78,7 @@ class Follower:
         self._service = service
         self._requests = requests
         self._engine = create_engine(f"sqlite:///{requests}")
-        self._tell = tell
+        self._say = say
         self._stopping = stopping
         self._commanding: Commanding | None = None
 
@@ -89,7 +89,7 @@ class Follower:
         """
         api = self._stack.api
         key = RolloutKey(self._scenario.dag_id, api.trigger(self._scenario.dag_id))
-        self._tell(f"triggered {key.dag_id}: {self._scenario.story}")
+        self._say(f"triggered {key.dag_id}: {self._scenario.story}")
         while True:
             state = api.run_state(key.dag_id, key.run_id)
             states = api.task_states(key.dag_id, key.run_id)
@@ -119,7 +119,7 @@ class Follower:
         self.progress.phase = _phase(states)
         if rollout is not None and rollout.shipped_at is not None and rollout.window_end is not None:
             self._look_at_traffic(rollout, rollout.shipped_at, rollout.window_end)
-            self._tell_story(rollout)
+            self._say_story(rollout)
         if states.get(REVIEW) == "deferred":
             self._decide(key)
 
@@ -162,7 +162,7 @@ class Follower:
             samples = SqlSeries.of(spec, self._engine).fetch_now(request)
             self.progress.evaluation = evaluate(spec, samples, start=shipped_at, end=window_end, until=until)
 
-    def _tell_story(self, rollout: Rollout) -> None:
+    def _say_story(self, rollout: Rollout) -> None:
         key = rollout.key
         for logged in self._ledger.breaches.of(key):
             breach = logged.breach
@@ -197,14 +197,14 @@ class Follower:
         api.answer_review(key.dag_id, key.run_id, REVIEW, option=ROLL_BACK_NOW, reason=REASON, user=COMMANDER)
         again = "" if self._commanding is None else " again, because Airflow asked again"
         self._commanding = Commanding(asked_at, datetime.now(UTC))
-        self._tell(
+        self._say(
             f'the demo answers{again} as {COMMANDER}, through Airflow\'s API: "{ROLL_BACK_NOW}". {REASON}'
         )
 
     def _once(self, name: str, line: str) -> None:
         if name not in self.progress.shown:
             self.progress.shown.add(name)
-            self._tell(line)
+            self._say(line)
 
 
 def _phase(states: dict[str, str | None]) -> str:

@@ -33,7 +33,7 @@ DRAFTED_WITHIN_S = 60.0
 CLOSED_WITHIN_S = 60.0
 LOOK_EVERY_S = 1.0
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Loop:
     """Runs the last act for one scenario whose release was rolled back.
 
     :param evals: folder of the evaluation results, a file per version.
-    :param tell: says one line to the user.
+    :param say: says one line to the user.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Loop:
         cases: CaseFolder,
         backlog: Path,
         evals: Path,
-        tell: Tell,
+        say: Say,
     ) -> None:
         self._scenario = scenario
         self._stack = stack
@@ -117,7 +117,7 @@ class Loop:
         self._folder = cases
         self._backlog = backlog
         self._evals = evals
-        self._tell = tell
+        self._say = say
 
     def run(self, fingerprint: str, give_up_at: datetime) -> LoopOutcome:
         """Go round once for the debt of that fingerprint.
@@ -129,7 +129,7 @@ class Loop:
         self._evaluate(self._scenario.release, outcome.cases)
         self._launch_unchanged(outcome, give_up_at)
         write_budget(self._budgets, self._scenario, release=FIXED, window=FIXED_WINDOW)
-        self._tell(f"the team fixes the model and writes release: {FIXED} into {self._scenario.name}.yaml")
+        self._say(f"the team fixes the model and writes release: {FIXED} into {self._scenario.name}.yaml")
         self._evaluate(FIXED, outcome.cases)
         self._prove(outcome)
         self._launch_fixed(outcome, give_up_at)
@@ -150,17 +150,17 @@ class Loop:
 
         wait_for(drafted, "the eval_debt DAG to draft cases", timeout_s=DRAFTED_WITHIN_S)
         cases = self._folder.cases_of(debt)
-        self._tell(
+        self._say(
             f"the eval_debt DAG drafted {plural(len(cases), 'case')} from the failing requests, redacted:"
         )
         for case in cases:
-            self._tell(f"  {case.id}: {case.input}")
+            self._say(f"  {case.id}: {case.input}")
         self._command("debt", "approve", debt.fingerprint, "all", "--contains", EXPECTED, "--by", APPROVER)
         return self._folder.cases_of(debt)
 
     def _evaluate(self, release: str, cases: tuple[EvalCase, ...]) -> None:
         passed = run_evaluation(self._service.url, release, cases, self._evals / f"{release}.jsonl")
-        self._tell(f"evaluation of {release}: {passed} of {len(cases) * RUNS} runs of the cases pass")
+        self._say(f"evaluation of {release}: {passed} of {len(cases) * RUNS} runs of the cases pass")
 
     def _launch_unchanged(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, state = self._launch(f"{self._scenario.release} again, unchanged", give_up_at)
@@ -169,22 +169,22 @@ class Loop:
         outcome.blocked_shipped = rollout is not None and rollout.shipped_at is not None
         if outcome.blocked is None:
             return
-        self._tell(f"LAUNCH GATE: {outcome.blocked.verdict.value}: {outcome.blocked.reason}")
+        self._say(f"LAUNCH GATE: {outcome.blocked.verdict.value}: {outcome.blocked.reason}")
         for finding in outcome.blocked.findings:
-            self._tell(f"  {finding.message} (breach: {finding.breach}; ticket: {finding.ticket})")
+            self._say(f"  {finding.message} (breach: {finding.breach}; ticket: {finding.ticket})")
 
     def _launch_fixed(self, outcome: LoopOutcome, give_up_at: datetime) -> None:
         key, _ = self._launch(FIXED, give_up_at)
         outcome.passed, outcome.final = self._gate_run(key), self._ledger.rollouts.get(key)
         if outcome.passed is not None:
-            self._tell(f"launch gate: {outcome.passed.verdict.value}: {outcome.passed.reason}")
+            self._say(f"launch gate: {outcome.passed.verdict.value}: {outcome.passed.reason}")
         if outcome.final is not None and outcome.final.final is not None:
-            self._tell(f"decision: {outcome.final.final.decision.value}: {outcome.final.final.reason}")
+            self._say(f"decision: {outcome.final.final.decision.value}: {outcome.final.final.reason}")
 
     def _launch(self, what: str, give_up_at: datetime) -> tuple[RolloutKey, str]:
         api = self._stack.api
         key = RolloutKey(self._scenario.dag_id, api.trigger(self._scenario.dag_id))
-        self._tell(f"triggered {key.dag_id}: {what}")
+        self._say(f"triggered {key.dag_id}: {what}")
         while True:
             state = api.run_state(key.dag_id, key.run_id)
             if state in FINAL_STATES:
@@ -211,7 +211,7 @@ class Loop:
             *(part for pair in results.items() for part in pair),
         )
         for line in said.splitlines():
-            self._tell(f"  {line}")
+            self._say(f"  {line}")
 
     def _close(self, outcome: LoopOutcome) -> None:
         """Let the eval_debt DAG bring the ticket up to date, as it does every quarter of an hour."""
@@ -228,10 +228,10 @@ class Loop:
         if ticket is None or ticket.key is None:
             return
         outcome.closed = ticket.status == "done"
-        self._tell(
+        self._say(
             f"the ticket is {'closed' if outcome.closed else 'still open'}: {self._backlog / ticket.key}"
         )
 
     def _command(self, *arguments: str) -> str:
-        self._tell(f"$ rollback-budget {' '.join(arguments)}")
+        self._say(f"$ rollback-budget {' '.join(arguments)}")
         return self._stack.run("rollback-budget", *arguments)

@@ -146,8 +146,8 @@ def z_scores(baseline: Sums, release: Sums, duration: int) -> tuple[Floats, Bool
     known = (c.requests > 1) & (t.requests > 1) & (variance > 0)
     z = (mean_t - LINE * mean_c) / np.sqrt(np.where(known, variance, 1.0))
     weight = c.requests * t.requests / np.maximum(c.requests + t.requests, 1)
-    trail_t, trail_c = trailing(weight * mean_t, duration), trailing(weight * mean_c, duration)
-    return z, known, trail_t > (1 + BUDGET) * trail_c
+    trailing_t, trailing_c = trailing(weight * mean_t, duration), trailing(weight * mean_c, duration)
+    return z, known, trailing_t > (1 + BUDGET) * trailing_c
 
 
 def squared_error(arm: Sums) -> Floats:

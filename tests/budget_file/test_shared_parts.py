@@ -16,7 +16,7 @@ from tests.engine.builders import budget, rollout
 pytestmark = pytest.mark.pure
 
 
-def told(release: str, threshold: float = 15.0) -> RolloutSpec:
+def spec_of(release: str, threshold: float = 15.0) -> RolloutSpec:
     """A spec as a trigger gets it: nothing in it is another one's."""
     spec = rollout(
         budget(threshold=threshold),
@@ -27,7 +27,7 @@ def told(release: str, threshold: float = 15.0) -> RolloutSpec:
 
 
 def test_rollouts_that_say_the_same_hold_it_once_and_mean_what_they_said() -> None:
-    one, other = told("v42"), told("v43")
+    one, other = spec_of("v42"), spec_of("v43")
     shared_one, shared_other = share(one), share(other)
     assert (shared_one, shared_other) == (one, other)
     assert (shared_one.sha256, shared_other.sha256) == (one.sha256, other.sha256)
@@ -39,13 +39,13 @@ def test_rollouts_that_say_the_same_hold_it_once_and_mean_what_they_said() -> No
 
 
 def test_rollouts_that_differ_in_one_number_keep_it_apart() -> None:
-    one, other = share(told("v42", 15.0)), share(told("v42", 15.5))
+    one, other = share(spec_of("v42", 15.0)), share(spec_of("v42", 15.5))
     assert [spec.budgets[0].threshold for spec in (one, other)] == [15.0, 15.5]
     assert one.watch is other.watch
 
 
 def test_nothing_is_held_for_rollouts_that_are_over() -> None:
-    held = share(told("v42", 77.0))
+    held = share(spec_of("v42", 77.0))
     parts = len(shared._held)
     del held
     gc.collect()

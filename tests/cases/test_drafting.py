@@ -163,17 +163,17 @@ def test_without_content_a_stub_says_what_to_bring(
     assert all(case.missing is None for case in folder.cases_of(one))
 
 
-def test_a_source_that_is_away_raises_until_the_last_try(ledger: Ledger, folder: CaseFolder) -> None:
-    def away(*_: object) -> list[FailedRequest]:
-        raise SourceError("the database is away", transient=True)
+def test_a_source_that_is_unavailable_raises_until_the_last_try(ledger: Ledger, folder: CaseFolder) -> None:
+    def unavailable(*_: object) -> list[FailedRequest]:
+        raise SourceError("the database is unavailable", transient=True)
 
     one = owed(ledger)
     with pytest.raises(SourceError):
-        drafted(ledger, folder, one, away)
+        drafted(ledger, folder, one, unavailable)
     assert folder.cases_of(one) == ()
-    drafted(ledger, folder, one, away, retry=False)
+    drafted(ledger, folder, one, unavailable, retry=False)
     [made] = folder.cases_of(one)
-    assert "the database is away" in str(made.missing)
+    assert "the database is unavailable" in str(made.missing)
     assert drafted(ledger, folder, one, reading(*REQUESTS)).state is DebtState.DRAFTED
 
 

@@ -86,6 +86,6 @@ def test_preflight_prints_what_a_watch_can_expect_and_the_same_as_json(tmp_path:
     assert shown.exit_code == 0, shown.output
     assert "latency.p95_delta_pct" in shown.output
     assert "warning: quality.task_success_delta_pct: no baseline traffic" in shown.output
-    told = CliRunner().invoke(preflight, [str(budget), "--series", str(series), "--json"])
-    (p95,) = [line for line in json.loads(told.output)["budgets"] if line["series"] == "p95"]
+    reported = CliRunner().invoke(preflight, [str(budget), "--series", str(series), "--json"])
+    (p95,) = [line for line in json.loads(reported.output)["budgets"] if line["series"] == "p95"]
     assert (p95["method"], p95["baseline"]["value"], p95["baseline"]["per_minute"]) == ("sign", 1.6, 60.0)

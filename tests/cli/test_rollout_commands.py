@@ -252,8 +252,8 @@ def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run)
         "k", Outcome.EFFECTIVE, shipped + 29 * MINUTE, shipped + 30 * MINUTE, "v41", "0 %"
     )
     store.rollbacks.record(KEY, record)
-    told = json.loads(run("history", "model-v42", "--json")[1])
-    assert [(line["event"], line["by"]) for line in told["events"]] == [
+    reported = json.loads(run("history", "model-v42", "--json")[1])
+    assert [(line["event"], line["by"]) for line in reported["events"]] == [
         ("opened", None),
         ("shipped", None),
         ("breach", None),
@@ -274,8 +274,8 @@ def test_the_stages_of_a_ramp_are_told_with_the_share_that_each_gave(store: Ledg
     store.stages.record(KEY, 1, 0.005, shipped)
     store.stages.record(KEY, 2, 0.25, shipped + 30 * MINUTE)
     events = json.loads(run("history", "model-v42", "--json")[1])["events"]
-    told = [(one["stage"], one["share"]) for one in events if one["event"] == "stage"]
-    assert told == [(1, 0.005), (2, 0.25)]
+    reported = [(one["stage"], one["share"]) for one in events if one["event"] == "stage"]
+    assert reported == [(1, 0.005), (2, 0.25)]
     out = run("history", "model-v42")[1]
     assert "1: the release gets 0.5 % of the traffic" in out
     assert "2: the release gets 25 % of the traffic" in out
@@ -285,8 +285,8 @@ def test_of_several_runs_the_newest_is_told_and_the_others_are_named(store: Ledg
     open_rollout(store, shipped_min=90)
     newest = RolloutKey(KEY.dag_id, "manual__newest")
     open_rollout(store, newest, shipped_min=5)
-    told = json.loads(run("history", "model-v42", "--json")[1])
-    assert (told["run_id"], told["other_runs"]) == (newest.run_id, [KEY.run_id])
+    reported = json.loads(run("history", "model-v42", "--json")[1])
+    assert (reported["run_id"], reported["other_runs"]) == (newest.run_id, [KEY.run_id])
     older = json.loads(run("history", "model-v42", "--run", KEY.run_id, "--json")[1])
     assert older["run_id"] == KEY.run_id
 

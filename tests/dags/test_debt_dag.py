@@ -143,9 +143,9 @@ def test_filing_also_tells_and_a_debt_that_cannot_be_filed_does_not_keep_the_oth
     with running_jira_cloud() as jira:
         connect_to_cloud(monkeypatch, jira.url)
         run("log_debt")
-        filed, told = run("file_debt")
+        filed, reported = run("file_debt")
         assert "(created)" in filed
-        assert "linked the DAG run" in told
+        assert "linked the DAG run" in reported
         (issue,) = jira.issues.values()
         assert issue.remote_links[0]["object"]["url"].startswith("https://airflow.example.com/af/dags/")
         jira.set_status(issue, "Done")

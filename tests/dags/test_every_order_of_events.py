@@ -285,7 +285,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
     shutil.rmtree(folder)
 
 
-def agreed(on_timeout: OnTimeout = OnTimeout.ROLLBACK, **more: Any) -> RolloutSpec:
+def rollout_spec(on_timeout: OnTimeout = OnTimeout.ROLLBACK, **more: Any) -> RolloutSpec:
     asks = TierDecision(
         action=Action.INCIDENT_COMMANDER_DECISION, within=timedelta(minutes=15), on_timeout=on_timeout
     )
@@ -295,7 +295,7 @@ def agreed(on_timeout: OnTimeout = OnTimeout.ROLLBACK, **more: Any) -> RolloutSp
 def test_the_same_answer_as_the_rule_whatever_happens_in_whatever_order(
     night_of: Callable[..., SimulatedRollout],
 ) -> None:
-    search = Search(night_of(agreed()), without=FURTHER)
+    search = Search(night_of(rollout_spec()), without=FURTHER)
     search.follow(DEPTH)
     assert len(search.seen) > 500
 
@@ -303,9 +303,9 @@ def test_the_same_answer_as_the_rule_whatever_happens_in_whatever_order(
 @pytest.mark.parametrize(
     ("spec", "backwards"),
     [
-        (agreed(), True),
-        (agreed(OnTimeout.CONTINUE), False),
-        (agreed(watch=Watch(on_blind=OnBlind.ROLLBACK)), False),
+        (rollout_spec(), True),
+        (rollout_spec(OnTimeout.CONTINUE), False),
+        (rollout_spec(watch=Watch(on_blind=OnBlind.ROLLBACK)), False),
     ],
     ids=["tasks in the opposite order", "silence goes on", "blindness rolls back"],
 )

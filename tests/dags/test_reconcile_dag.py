@@ -34,7 +34,7 @@ PREFIX = "AIRFLOW__ROLLBACK_BUDGET__"
 ROOT = Path(__file__).resolve().parents[2]
 #: Tasks know no other clock than the real one.
 NOW = datetime.now(UTC)
-TOLD = Notify(notifier="http", conn_id="hook", events=(*BY_DEFAULT, Event.DEBT_BACKLOG))
+EVERYTHING = Notify(notifier="http", conn_id="hook", events=(*BY_DEFAULT, Event.DEBT_BACKLOG))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def breach(ledger: Ledger, days_ago: float, service: str = "support-bot", **chan
     key = RolloutKey(f"rollout_{service}", "r")
     at = NOW - timedelta(days=days_ago)
     commanders = (Commander(id="cora", name="Cora"),)
-    spec = make_spec(service=service, owner="alice", incident_commanders=commanders, notify=(TOLD,))
+    spec = make_spec(service=service, owner="alice", incident_commanders=commanders, notify=(EVERYTHING,))
     ledger.rollouts.open(key, spec, at - timedelta(hours=1))
     log_breach(ledger, make_breach(at, **changes), key)
 
@@ -137,8 +137,12 @@ def test_a_tracker_that_is_down_holds_up_nothing_and_loses_nothing(
     breach(ledger, days_ago=14, service=tmp_path.name)
     run("log_debt")
     monkeypatch.setenv(f"{PREFIX}JIRA_CONN_ID", "jira_debt")
-    away = {"conn_type": "jira", "host": f"http://127.0.0.1:{find_free_port()}", "extra": {"project": "EVAL"}}
-    monkeypatch.setenv("AIRFLOW_CONN_JIRA_DEBT", json.dumps({**away, "login": "me", "password": "x"}))
+    unavailable = {
+        "conn_type": "jira",
+        "host": f"http://127.0.0.1:{find_free_port()}",
+        "extra": {"project": "EVAL"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_JIRA_DEBT", json.dumps({**unavailable, "login": "me", "password": "x"}))
     with pytest.raises(TicketError):
         run("file_debt")
     run("age_debt")

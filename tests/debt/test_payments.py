@@ -114,8 +114,10 @@ def test_a_waiver_is_recorded_once_and_a_newer_one_takes_its_place(ledger: Ledge
     after = ledger.debts.get(debt.fingerprint)
     assert after is not None
     assert after.waiver == Waiver("bob", "still in review", NOON + 2 * DAY)
-    told = [event for event in ledger.debt_events.of(debt.fingerprint) if event.kind is DebtEventKind.WAIVED]
-    assert [(event.by, event.detail) for event in told] == [
+    reported = [
+        event for event in ledger.debt_events.of(debt.fingerprint) if event.kind is DebtEventKind.WAIVED
+    ]
+    assert [(event.by, event.detail) for event in reported] == [
         ("alice", "until 2026-03-02 12:00 UTC: fix is in review"),
         ("bob", "until 2026-03-03 12:00 UTC: still in review"),
     ]

@@ -41,11 +41,11 @@ def story(debt: Debt, *lines: Line) -> tuple[list[DebtEvent], list[LoggedBreach]
 
 
 def report(now: datetime, *stories: tuple[Debt, Sequence[Line]], days: int = 100) -> DebtReport:
-    told = [(debt, *story(debt, *lines)) for debt, lines in stories]
+    reported = [(debt, *story(debt, *lines)) for debt, lines in stories]
     return burn_down(
-        [debt for debt, _, _ in told],
-        [event for _, events, _ in told for event in events],
-        [breach for _, _, breaches in told for breach in breaches],
+        [debt for debt, _, _ in reported],
+        [event for _, events, _ in reported for event in events],
+        [breach for _, _, breaches in reported for breach in breaches],
         {"support-bot": "alice", "other-bot": "bob"},
         now,
         days,

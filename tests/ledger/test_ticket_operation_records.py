@@ -58,7 +58,9 @@ def test_a_lost_operation_is_claimed_again_as_one_that_may_be_done(ledger: Ledge
     assert claim(ledger, debt, 3 * LOST_AFTER) is None
 
 
-def test_a_released_deed_can_be_claimed_at_once_and_a_refused_one_later(ledger: Ledger, debt: str) -> None:
+def test_a_released_operation_can_be_claimed_at_once_and_a_refused_one_later(
+    ledger: Ledger, debt: str
+) -> None:
     first = claim(ledger, debt)
     assert first is not None
     ledger.ticket_operations.release(first)

@@ -76,13 +76,15 @@ def message(spec: RolloutSpec, event: Event = Event.BREACH) -> Notification:
     return Notification(event, f"{event.value} 1", KEY, spec, "p95 was 31 % above", NOON)
 
 
-def tell(*notifiers: Notify, event: Event = Event.BREACH, patience_s: float = 20, **spec: Any) -> list[str]:
+def notify_all(
+    *notifiers: Notify, event: Event = Event.BREACH, timeout_s: float = 20, **spec: Any
+) -> list[str]:
     rollout = make_spec(notify=notifiers, **spec)
-    return send(message(rollout, event), {}, LOG, timedelta(seconds=patience_s))
+    return send(message(rollout, event), {}, LOG, timedelta(seconds=timeout_s))
 
 
 def test_a_message_says_what_and_until_when_and_links_to_the_run(inbox: Inbox, kept: Ledger) -> None:
-    assert tell(HTTP) == []
+    assert notify_all(HTTP) == []
     [posted] = inbox.posted
     assert posted["event"] == "breach"
     assert posted["text"].splitlines() == [
@@ -96,8 +98,8 @@ def test_a_message_says_what_and_until_when_and_links_to_the_run(inbox: Inbox, k
 def test_a_retry_sends_nothing_twice_and_only_what_was_wanted_is_sent(inbox: Inbox, kept: Ledger) -> None:
     promoted_only = HTTP.model_copy(update={"events": (Event.PROMOTED,)})
     for _ in range(3):
-        assert tell(HTTP, promoted_only) == []
-    assert tell(HTTP, promoted_only, event=Event.PROMOTED) == []
+        assert notify_all(HTTP, promoted_only) == []
+    assert notify_all(HTTP, promoted_only, event=Event.PROMOTED) == []
     assert inbox.events() == ["breach", "promoted", "promoted"]
     assert {one.notifier for one in kept.notifications.of(KEY)} == {"1 http", "2 http"}
 
@@ -106,11 +108,11 @@ def test_one_that_failed_is_told_again_and_the_others_are_not(inbox: Inbox, kept
     own = Notify(notifier=f"{__name__}.KeptNotifier", args={"number": "112"})
     KeptNotifier.kept.clear()
     inbox.status = 503
-    [missed] = tell(HTTP, own)
+    [missed] = notify_all(HTTP, own)
     assert missed.startswith("1 http: ")
     assert "secret-path" not in missed
     inbox.status = 200
-    assert tell(HTTP, own) == []
+    assert notify_all(HTTP, own) == []
     assert (inbox.events(), len(KeptNotifier.kept)) == (["breach"], 1)
 
 
@@ -119,7 +121,7 @@ def test_an_address_that_is_a_secret_stays_one(
 ) -> None:
     connection = {"conn_type": "http", "host": f"http://127.0.0.1:{free_port}/services/s3cret"}
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", json.dumps(connection))
-    [missed] = tell(HTTP)
+    [missed] = notify_all(HTTP)
     assert "ConnectionError" in missed
     assert "s3cret" not in missed
     assert "s3cret" not in str(kept.notifications.of(KEY))
@@ -129,7 +131,9 @@ def test_a_notifier_that_hangs_holds_nobody_up(inbox: Inbox, kept: Ledger) -> No
     inbox.hold = threading.Event()
     KeptNotifier.kept.clear()
     began = time.monotonic()
-    missed = tell(HTTP, Notify(notifier=f"{__name__}.KeptNotifier", args={"number": "1"}), patience_s=0.5)
+    missed = notify_all(
+        HTTP, Notify(notifier=f"{__name__}.KeptNotifier", args={"number": "1"}), timeout_s=0.5
+    )
     assert time.monotonic() - began < 5
     assert missed == ["1 http: no answer in time"]
     assert len(KeptNotifier.kept) == 1
@@ -139,14 +143,14 @@ def test_without_the_ledger_people_are_told_all_the_same(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path / 'none.db'}")
-    assert tell(HTTP) == []
+    assert notify_all(HTTP) == []
     assert inbox.events() == ["breach"]
 
 
 def test_names_and_arguments_are_data_and_never_templates(inbox: Inbox, kept: Ledger) -> None:
     KeptNotifier.kept.clear()
     own = Notify(notifier=f"{__name__}.KeptNotifier", args={"number": "{{ 7 * 6 }}"})
-    assert tell(HTTP, own, release=HOSTILE) == []
+    assert notify_all(HTTP, own, release=HOSTILE) == []
     assert inbox.posted[0]["release"] == HOSTILE
     assert KeptNotifier.kept[0].startswith("{{ 7 * 6 }}: " + HOSTILE)
 
@@ -160,7 +164,7 @@ def test_mail_goes_through_the_smtp_provider_with_everything_escaped(
             f"smtp://127.0.0.1:{mailbox.port}/?disable_ssl=true&disable_tls=true&from_email=airflow%40example.com",
         )
         mail = Notify(notifier="email", conn_id="mail", args={"to": ["oncall@example.com"]})
-        assert tell(mail, release=HOSTILE) == []
+        assert notify_all(mail, release=HOSTILE) == []
     [got] = mailbox.mails
     assert got["To"] == "oncall@example.com"
     [part] = [part for part in got.walk() if part.get_content_type() == "text/html"]

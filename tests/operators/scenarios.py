@@ -345,7 +345,7 @@ class SimulatedRollout:
 
     def fingerprint(self) -> str:
         """Return what distinguishes this night from others but for times: equal ones have equal futures."""
-        told = [
+        reported = [
             self._ask(query)
             for query in (
                 "SELECT final_decision, final_by FROM rollouts",
@@ -360,7 +360,7 @@ class SimulatedRollout:
             [
                 sorted(self.states.items()),
                 left,
-                told,
+                reported,
                 self.plane.works,
                 self.plane.accepted,
                 len(self.breached),

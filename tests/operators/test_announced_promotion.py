@@ -15,7 +15,7 @@ from tests.support.rollouts import KEY, NOON, make_spec
 pytestmark = pytest.mark.airflow
 
 
-def told(monkeypatch: pytest.MonkeyPatch, answer: ReviewAnswer | None) -> str:
+def announced(monkeypatch: pytest.MonkeyPatch, answer: ReviewAnswer | None) -> str:
     xcom: dict[tuple[str, str], Any] = {("preflight", "return_value"): make_spec().canonical_json()}
     if answer is not None:
         xcom["round_1.review", ANSWER_KEY] = answer.model_dump(mode="json")
@@ -39,9 +39,11 @@ def answer(**changes: Any) -> ReviewAnswer:
 
 def test_a_kept_budget_is_told_as_the_end_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "the window is over, and model-v42 takes over from model-v41"
-    assert told(monkeypatch, None) == expected
-    assert told(monkeypatch, answer(go_on=True)) == expected
+    assert announced(monkeypatch, None) == expected
+    assert announced(monkeypatch, answer(go_on=True)) == expected
 
 
 def test_a_commander_who_promotes_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(monkeypatch, answer(promote=True)).startswith("casey ended the watch (a wrong classifier)")
+    assert announced(monkeypatch, answer(promote=True)).startswith(
+        "casey ended the watch (a wrong classifier)"
+    )

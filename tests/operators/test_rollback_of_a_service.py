@@ -108,16 +108,16 @@ def test_a_control_plane_that_is_down_for_the_whole_deadline_fails_the_rollback(
 def test_a_control_plane_that_comes_back_in_time_is_used(service: SimulatedService) -> None:
     fault(service, "error500")
     spec = spec_with(30)
-    troubles: list[str] = []
+    messages: list[str] = []
 
-    def mend(trouble: str) -> None:
-        troubles.append(trouble)
+    def repair(message: str) -> None:
+        messages.append(message)
         fault(service, "ok")
 
     change = TrafficChange(ROLLED_BACK, [SHIPPED], "run/rollback", timedelta(seconds=30))
-    report = change_traffic(open_target(spec), change, poll=timedelta(seconds=0.1), log=mend)
+    report = change_traffic(open_target(spec), change, poll=timedelta(seconds=0.1), log=repair)
     assert report.outcome is Outcome.EFFECTIVE
-    assert "500" in troubles[0]
+    assert "500" in messages[0]
 
 
 def test_accepted_but_not_served_is_not_effective(service: SimulatedService) -> None:

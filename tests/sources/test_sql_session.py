@@ -133,10 +133,8 @@ async def test_rollouts_that_share_a_source_share_its_watermark(engine: Engine) 
         async def opened(source: SqlSeries = source) -> Source:
             return source
 
-        patience = RetryPolicy(
-            CircuitBreaker("log"), time_out=timedelta(seconds=30), poll=timedelta(minutes=1)
-        )
-        shared = CoalescedSource(opened, patience, ConcurrencyLimit(), "key")
+        policy = RetryPolicy(CircuitBreaker("log"), time_out=timedelta(seconds=30), poll=timedelta(minutes=1))
+        shared = CoalescedSource(opened, policy, ConcurrencyLimit(), "key")
         readers = [shared.reader() for _ in range(3)]
         assert await asyncio.gather(*(reader.settled_until() for reader in readers)) == [until] * 3
     assert sum("MAX(at)" in statement for statement in asked) == 1

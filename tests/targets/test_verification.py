@@ -11,7 +11,7 @@ from rollback_budget.engine.evaluation import Breach, Comparand
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.targets.verification import baseline_levels, baseline_troubles, recovery_of
+from rollback_budget.targets.verification import baseline_levels, baseline_problems, recovery_of
 from tests.engine.builders import BASELINE, RELEASE, START, at, budget, rollout
 from tests.support.rollouts import make_breach
 
@@ -72,17 +72,17 @@ def test_nothing_breached_is_nothing_to_recover() -> None:
     assert recovery_of(rollout(), [], serving("p95", 9.0), START, at(10)) is None
 
 
-def troubles(spec: RolloutSpec, value: float, before: dict[str, float]) -> list[str]:
-    return baseline_troubles(spec, serving("p95", value), START, at(10), before)
+def problems(spec: RolloutSpec, value: float, before: dict[str, float]) -> list[str]:
+    return baseline_problems(spec, serving("p95", value), START, at(10), before)
 
 
 def test_a_baseline_beyond_its_budgets_or_its_past_is_said() -> None:
-    assert troubles(rollout(SLOW), 2.5, {}) == ["p95 of model-v41 is 2.5, beyond p95_above +2"]
-    assert troubles(rollout(P95), 1.4, {"p95": 1.0}) == [
+    assert problems(rollout(SLOW), 2.5, {}) == ["p95 of model-v41 is 2.5, beyond p95_above +2"]
+    assert problems(rollout(P95), 1.4, {"p95": 1.0}) == [
         "p95 of model-v41 is 1.4, 1 before the rollout, beyond p95_delta_pct +15"
     ]
-    assert troubles(rollout(P95), 1.4, {}) == []
-    assert troubles(rollout(P95, SLOW), 1.1, {"p95": 1.0}) == []
+    assert problems(rollout(P95), 1.4, {}) == []
+    assert problems(rollout(P95, SLOW), 1.1, {"p95": 1.0}) == []
 
 
 def test_the_baselines_values_leave_out_what_is_unknown() -> None:

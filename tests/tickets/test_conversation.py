@@ -40,7 +40,7 @@ def file(ledger: Ledger, site: Site, debt: Debt) -> Seen:
     return issue
 
 
-def tell(ledger: Ledger, site: Site, at: datetime = NOON) -> list[str]:
+def report(ledger: Ledger, site: Site, at: datetime = NOON) -> list[str]:
     return [one.what for one in sync_tickets(ledger, site.tracker(), at)]
 
 
@@ -55,8 +55,8 @@ def test_a_filed_ticket_gets_the_run_the_series_and_the_chart_once(
     debt = owe(sqlite_ledger, service)
     watch(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
-    assert len(tell(sqlite_ledger, site)) == 3
-    assert tell(sqlite_ledger, site) == []
+    assert len(report(sqlite_ledger, site)) == 3
+    assert report(sqlite_ledger, site) == []
     issue = look(site, debt)
     assert issue.comments == ()
     assert len(issue.links) == 1
@@ -71,7 +71,7 @@ def test_the_attached_series_is_one_that_replay_reads(
     debt = owe(sqlite_ledger, service)
     watch(sqlite_ledger, service, looks=45)
     file(sqlite_ledger, cloud, debt)
-    tell(sqlite_ledger, cloud)
+    report(sqlite_ledger, cloud)
     (issue,) = cloud.jira.labelled(debt.label)
     files = {media: data for _, data, media in issue.attachments}
     series = tmp_path / "series.csv"
@@ -91,10 +91,10 @@ def test_files_wait_for_the_looks_that_led_to_the_breach(
     debt = owe(sqlite_ledger, service)
     watch(sqlite_ledger, service, at=NOON - 5 * MINUTE)
     file(sqlite_ledger, cloud, debt)
-    tell(sqlite_ledger, cloud)
+    report(sqlite_ledger, cloud)
     assert look(cloud, debt).files == ()
     watch(sqlite_ledger, service)
-    tell(sqlite_ledger, cloud)
+    report(sqlite_ledger, cloud)
     assert len(look(cloud, debt).files) == 2
 
 
@@ -103,11 +103,11 @@ def test_a_recurrence_is_said_once_and_raises_the_priority(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     owe(sqlite_ledger, service, NOON + MINUTE)
     owe(sqlite_ledger, service, NOON + 2 * MINUTE)
-    assert "said that it was breached again" in tell(sqlite_ledger, site, NOON + 3 * MINUTE)
-    assert tell(sqlite_ledger, site, NOON + 4 * MINUTE) == []
+    assert "said that it was breached again" in report(sqlite_ledger, site, NOON + 3 * MINUTE)
+    assert report(sqlite_ledger, site, NOON + 4 * MINUTE) == []
     issue = look(site, debt)
     (comment,) = issue.comments
     assert "2 times since the last word here\\: 3 occurrences" in comment
@@ -123,10 +123,10 @@ def test_a_priority_that_a_person_lowered_afterwards_stays(
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, cloud, debt)
     owe(sqlite_ledger, service, NOON + MINUTE)
-    tell(sqlite_ledger, cloud, NOON + MINUTE)
+    report(sqlite_ledger, cloud, NOON + MINUTE)
     (issue,) = cloud.jira.labelled(debt.label)
     issue.fields["priority"] = {"name": "Low"}
-    tell(sqlite_ledger, cloud, NOON + 2 * MINUTE)
+    report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
     assert look(cloud, debt).priority == "Low"
 
 
@@ -137,7 +137,7 @@ def test_a_priority_that_a_person_set_higher_is_never_lowered(
     file(sqlite_ledger, cloud, debt)
     (issue,) = cloud.jira.labelled(debt.label)
     issue.fields["priority"] = {"name": "Highest"}
-    tell(sqlite_ledger, cloud)
+    report(sqlite_ledger, cloud)
     assert look(cloud, debt).priority == "Highest"
 
 
@@ -149,8 +149,8 @@ def test_escalations_and_waivers_are_said(sqlite_ledger: Ledger, site: Site, ser
     sqlite_ledger.debt_events.add(
         DebtEvent(debt.fingerprint, 1, DebtEventKind.ESCALATED, NOON + DAY, detail="overdue for 3 days")
     )
-    tell(sqlite_ledger, site, NOON + DAY)
-    assert tell(sqlite_ledger, site, NOON + DAY) == []
+    report(sqlite_ledger, site, NOON + DAY)
+    assert report(sqlite_ledger, site, NOON + DAY) == []
     issue = look(site, debt)
     # Data Center lists comments of one second in any order.
     escalated, waived = sorted(issue.comments, key=lambda comment: "the fix" in comment)
@@ -164,10 +164,10 @@ def test_closing_by_hand_is_answered_once_and_left_closed(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     key = file(sqlite_ledger, site, debt).key
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     site.close_by_hand(key)
-    assert tell(sqlite_ledger, site, NOON + MINUTE) == ["answered that closing it does not pay"]
-    assert tell(sqlite_ledger, site, NOON + 2 * MINUTE) == []
+    assert report(sqlite_ledger, site, NOON + MINUTE) == ["answered that closing it does not pay"]
+    assert report(sqlite_ledger, site, NOON + 2 * MINUTE) == []
     issue = look(site, debt)
     (comment,) = issue.comments
     assert "does not pay the debt" in comment
@@ -181,14 +181,14 @@ def test_payment_leaves_the_proof_and_closes_the_ticket(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     pay(sqlite_ledger, debt, NOON + DAY)
-    assert [what.partition(" ")[0] for what in tell(sqlite_ledger, site, NOON + DAY)] == [
+    assert [what.partition(" ")[0] for what in report(sqlite_ledger, site, NOON + DAY)] == [
         "attached",
         "left",
         "closed",
     ]
-    assert tell(sqlite_ledger, site, NOON + DAY) == []
+    assert report(sqlite_ledger, site, NOON + DAY) == []
     issue = look(site, debt)
     (comment,) = issue.comments
     assert "accepted" in comment
@@ -203,10 +203,10 @@ def test_a_settled_debt_costs_jira_no_request_of_its_own(
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, cloud, debt)
     pay(sqlite_ledger, debt, NOON + DAY)
-    tell(sqlite_ledger, cloud, NOON + DAY)
-    tell(sqlite_ledger, cloud, NOON + DAY + MINUTE)
+    report(sqlite_ledger, cloud, NOON + DAY)
+    report(sqlite_ledger, cloud, NOON + DAY + MINUTE)
     before = len(cloud.proxy.passed)
-    tell(sqlite_ledger, cloud, NOON + DAY + 2 * MINUTE)
+    report(sqlite_ledger, cloud, NOON + DAY + 2 * MINUTE)
     asked = [path for _, path in cloud.proxy.passed[before:]]
     assert [path.rpartition("/")[2] for path in asked] == ["serverInfo", "jql"]
 
@@ -217,16 +217,16 @@ def test_a_debt_that_comes_back_opens_its_ticket_again_and_can_be_paid_again(
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
     pay(sqlite_ledger, debt, NOON + DAY)
-    tell(sqlite_ledger, site, NOON + DAY)
+    report(sqlite_ledger, site, NOON + DAY)
     owe(sqlite_ledger, service, NOON + 2 * DAY)
-    assert "opened it again" in tell(sqlite_ledger, site, NOON + 2 * DAY)
+    assert "opened it again" in report(sqlite_ledger, site, NOON + 2 * DAY)
     issue = look(site, debt)
     assert issue.category == "new"
     assert any("breached again" in comment for comment in issue.comments)
     assert "does not pay" not in "".join(issue.comments)
 
     pay(sqlite_ledger, debt, NOON + 3 * DAY)
-    tell(sqlite_ledger, site, NOON + 3 * DAY)
+    report(sqlite_ledger, site, NOON + 3 * DAY)
     assert look(site, debt).category == "done"
 
 
@@ -235,7 +235,7 @@ def test_a_closing_screen_gets_its_resolution(sqlite_ledger: Ledger, cloud: Clou
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, cloud, debt)
     pay(sqlite_ledger, debt, NOON + DAY)
-    tell(sqlite_ledger, cloud, NOON + DAY)
+    report(sqlite_ledger, cloud, NOON + DAY)
     fields = look(cloud, debt).fields
     assert (fields["status"]["name"], fields["resolution"]["name"]) == ("Done", "Done")
 
@@ -248,12 +248,12 @@ def test_a_ticket_that_cannot_be_closed_keeps_its_proof_and_says_so_once_an_hour
     file(sqlite_ledger, cloud, debt)
     pay(sqlite_ledger, debt, NOON + DAY)
     with pytest.raises(TicketError, match="no transition leads from its status") as refused:
-        tell(sqlite_ledger, cloud, NOON + DAY)
+        report(sqlite_ledger, cloud, NOON + DAY)
     assert refused.value.refused
     assert len(look(cloud, debt).comments) == 1
-    assert tell(sqlite_ledger, cloud, NOON + DAY + MINUTE) == []
+    assert report(sqlite_ledger, cloud, NOON + DAY + MINUTE) == []
     cloud.jira.closable = True
-    assert tell(sqlite_ledger, cloud, NOON + DAY + REFUSED_FOR + MINUTE) == ["closed it"]
+    assert report(sqlite_ledger, cloud, NOON + DAY + REFUSED_FOR + MINUTE) == ["closed it"]
 
 
 def recurred(ledger: Ledger, debt: Debt) -> None:
@@ -295,18 +295,18 @@ def test_what_was_done_before_its_reply_was_lost_is_not_done_again(
     site.proxy.faults = [Fault(method, path, Loses.REPLY)]
     at = NOON + 2 * MINUTE
     with pytest.raises(TicketError, match="did not answer") as lost:
-        tell(sqlite_ledger, site, at)
+        report(sqlite_ledger, site, at)
     assert lost.value.ambiguous
     for _ in range(losses - 1):
         at += LOST_AFTER + MINUTE
         site.proxy.always = Loses.REPLY
         with pytest.raises(TicketError, match="did not answer"):
-            tell(sqlite_ledger, site, at)
+            report(sqlite_ledger, site, at)
         site.proxy.always = None
     # Nobody sends again while the lost request may still be at work.
-    tell(sqlite_ledger, site, at + MINUTE)
-    tell(sqlite_ledger, site, at + 2 * LOST_AFTER)
-    assert tell(sqlite_ledger, site, at + 3 * LOST_AFTER) == []
+    report(sqlite_ledger, site, at + MINUTE)
+    report(sqlite_ledger, site, at + 2 * LOST_AFTER)
+    assert report(sqlite_ledger, site, at + 3 * LOST_AFTER) == []
     issue = look(site, debt)
     assert len(issue.comments) == len(set(issue.comments)) <= 1
     assert len(issue.files) == len(set(issue.files))
@@ -324,12 +324,12 @@ def test_a_request_that_was_lost_before_it_was_done_is_sent_again(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     recurred(sqlite_ledger, debt)
     site.proxy.faults = [Fault("POST", COMMENT, Loses.REQUEST)]
     with pytest.raises(TicketError, match="did not answer"):
-        tell(sqlite_ledger, site, NOON + 2 * MINUTE)
-    tell(sqlite_ledger, site, NOON + 3 * MINUTE + LOST_AFTER)
+        report(sqlite_ledger, site, NOON + 2 * MINUTE)
+    report(sqlite_ledger, site, NOON + 3 * MINUTE + LOST_AFTER)
     assert len(look(site, debt).comments) == 1
 
 
@@ -339,12 +339,12 @@ def test_a_rate_limit_ends_the_round_and_nothing_is_lost(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     recurred(sqlite_ledger, debt)
     site.proxy.faults = [Fault("POST", COMMENT, Answers(429, (("Retry-After", retry_after),)))]
     before = site.proxy.seen
     with pytest.raises(TicketError) as limited:
-        tell(sqlite_ledger, site, NOON + 2 * MINUTE)
+        report(sqlite_ledger, site, NOON + 2 * MINUTE)
     assert limited.value.retry_after is not None
     assert limited.value.retry_after >= timedelta(seconds=90)
     assert not limited.value.ambiguous
@@ -353,7 +353,7 @@ def test_a_rate_limit_ends_the_round_and_nothing_is_lost(
     asked_after = [path for method, path in site.proxy.passed[before:] if method == "PUT"]
     assert asked_after == []
     # Certainly not done, so it can be done at once.
-    assert "said that it was breached again" in tell(sqlite_ledger, site, NOON + 2 * MINUTE)
+    assert "said that it was breached again" in report(sqlite_ledger, site, NOON + 2 * MINUTE)
 
 
 def test_16_racing_tasks_say_a_thing_once(ledger: Ledger, cloud: CloudSite, service: str) -> None:
@@ -380,7 +380,7 @@ def test_a_missing_right_is_said_and_everything_else_is_done(
     watch(sqlite_ledger, service)
     recurred(sqlite_ledger, debt)
     with pytest.raises(TicketError, match=r"HTTP 403 .*CREATE_ATTACHMENTS.*check-jira"):
-        tell(sqlite_ledger, cloud, NOON + 2 * MINUTE)
+        report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
     issue = look(cloud, debt)
     assert (len(issue.comments), issue.priority) == (1, "Highest")
 
@@ -390,12 +390,12 @@ def test_a_deleted_ticket_is_said_once_and_can_be_filed_anew(
 ) -> None:
     debt = owe(sqlite_ledger, service)
     key = file(sqlite_ledger, site, debt).key
-    tell(sqlite_ledger, site)
+    report(sqlite_ledger, site)
     assert not sqlite_ledger.tickets.refile(debt.fingerprint)
     site.delete(key)
-    (gone,) = tell(sqlite_ledger, site, NOON + MINUTE)
+    (gone,) = report(sqlite_ledger, site, NOON + MINUTE)
     assert "is gone" in gone
-    assert tell(sqlite_ledger, site, NOON + 2 * MINUTE) == []
+    assert report(sqlite_ledger, site, NOON + 2 * MINUTE) == []
     known = now_owed(sqlite_ledger, debt)
     assert known.is_owed
     assert known.ticket is not None
@@ -405,7 +405,7 @@ def test_a_deleted_ticket_is_said_once_and_can_be_filed_anew(
 
     assert sqlite_ledger.tickets.refile(debt.fingerprint)
     assert len(file_debts(sqlite_ledger, site.tracker(), NOON + 3 * MINUTE, "test")) == 1
-    tell(sqlite_ledger, site, NOON + 4 * MINUTE)
+    report(sqlite_ledger, site, NOON + 4 * MINUTE)
     assert len(look(site, debt).links) == 1
 
 
@@ -415,7 +415,7 @@ def test_a_ticket_that_was_moved_is_followed(sqlite_ledger: Ledger, cloud: Cloud
     (issue,) = cloud.jira.labelled(debt.label)
     cloud.jira.move(issue, "OPS")
     recurred(sqlite_ledger, debt)
-    told = tell(sqlite_ledger, cloud, NOON + 2 * MINUTE)
+    told = report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
     assert "was moved, it was RB-1" in told
     assert len(look(cloud, debt).comments) == 1
     known = now_owed(sqlite_ledger, debt).ticket
@@ -432,7 +432,7 @@ def test_a_duplicate_debt_is_linked_to_the_other_and_closed(
     mark_duplicate(
         sqlite_ledger.debts, debt.fingerprint, original.fingerprint, by="ada", at=NOON + 2 * MINUTE
     )
-    tell(sqlite_ledger, cloud, NOON + 2 * MINUTE)
+    report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
     issue, other = look(cloud, debt), look(cloud, original)
     (link,) = issue.fields["issuelinks"]
     assert link["outwardIssue"]["key"] == other.key
@@ -444,7 +444,7 @@ def test_what_is_said_on_a_ticket_is_data(sqlite_ledger: Ledger, site: Site, ser
     debt = owe(sqlite_ledger, service)
     file(sqlite_ledger, site, debt)
     owe(sqlite_ledger, service, NOON + MINUTE, sentence=hostile)
-    tell(sqlite_ledger, site, NOON + MINUTE)
+    report(sqlite_ledger, site, NOON + MINUTE)
     (comment,) = look(site, debt).comments
     assert "{noformat}" not in comment
     assert "[~admin]" not in comment

@@ -19,7 +19,7 @@ from rollback_budget.tickets.jira.wiki import LONGEST, description_text, note_te
 from rollback_budget.tickets.markdown import MarkdownBacklog
 from rollback_budget.tickets.sync.filing import file_debts
 from rollback_budget.tickets.sync.sync import sync_tickets
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.ticket_context import context_of
 from tests.support.debts import MINUTE, owe
 from tests.support.jira_sites import CloudSite, run_link
 from tests.support.rollouts import NOON, make_evaluation
@@ -52,7 +52,7 @@ def debt(sqlite_ledger: Ledger) -> Debt:
 
 
 def test_the_wiki_text_has_a_table_of_every_budget(sqlite_ledger: Ledger, debt: Debt) -> None:
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
+    text = description_text(describe(context_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     assert "||Budget||Tier||Threshold||model\\-v41||model\\-v42||Delta||Burn||" in text
     row = next(line for line in text.splitlines() if line.startswith("|latency"))
     assert "\\(breached\\)|B|\\+15 %|1.6|2.1 \\(n = 480\\)|\\+31.2 %|30 min of 30 min|" in row
@@ -74,7 +74,7 @@ def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_
 def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> None:
     for minute in range(10):
         debt = owe(sqlite_ledger, "wordy", NOON + minute * MINUTE, sentence="very long " * 1000)
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
+    text = description_text(describe(context_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     assert len(text) <= LONGEST
     identity = IssueIdentity.from_text(text)
     assert identity is not None
@@ -85,7 +85,7 @@ def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> Non
 def test_a_sentence_cannot_forge_a_passport(sqlite_ledger: Ledger) -> None:
     forged = IssueIdentity("f" * 64, 1, 1).line
     debt = owe(sqlite_ledger, "forged", sentence=forged)
-    text = description_text(describe(account_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
+    text = description_text(describe(context_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
     identity = IssueIdentity.from_text(text)
     assert identity is not None
     assert identity.belongs_to(debt)

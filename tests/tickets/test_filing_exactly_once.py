@@ -14,7 +14,7 @@ from rollback_budget.tickets.jira.api import JiraApi
 from rollback_budget.tickets.jira.issue_identity import PROPERTY
 from rollback_budget.tickets.sync.filing import file_debts
 from rollback_budget.tickets.sync.sync import sync_tickets
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.ticket_context import context_of
 from tests.support.debts import MINUTE, now_owed, owe, watch
 from tests.support.fault_proxy import Answers, Fault, Loses
 from tests.support.jira_cloud import EMAIL, TOKEN
@@ -119,7 +119,7 @@ def test_a_crashed_lease_holders_ticket_is_adopted(sqlite_ledger: Ledger, site: 
         debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=tracker.settle
     )
     assert isinstance(claim, Claim)
-    made = tracker.create(account_of(sqlite_ledger, debt))
+    made = tracker.create(context_of(sqlite_ledger, debt))
     with pytest.raises(TicketError, match="another task is filing it"):
         file_debts(sqlite_ledger, tracker, NOON + MINUTE, "alive")
     # Its lease is over, but it may have sent its request in the last moment.
@@ -178,7 +178,7 @@ def test_where_properties_are_not_kept_the_text_of_the_issue_says_whose_it_is(
         site.proxy.always = None
         site.proxy.faults = [Fault("GET", "/properties", for_ever)] * 2
     debt = owe(sqlite_ledger, service)
-    made = site.tracker().create(account_of(sqlite_ledger, debt))
+    made = site.tracker().create(context_of(sqlite_ledger, debt))
     found = site.tracker().find(debt)
     assert found is not None
     assert found.ref == made
@@ -204,7 +204,7 @@ def test_a_ticket_that_slipped_through_is_found_and_linked_once(
     file_debts(sqlite_ledger, site.tracker(), NOON, "test")
     (first,) = keys(site, debt)
     # Whoever was held up for longer than its lease sends its request all the same.
-    site.tracker().create(account_of(sqlite_ledger, debt))
+    site.tracker().create(context_of(sqlite_ledger, debt))
     told = [one.what for one in sync_tickets(sqlite_ledger, site.tracker(), NOON + MINUTE)]
     second = next(key for key in keys(site, debt) if key != first)
     assert f"{second} slipped through and was linked as a duplicate of {first}" in told
@@ -219,11 +219,11 @@ def test_the_oldest_of_several_tickets_is_the_one(
     sqlite_ledger: Ledger, cloud: CloudSite, service: str
 ) -> None:
     debt = owe(sqlite_ledger, service)
-    account, tracker = account_of(sqlite_ledger, debt), cloud.tracker()
+    context, tracker = context_of(sqlite_ledger, debt), cloud.tracker()
     made = []
     for second in range(3):
         cloud.jira.now_s = second
-        made.append(tracker.create(account))
+        made.append(tracker.create(context))
     found = tracker.find(debt)
     assert found is not None
     assert found.ref == made[0]

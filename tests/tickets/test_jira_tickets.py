@@ -17,7 +17,7 @@ from rollback_budget.tickets.jira.connection import tracker_from_jira_connection
 from rollback_budget.tickets.jira.tracker import JiraTracker
 from rollback_budget.tickets.jira.wiki import escape
 from rollback_budget.tickets.sync.filing import file_debts
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.ticket_context import context_of
 from tests.support.fault_proxy import Answers, Fault, FaultProxy, Loses, running_fault_proxy
 from tests.support.jira_server import PROJECT, JiraServer
 from tests.support.network import wait_until
@@ -149,7 +149,7 @@ def test_a_jira_that_goes_away_before_the_request_has_made_nothing(
         gone = tracker(proxy.url)
         assert gone.find(debt) is None
     with pytest.raises(TicketError, match="did not answer the request to create") as refused:
-        gone.create(account_of(sqlite_ledger, debt))
+        gone.create(context_of(sqlite_ledger, debt))
     assert not refused.value.ambiguous
 
 

@@ -13,7 +13,7 @@ from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.markdown import MarkdownBacklog, escape
 from rollback_budget.tickets.sync.filing import file_debts
 from rollback_budget.tickets.sync.sync import sync_tickets
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.ticket_context import context_of
 from tests.support.debts import now_owed, owe, pay
 from tests.support.rollouts import NOON, log_breach, make_breach, race
 
@@ -143,7 +143,7 @@ def test_a_task_that_dies_while_filing_blocks_others_only_for_its_lease(
     # It dies after the file was written and before the ledger knew.
     claim = ledger.tickets.claim(debt.fingerprint, "dead", NOON, lease=5 * MINUTE, settle=backlog.settle)
     assert isinstance(claim, Claim)
-    written = backlog.create(account_of(ledger, debt))
+    written = backlog.create(context_of(ledger, debt))
 
     with pytest.raises(TicketError, match="another task") as waiting:
         file_debts(ledger, backlog, NOON + 2 * MINUTE, "alive")

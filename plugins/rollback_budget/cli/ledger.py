@@ -76,11 +76,11 @@ def prune(url: str | None, older_than: timedelta, as_json: bool) -> None:
     before = datetime.now(UTC) - older_than
     with click.progressbar(length=1, label="pruning", file=sys.stderr) as bar:
 
-        def tell(done: int, of: int) -> None:
+        def show_progress(done: int, of: int) -> None:
             bar.length = of
             bar.update(done - bar.pos)
 
-        deleted = store.looks.prune(before, tell)
+        deleted = store.looks.prune(before, show_progress)
     if as_json:
         click.echo(json.dumps({"deleted": deleted, "before": before.isoformat()}))
         return

@@ -10,7 +10,7 @@ from typing import Any
 QUICK_RETRIES: Mapping[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
 #: For tasks that wait in the triggerer: each restart of a scheduler or of a triggerer may cost one try.
 WATCH_RETRIES: Mapping[str, Any] = {"retries": 10, "retry_delay": timedelta(seconds=5)}
-#: For tasks that write the ledger: about four hours of patience.
+#: For tasks that write the ledger: retries over about four hours.
 LEDGER_RETRIES: Mapping[str, Any] = {
     "retries": 60,
     "retry_delay": timedelta(seconds=5),

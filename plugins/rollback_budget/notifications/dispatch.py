@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"\w+://\S+|(?<=url: )\S+|(?<!\w)/\S+")
 
 #: How long all notifiers together may take for one message.
-PATIENCE = timedelta(seconds=30)
+SEND_TIMEOUT = timedelta(seconds=30)
 
 
-def send(message: Notification, context: Context, log: Log, patience: timedelta = PATIENCE) -> list[str]:
+def send(message: Notification, context: Context, log: Log, timeout: timedelta = SEND_TIMEOUT) -> list[str]:
     """Send ``message`` through every notifier that subscribes to it and has not sent it yet; never raises.
 
     Without the ledger it is sent all the same, and perhaps again by a retry.
@@ -52,10 +52,10 @@ def send(message: Notification, context: Context, log: Log, patience: timedelta 
                 if not ledger.notifications.claim(message.key, message.occasion, name, utc_now()):
                     continue
             except LedgerError as error:
-                _say_trouble(log, "messages are sent without a record of them", error)
+                _log_unrecorded(log, "messages are sent without a record of them", error)
                 ledger = None
         deliveries.append(_Delivery(name, partial(_deliver, notify, message, context)))
-    give_up = time.monotonic() + patience.total_seconds()
+    give_up = time.monotonic() + timeout.total_seconds()
     for delivery in deliveries:
         delivery.wait(give_up - time.monotonic())
     for delivery in deliveries:
@@ -177,10 +177,10 @@ def _settle(ledger: Ledger | None, message: Notification, deliveries: list[_Deli
                 message.key, message.occasion, delivery.name, utc_now(), delivery.error
             )
     except LedgerError as error:
-        _say_trouble(log, "the messages are sent, and may be sent again", error)
+        _log_unrecorded(log, "the messages are sent, and may be sent again", error)
 
 
-def _say_trouble(log: Log, consequence: str, error: LedgerError) -> None:
+def _log_unrecorded(log: Log, consequence: str, error: LedgerError) -> None:
     """Say why there is no record: a message is never held back for it, whatever the reason."""
     if isinstance(error, LedgerRuleError):
         logging.getLogger(__name__).error(

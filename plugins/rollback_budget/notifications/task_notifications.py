@@ -10,14 +10,14 @@ from airflow.sdk.exceptions import AirflowException
 
 from rollback_budget.common.xcom import RollbackReport, RolloutXcom
 from rollback_budget.model.notify import Event
-from rollback_budget.notifications.dispatch import PATIENCE, send
+from rollback_budget.notifications.dispatch import SEND_TIMEOUT, send
 from rollback_budget.notifications.notification import Notification
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
 #: How long a task may wait for a notification about itself.
-PAGE_PATIENCE = timedelta(seconds=5)
+PAGE_TIMEOUT = timedelta(seconds=5)
 
 
 def send_all(operator: BaseOperator, context: Context, messages: Iterable[Notification]) -> None:
@@ -32,7 +32,7 @@ def send_all(operator: BaseOperator, context: Context, messages: Iterable[Notifi
 def page(message: Notification, context: Context, log: Any) -> None:
     """Notify at once of what a later task could only report late; takes seconds at most, never raises."""
     try:
-        send(message, context, log, min(PAGE_PATIENCE, PATIENCE))
+        send(message, context, log, min(PAGE_TIMEOUT, SEND_TIMEOUT))
     except Exception as error:
         log.warning("the notification is left to a later task: %s", error)
 

@@ -41,7 +41,7 @@ class DraftCasesOperator(BaseOperator):
         ti = context["ti"]
         by, ledger, folder = f"{ti.dag_id}/{ti.task_id}", open_ledger(), CaseFolder(cases_folder())
         drafted: list[str] = []
-        troubles: list[str] = []
+        errors: list[str] = []
         for debt in ledger.debts.in_states(UNDRAFTED):
             try:
                 if _has_old_stub(folder.cases_of(debt), debt):
@@ -50,7 +50,7 @@ class DraftCasesOperator(BaseOperator):
                 done = draft_debt(ledger, folder, debt, read_failing, by=by, at=utc_now(), retry=not is_last)
             except RollbackBudgetError as error:
                 self.log.exception("the debt %s has no cases yet", debt.fingerprint)
-                troubles.append(f"{debt.budget} of {debt.service} ({debt.fingerprint[:16]}): {error}")
+                errors.append(f"{debt.budget} of {debt.service} ({debt.fingerprint[:16]}): {error}")
                 continue
             if done.why is not None:
                 self.log.warning("%s: a stub instead of cases. %s", debt.budget, done.why)
@@ -58,8 +58,8 @@ class DraftCasesOperator(BaseOperator):
             drafted.append(f"{debt.fingerprint}: {len(done.added)} new, {done.there} in {done.file.name}")
         for changed in sync_folder(ledger, folder, by=by, at=utc_now()):
             self.log.info("%s is %s", changed.budget, changed.state.value)
-        if troubles:
-            raise CaseError("no cases could be drafted for:\n" + "\n".join(troubles))
+        if errors:
+            raise CaseError("no cases could be drafted for:\n" + "\n".join(errors))
         return drafted
 
 

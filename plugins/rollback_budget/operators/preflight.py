@@ -25,7 +25,7 @@ from rollback_budget.registry import conflicts
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.targets.base import Serving, target_class
-from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_troubles
+from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_problems
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -255,10 +255,10 @@ def check_baseline(spec: RolloutSpec, log: Log) -> dict[str, float]:
     try:
         samples = asyncio.run(fetch_once(spec, request))
         levels = baseline_levels(spec, samples, start, end)
-        troubles = baseline_troubles(spec, samples, start, end, {})
+        problems = baseline_problems(spec, samples, start, end, {})
     except (SourceError, SeriesError) as error:
         log.warning("whether %s is healthy cannot be known: %s", spec.baseline, error)
         return {}
-    for trouble in troubles:
-        log.warning("the baseline is itself unhealthy, and a rollback would go there: %s", trouble)
+    for problem in problems:
+        log.warning("the baseline is itself unhealthy, and a rollback would go there: %s", problem)
     return levels

@@ -74,17 +74,17 @@ class RollbackOperator(BaseOperator):
         by, reason = author_of(xcom, self.rounds)
         take_rolled_back(xcom, by, reason, self.log)
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
-        report, troubles = self._roll_back(spec, shipment, xcom)
+        report, problems = self._roll_back(spec, shipment, xcom)
         document = RollbackReport(
             outcome=report.outcome,
             requested_at=report.requested_at,
             verified_at=report.verified_at,
             control_plane=report.control_plane,
             data_plane=report.data_plane,
-            detail=" ".join([report.detail, *map(_say_trouble, troubles)]),
+            detail=" ".join([report.detail, *map(_say_problem, problems)]),
             by=by,
             reason=reason,
-            baseline_troubles=tuple(troubles),
+            baseline_troubles=tuple(problems),
             release_serves=report.serving is not None and report.serving.share(spec.release) > NOTHING,
         )
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
@@ -131,11 +131,11 @@ class RollbackOperator(BaseOperator):
                 runner,
                 breaches=() if evaluation is None else evaluation.breaches,
                 before=xcom.pull(self.tasks.id("preflight"), BASELINE_KEY),
-                warn=lambda trouble: self.log.error("%s", _say_trouble(trouble)),
+                warn=lambda problem: self.log.error("%s", _say_problem(problem)),
             )
             try:
                 report = change_traffic(target, change, observe=observe, log=self.log.info)
-                return report, observe.baseline_troubles(report.requested_at or utc_now())
+                return report, observe.baseline_problems(report.requested_at or utc_now())
             finally:
                 runner.run(close_shared_session())
 
@@ -265,8 +265,8 @@ def evaluation_behind(xcom: RolloutXcom, rounds: int) -> Evaluation | None:
     return None
 
 
-def _say_trouble(trouble: str) -> str:
-    return f"The baseline is itself unhealthy: {trouble}."
+def _say_problem(problem: str) -> str:
+    return f"The baseline is itself unhealthy: {problem}."
 
 
 def author_of(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.exceptions import LedgerUnavailableError, RollbackBudgetError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.sensors.rollback_budget import PATIENCE
+from rollback_budget.sensors.rollback_budget import CATCH_UP_TIME
 from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import Serving, Target
 
@@ -157,7 +157,7 @@ class StagesOperator(BaseOperator):
                 deferred_at=now.isoformat(),
             ),
             method_name="execute_complete",
-            timeout=until - now + PATIENCE,
+            timeout=until - now + CATCH_UP_TIME,
         )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rollback_budget.watch.watcher import Watcher
 
 #: On top of the window: what a triggerer that was away for a while may need to catch up.
-PATIENCE = timedelta(hours=1)
+CATCH_UP_TIME = timedelta(hours=1)
 
 
 class RollbackBudgetSensor(BaseSensorOperator):
@@ -94,7 +94,7 @@ class RollbackBudgetSensor(BaseSensorOperator):
         self.defer(
             trigger=RollbackBudgetTrigger(plan=plan.model_dump_json(), deferred_at=now.isoformat()),
             method_name="execute_complete",
-            timeout=max(plan.latest_end - now, timedelta(0)) + PATIENCE,
+            timeout=max(plan.latest_end - now, timedelta(0)) + CATCH_UP_TIME,
         )
         return None
 

@@ -56,11 +56,11 @@ class ReleaseTraffic:
         self._before = before or {}
         self._warn = warn
         self._source: Source | None = None
-        self._troubles: list[str] | None = None
+        self._problems: list[str] | None = None
 
     def __call__(self, since: datetime) -> Traffic:
         """Return the release's share, and what recovers, over the whole buckets since then."""
-        self.baseline_troubles(since)
+        self.baseline_problems(since)
         step = self._spec.watch.step
         start = grid_floor(since, step) + step
         end = grid_floor(utc_now() - self._spec.watch.settle, step)
@@ -74,20 +74,20 @@ class ReleaseTraffic:
         share, said, knowable = self._share(samples)
         return Traffic(share, said, knowable, recovery)
 
-    def baseline_troubles(self, until: datetime) -> list[str]:
+    def baseline_problems(self, until: datetime) -> list[str]:
         """Return where the baseline is itself beyond a budget up to then; asked once; empty when unknown."""
-        if self._troubles is None:
+        if self._problems is None:
             spec = self._spec
             end = grid_floor(min(until, utc_now() - spec.watch.settle), spec.watch.step)
             start = end - STEPS_OF_HEALTH * spec.watch.step
             try:
                 samples = self._runner.run(self._fetch(start, end))
-                self._troubles = baseline_troubles(spec, samples, start, end, self._before)
+                self._problems = baseline_problems(spec, samples, start, end, self._before)
             except (SourceError, SeriesError):
-                self._troubles = []
-            for trouble in self._troubles:
-                self._warn(trouble)
-        return self._troubles
+                self._problems = []
+            for problem in self._problems:
+                self._warn(problem)
+        return self._problems
 
     async def _fetch(self, start: datetime, end: datetime) -> list[Sample]:
         spec = self._spec
@@ -167,7 +167,7 @@ def recovery_of(
     return Recovery(None, said, knowable=any(one.good is None and one.knowable for one in each))
 
 
-def baseline_troubles(
+def baseline_problems(
     spec: RolloutSpec, samples: Iterable[Sample], start: datetime, end: datetime, before: Mapping[str, float]
 ) -> list[str]:
     """Say where the baseline is itself beyond a budget: its ``_above`` or ``_below``, or what it was before.
@@ -175,7 +175,7 @@ def baseline_troubles(
     :param before: its values when the rollout began, by series; what is missing is not compared.
     """
     frame = frame_of(spec, samples, start=start, end=end)
-    troubles = []
+    problems = []
     for budget in spec.budgets:
         arms = frame.arms[budget.series]
         level = level_of(arms.baseline, arms.baseline_n)
@@ -183,11 +183,11 @@ def baseline_troubles(
         if budget.comparison is Comparison.INCREASE or _status(budget, level, was) is not BAD:
             continue
         since = f", {_say(spec, budget, was)} before the rollout" if isfinite(was) else ""
-        troubles.append(
+        problems.append(
             f"{budget.metric} of {spec.baseline} is {_say(spec, budget, level.value)}{since}, beyond"
             f" {budget.key} {budget.threshold:+g}"
         )
-    return list(dict.fromkeys(troubles))
+    return list(dict.fromkeys(problems))
 
 
 def _recovery(budget: Budget, breach: Breach, arms: Arms, spec: RolloutSpec) -> Recovery:

@@ -51,11 +51,11 @@ class TicketRef:
 class FoundTicket:
     """A debt's ticket as a search found it.
 
-    :param told: the number of occurrences that it speaks of.
+    :param reported: the number of occurrences that it speaks of.
     """
 
     ref: TicketRef
-    told: int
+    reported: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Tracker(Protocol):
         """Return the debt's ticket, the oldest when there are several; None when there is none."""
         ...
 
-    def create(self, account: TicketContext) -> TicketRef:
+    def create(self, context: TicketContext) -> TicketRef:
         """Create the debt's ticket with one request, never sent again here."""
         ...
 
@@ -171,7 +171,7 @@ class Tracker(Protocol):
 class RewritingTracker(Tracker, Protocol):
     """A tracker whose tickets are ours alone and are written anew."""
 
-    def rewrite(self, ref: TicketRef, account: TicketContext) -> bool:
+    def rewrite(self, ref: TicketRef, context: TicketContext) -> bool:
         """Bring a ticket up to date; calling it again changes nothing. Return whether it changed."""
         ...
 
@@ -215,7 +215,7 @@ class CommentingTracker(Tracker, Protocol):
         """Link something in another system; the same ``global_id`` again brings the link up to date."""
         ...
 
-    def wanted_priority(self, account: TicketContext) -> str | None:
+    def wanted_priority(self, context: TicketContext) -> str | None:
         """Return the priority that the ticket should have at least; None when none is set."""
         ...
 

@@ -21,7 +21,7 @@ HOW_TO_PAY = (
     "Closing this ticket does not pay the debt.",
 )
 
-_TOLD = {
+_REPORTED = {
     DebtEventKind.REOPENED: "owed again",
     DebtEventKind.DRAFTED: "a case is drafted",
     DebtEventKind.APPROVED: "every case is approved",
@@ -58,15 +58,15 @@ class Description:
     how_to_pay: tuple[str, ...] = HOW_TO_PAY
 
 
-def describe(account: TicketContext, link: Callable[[RolloutKey], str | None]) -> Description:
+def describe(context: TicketContext, link: Callable[[RolloutKey], str | None]) -> Description:
     """Describe a debt from what the ledger knows of it.
 
     :param link: where a rollout's DAG run is seen.
     """
-    debt = account.debt
+    debt = context.debt
     facts = [
         ("Service", debt.service),
-        ("Owner", account.owner or "nobody"),
+        ("Owner", context.owner or "nobody"),
         ("Budget", debt.budget),
         ("Severity", debt.severity.value),
         ("State", debt.state.value),
@@ -79,39 +79,39 @@ def describe(account: TicketContext, link: Callable[[RolloutKey], str | None]) -
     if debt.waiver is not None:
         waiver = debt.waiver
         facts.insert(5, ("Waived", f"until {moment(waiver.until)} by {waiver.by}: {waiver.reason}"))
-    links = [(f"DAG run {key}", url) for key in account.rollouts if (url := link(key)) is not None]
+    links = [(f"DAG run {key}", url) for key in context.rollouts if (url := link(key)) is not None]
     return Description(
         title=f"Eval debt of {debt.service}: {debt.budget}",
-        lead=lead_of(account),
+        lead=lead_of(context),
         facts=tuple(facts),
-        table=table_of(account),
+        table=table_of(context),
         breaches=tuple(
             (
                 moment(logged.breach.breached_at),
                 f"{logged.release} against {logged.baseline} ({logged.key})",
                 logged.breach.sentence,
             )
-            for logged in account.breaches
+            for logged in context.breaches
         ),
-        decisions=tuple(f"{moment(one.at)}, {one.key}: {one.sentence}" for one in account.decisions),
-        story=story_of(account),
+        decisions=tuple(f"{moment(one.at)}, {one.key}: {one.sentence}" for one in context.decisions),
+        story=story_of(context),
         links=tuple(links),
     )
 
 
-def lead_of(account: TicketContext) -> str:
+def lead_of(context: TicketContext) -> str:
     """Return the newest breach in one sentence; for a debt without one, what made it."""
-    if account.breaches:
-        return account.breaches[0].breach.sentence
-    made = [event for event in account.events if event.kind is DebtEventKind.BYPASSED]
+    if context.breaches:
+        return context.breaches[0].breach.sentence
+    made = [event for event in context.events if event.kind is DebtEventKind.BYPASSED]
     return f"a launch went past the gate: {made[-1].detail or 'no reason is known'}" if made else "no breach"
 
 
-def table_of(account: TicketContext) -> tuple[tuple[str, ...], ...]:
+def table_of(context: TicketContext) -> tuple[tuple[str, ...], ...]:
     """Return where each budget of the newest breach's rollout stood when it was last evaluated."""
-    if account.rollout is None or account.evaluation is None:
+    if context.rollout is None or context.evaluation is None:
         return ()
-    spec, evaluation = account.rollout.spec, account.evaluation.evaluation
+    spec, evaluation = context.rollout.spec, context.evaluation.evaluation
     budgets = {budget.id: budget for budget in spec.budgets}
     breached = {breach.budget for breach in evaluation.breaches}
     head = ("Budget", "Tier", "Threshold", spec.baseline, spec.release, "Delta", "Burn")
@@ -123,18 +123,18 @@ def table_of(account: TicketContext) -> tuple[tuple[str, ...], ...]:
     return (head, *rows) if rows else ()
 
 
-def story_of(account: TicketContext) -> tuple[str, ...]:
+def story_of(context: TicketContext) -> tuple[str, ...]:
     """Return what happened to the debt since it was filed, oldest first, one line each."""
     lines = [
-        (event.at, f"{_TOLD[event.kind]}{_by(event.by)}{_saying(event.detail)}")
-        for event in account.events
-        if event.kind in _TOLD
+        (event.at, f"{_REPORTED[event.kind]}{_by(event.by)}{_saying(event.detail)}")
+        for event in context.events
+        if event.kind in _REPORTED
     ]
-    for proof in account.proofs:
+    for proof in context.proofs:
         judged = "accepted" if proof.accepted else "not accepted"
         said = f"proof of {proof.candidate_release} against {proof.breached_release} {judged}, by {proof.by}"
         lines.append((proof.at, said))
-    lines += [(one.at, f"the launch gate for {one.release} said {one.verdict}") for one in account.gates]
+    lines += [(one.at, f"the launch gate for {one.release} said {one.verdict}") for one in context.gates]
     return tuple(f"{moment(at)}: {said}" for at, said in sorted(lines, key=lambda line: line[0]))
 
 

@@ -49,20 +49,22 @@ class MarkdownBacklog(TicketTracker):
 
     def find(self, debt: Debt) -> FoundTicket | None:
         """Return the debt's file, None when it was never written."""
-        return FoundTicket(TicketRef(_name(debt)), told=0) if (self._folder / _name(debt)).exists() else None
+        return (
+            FoundTicket(TicketRef(_name(debt)), reported=0) if (self._folder / _name(debt)).exists() else None
+        )
 
-    def create(self, account: TicketContext) -> TicketRef:
+    def create(self, context: TicketContext) -> TicketRef:
         """Write the debt's file. Raises TicketError."""
-        file = self._folder / _name(account.debt)
-        self._write(file, account)
+        file = self._folder / _name(context.debt)
+        self._write(file, context)
         return TicketRef(file.name)
 
-    def rewrite(self, ref: TicketRef, account: TicketContext) -> bool:
+    def rewrite(self, ref: TicketRef, context: TicketContext) -> bool:
         """Write the file anew where it says anything else, also when it was deleted."""
-        return self._write(self._folder / ref.key, account)
+        return self._write(self._folder / ref.key, context)
 
-    def _write(self, file: Path, account: TicketContext) -> bool:
-        text = render(describe(account, self._run_link))
+    def _write(self, file: Path, context: TicketContext) -> bool:
+        text = render(describe(context, self._run_link))
         try:
             if file.exists() and file.read_text(encoding="utf-8", errors="replace") == text:
                 return False

@@ -1,4 +1,4 @@
-"""Accounts: all that the ledger knows of a debt, gathered for its ticket."""
+"""Ticket contexts: all that the ledger knows of a debt, gathered for its ticket."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TicketContext:
         return tuple(dict.fromkeys(logged.key for logged in self.breaches))
 
 
-def account_of(ledger: Ledger, debt: Debt) -> TicketContext:
+def context_of(ledger: Ledger, debt: Debt) -> TicketContext:
     """Gather what the ledger knows of a debt. Raises LedgerError."""
     breaches = tuple(ledger.breaches.of_debt(debt.fingerprint))
     rollout = _rollout(ledger, debt, breaches)

@@ -14,7 +14,7 @@ from rollback_budget.clock import Log, utc_now
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
 #: Calls from a trigger to its supervisor may never return.
-PATIENCE = timedelta(seconds=20)
+ANSWER_TIMEOUT = timedelta(seconds=20)
 
 
 class PriorAnswerTrigger(BaseTrigger):
@@ -53,7 +53,7 @@ async def read_answer(ti_id: str, log: Log) -> dict[str, Any] | None:
     from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
 
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
+        async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
             detail = await asyncio.to_thread(get_hitl_detail_content_detail, UUID(ti_id))
     except Exception as error:
         # Nothing was asked yet, or Airflow cannot say.

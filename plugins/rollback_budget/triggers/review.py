@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import Choice
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.triggers.hitl_response import PATIENCE, read_answer
+from rollback_budget.triggers.hitl_response import ANSWER_TIMEOUT, read_answer
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ReviewTrigger(BaseTrigger):
             closed = {"by": final.by, "reason": final.reason, "at": final.at.isoformat()}
         given = {"reason": None if closed is None else closed["reason"], "until": None, "mute": False}
         try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+            async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
                 await asyncio.to_thread(_write_answer, UUID(self.ti_id), str(option), given)
         except Exception as error:
             # Perhaps a person was a moment faster; perhaps Airflow cannot say. The deadline holds either way.

@@ -40,7 +40,7 @@ async def shared_source_of(spec: RolloutSpec, open_source: OpenSource) -> Source
 @dataclass
 class _Backend:
     circuit: CircuitBreaker
-    lanes: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
+    limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _Shared:
             shared = self.sources[key] = CoalescedSource(
                 partial(open_source, spec),
                 RetryPolicy(backend.circuit, time_out=time_out, poll=poll),
-                backend.lanes,
+                backend.limit,
                 key,
             )
         return shared

@@ -27,7 +27,7 @@ PATH = "/api/v2/query/timeseries"
 #: Steps in one request: few enough that Datadog has no reason to enlarge the interval.
 MOST_STEPS = 600
 #: So many times in a row that are all a multiple apart are no accident.
-TELLING_TIMES = 5
+ENOUGH_TIMES = 5
 
 _NOT_IN_TAGS = re.compile(r"[^\w\-:./]")
 
@@ -155,7 +155,7 @@ def check_interval(times: list[datetime], request: SeriesRequest) -> None:
     offsets = sorted({round((time - request.start).total_seconds() * 1000) for time in times})
     apart = gcd(*(later - earlier for earlier, later in pairwise(offsets)))
     is_off = any(offset % step for offset in offsets)
-    if is_off or (len(offsets) >= TELLING_TIMES and apart > step):
+    if is_off or (len(offsets) >= ENOUGH_TIMES and apart > step):
         interval = f"of {write_duration(timedelta(milliseconds=apart))}" if apart else "of another grid"
         raise SourceError(
             f"Datadog answered in intervals {interval} where {write_duration(request.step)} was asked for; "

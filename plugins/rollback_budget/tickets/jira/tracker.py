@@ -67,26 +67,26 @@ class JiraTracker:
         """Return the oldest issue with the debt's label and its identity, in whatever project."""
         return next(iter(self._verified(debt, ())), None)
 
-    def create(self, account: TicketContext) -> TicketRef:
+    def create(self, context: TicketContext) -> TicketRef:
         """Create the issue with its property, by a single POST."""
         body = {
-            "fields": self.fields_of(account),
-            "properties": [IssueIdentity.of(account.debt).as_property],
+            "fields": self.fields_of(context),
+            "properties": [IssueIdentity.of(context.debt).as_property],
         }
         made = self._api.post("/rest/api/2/issue", "create a ticket", body)
         with self._api.reading("create a ticket", writes=True):
             return self._ref(made)
 
-    def fields_of(self, account: TicketContext) -> dict[str, Any]:
+    def fields_of(self, context: TicketContext) -> dict[str, Any]:
         """Return the fields of a debt's issue. Raises TicketError when no project is named."""
-        fields = account.fields.over(self._defaults)
-        debt = account.debt
+        fields = context.fields.over(self._defaults)
+        debt = context.debt
         if not fields.project:
             raise TicketError(
                 'nobody says in which project: add {"project": "KEY"} to the jira connection\'s extra, or'
                 " `tickets: {project: KEY}` to the budget file"
             )
-        description = describe(account, self.link_of)
+        description = describe(context, self.link_of)
         made: dict[str, Any] = {
             **fields.fields,
             "project": {"key": fields.project},
@@ -95,12 +95,12 @@ class JiraTracker:
             "description": description_text(description, IssueIdentity.of(debt).line),
             "labels": [LABEL, debt.label, *fields.labels],
         }
-        priority = priority_of(account, fields)
+        priority = priority_of(context, fields)
         if priority is not None:
             made["priority"] = {"name": priority}
         if fields.components:
             made["components"] = [{"name": name} for name in fields.components]
-        assignee = fields.assignee.get(account.owner or "")
+        assignee = fields.assignee.get(context.owner or "")
         if assignee:
             made["assignee"] = {"id" if self._api.is_cloud else "name": assignee}
         return made
@@ -158,7 +158,7 @@ class JiraTracker:
             for issue in page:
                 with self._api.reading("list tickets"):
                     if LABEL in issue["fields"].get("labels", ()):
-                        found[str(issue["id"])] = self._sighting(issue)
+                        found[str(issue["id"])] = self._snapshot(issue)
         return found
 
     def see(self, ref: TicketRef) -> TicketSnapshot:
@@ -168,10 +168,10 @@ class JiraTracker:
             issue = self._api.find(path, "show a ticket", fields=",".join(_SEEN))
             if issue is not None:
                 with self._api.reading("show a ticket"):
-                    return self._sighting(issue)
+                    return self._snapshot(issue)
         return TicketSnapshot(ref, TicketStatus.GONE)
 
-    def _sighting(self, issue: dict[str, Any]) -> TicketSnapshot:
+    def _snapshot(self, issue: dict[str, Any]) -> TicketSnapshot:
         fields = issue["fields"]
         category = fields["status"]["statusCategory"]["key"]
         known = category in (TicketStatus.NEW, TicketStatus.DONE)
@@ -216,9 +216,9 @@ class JiraTracker:
         }
         self._api.post(f"{self._path(ref)}/remotelink", "link the DAG run", body)
 
-    def wanted_priority(self, account: TicketContext) -> str | None:
+    def wanted_priority(self, context: TicketContext) -> str | None:
         """Return the priority that the issue should have at least; None when none is set."""
-        return priority_of(account, account.fields.over(self._defaults))
+        return priority_of(context, context.fields.over(self._defaults))
 
     def raise_priority(self, ref: TicketRef, priority: str) -> None:
         """Raise an issue's priority; what people have set as high or higher stays."""
@@ -295,7 +295,7 @@ class JiraTracker:
             )
 
     def _path(self, ref: TicketRef) -> str:
-        # The key, which a sighting has just brought up to date; not every server knows issues by their id.
+        # The key, which a snapshot has just brought up to date; not every server knows issues by their id.
         return f"/rest/api/2/issue/{_segment(ref.key)}"
 
     def _ref(self, issue: dict[str, Any]) -> TicketRef:
@@ -303,17 +303,17 @@ class JiraTracker:
         return TicketRef(key, f"{self._api.url}/browse/{key}", str(issue["id"]))
 
 
-def priority_of(account: TicketContext, fields: TicketFields) -> str | None:
+def priority_of(context: TicketContext, fields: TicketFields) -> str | None:
     """Return the priority that a ticket should have at least; None when none is set.
 
     By the debt's severity, and one severity higher when it came back or was escalated.
     """
     gravest = (Severity.CRITICAL, Severity.MAJOR, Severity.MINOR)
-    rank = gravest.index(account.debt.severity)
-    if account.is_urgent:
+    rank = gravest.index(context.debt.severity)
+    if context.is_urgent:
         rank = max(rank - 1, 0)
     # Where the raised one is not configured, the severity's own holds.
-    for severity in (gravest[rank], account.debt.severity):
+    for severity in (gravest[rank], context.debt.severity):
         if severity.value in fields.priority:
             return fields.priority[severity.value]
     return None

@@ -12,7 +12,7 @@ from rollback_budget.tickets.description import moment
 from rollback_budget.tickets.ticket_context import TicketContext
 
 #: Events that people should hear of on the ticket, and how a comment about each begins.
-TOLD = {
+REPORTED = {
     DebtEventKind.ESCALATED: "This debt was escalated",
     DebtEventKind.WAIVED: "This debt was waived: releases may launch in spite of it",
     DebtEventKind.BYPASSED: "A launch went past the gate",
@@ -32,14 +32,14 @@ _NO_CASE = (
 )
 
 
-def recurred(account: TicketContext, told: int) -> Comment:
+def recurred(context: TicketContext, reported: int) -> Comment:
     """Say that the budget was breached again.
 
-    :param told: the number of occurrences that the ticket has spoken of already.
+    :param reported: the number of occurrences that the ticket has spoken of already.
     """
-    debt = account.debt
-    new = account.breaches[: max(debt.occurrences - told, 1)]
-    times = "once" if debt.occurrences - told == 1 else f"{debt.occurrences - told} times"
+    debt = context.debt
+    new = context.breaches[: max(debt.occurrences - reported, 1)]
+    times = "once" if debt.occurrences - reported == 1 else f"{debt.occurrences - reported} times"
     return _note(
         occasion_of_recurrence(debt),
         f"This budget was breached again, {times} since the last word here: {debt.occurrences} occurrences"
@@ -62,7 +62,7 @@ def happened(event: DebtEvent) -> Comment:
     by = f", by {event.by}" if event.by else ""
     detail = f" {event.detail}" if event.detail else ""
     return _note(
-        f"{event.kind.value} {stamp(event.at)}", f"{TOLD[event.kind]} ({moment(event.at)}{by}).{detail}"
+        f"{event.kind.value} {stamp(event.at)}", f"{REPORTED[event.kind]} ({moment(event.at)}{by}).{detail}"
     )
 
 

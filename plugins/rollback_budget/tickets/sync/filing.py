@@ -16,7 +16,7 @@ from rollback_budget.ledger.debt_views import Claim, Debt, Ticket, TicketState
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.tickets.base import TicketRef, Tracker
 from rollback_budget.tickets.sync.errors import Clock, SyncErrors, running_clock
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.ticket_context import context_of
 
 #: Longer than all requests of one filing can take together.
 LEASE = timedelta(minutes=5)
@@ -83,7 +83,7 @@ def _file(
         ref.key,
         ref.url,
         clock(),
-        occurrences=found.told if found is not None else debt.occurrences,
+        occurrences=found.reported if found is not None else debt.occurrences,
         rule=filed,
         issue_id=ref.issue_id,
     )
@@ -97,7 +97,7 @@ def _file(
 
 def _create(ledger: Ledger, tracker: Tracker, debt: Debt, claim: Claim, clock: Clock) -> TicketRef:
     try:
-        return tracker.create(account_of(ledger, debt))
+        return tracker.create(context_of(ledger, debt))
     except TicketError as error:
         ledger.tickets.release(claim, str(error), unknown_since=clock() if error.ambiguous else None)
         raise

@@ -23,8 +23,8 @@ from rollback_budget.tickets.base import (
 )
 from rollback_budget.tickets.sync import comments as notes
 from rollback_budget.tickets.sync.errors import Clock, SyncErrors, running_clock
-from rollback_budget.tickets.sync.sync_plan import PlannedOperation, SyncPlan, duplicate_deed
-from rollback_budget.tickets.ticket_context import account_of
+from rollback_budget.tickets.sync.sync_plan import PlannedOperation, SyncPlan, duplicate_operation
+from rollback_budget.tickets.ticket_context import context_of
 
 #: A ticket that looks as it did is written down again this much later.
 SEEN_FOR = timedelta(hours=1)
@@ -68,7 +68,7 @@ def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[S
     for debt in ledger.debts.with_ticket_in(tracker.name):
         with errors.about(debt):
             ref = _ref_of(debt)
-            if tracker.rewrite(ref, account_of(ledger, debt)):
+            if tracker.rewrite(ref, context_of(ledger, debt)):
                 actions.append(SyncAction(debt.fingerprint, ref.key, "written anew"))
             was_closed = debt.ticket is not None and debt.ticket.status == TicketStatus.DONE
             if was_closed is debt.is_owed:
@@ -120,30 +120,30 @@ class _TicketSync:
         remembered = (
             TicketSnapshot(ref, TicketStatus(debt.ticket.status)) if over and debt.ticket.status else None
         )
-        sighting = listed or remembered or self._see(debt, ref)
-        if sighting.status is TicketStatus.GONE:
+        snapshot = listed or remembered or self._see(debt, ref)
+        if snapshot.status is TicketStatus.GONE:
             return
         if listed is not None:
-            self._note_sighting(debt, sighting)
-        plan = self._plan(debt, sighting)
-        deed = next(plan.deeds(), None)
-        if deed is not None and (listed is not None or remembered is not None):
+            self._note_snapshot(debt, snapshot)
+        plan = self._plan(debt, snapshot)
+        operation = next(plan.operations(), None)
+        if operation is not None and (listed is not None or remembered is not None):
             # Before anything is done, look at the ticket as it is and not as a search or the ledger has it.
-            sighting = self._see(debt, ref)
-            if sighting.status is TicketStatus.GONE:
+            snapshot = self._see(debt, ref)
+            if snapshot.status is TicketStatus.GONE:
                 return
-            plan = self._plan(debt, sighting)
+            plan = self._plan(debt, snapshot)
         self._carry_out(debt, plan)
 
-    def _plan(self, debt: Debt, sighting: TicketSnapshot) -> SyncPlan:
+    def _plan(self, debt: Debt, snapshot: TicketSnapshot) -> SyncPlan:
         assert debt.ticket is not None
         records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return SyncPlan(
             ledger=self._ledger,
             tracker=self._tracker,
-            account=account_of(self._ledger, debt),
-            sighting=sighting,
-            told=debt.ticket.reported_occurrences,
+            context=context_of(self._ledger, debt),
+            snapshot=snapshot,
+            reported=debt.ticket.reported_occurrences,
             now=self._clock(),
             done=frozenset(one.occasion for one in records if one.done_at is not None),
             known=frozenset(one.occasion for one in records),
@@ -153,11 +153,11 @@ class _TicketSync:
         )
 
     def _carry_out(self, debt: Debt, plan: SyncPlan) -> None:
-        """Do every deed; one that fails does not keep the others back, unless the tracker is rate-limited."""
+        """Do every operation; one that fails does not stop the others, unless the tracker is rate-limited."""
         first: TicketError | None = None
-        for deed in plan.deeds():
+        for operation in plan.operations():
             try:
-                self._once(debt, plan.sighting.ref.key, deed)
+                self._once(debt, plan.snapshot.ref.key, operation)
             except TicketError as error:
                 if error.retry_after is not None and not error.ambiguous:
                     raise
@@ -171,16 +171,16 @@ class _TicketSync:
         records = self._ledger.ticket_operations.of(debt.fingerprint, debt.cycle)
         return {one.occasion for one in records if one.done_at is not None}
 
-    def _once(self, debt: Debt, key: str, deed: PlannedOperation) -> None:
-        """Do a deed unless it is done, under way or was refused lately."""
+    def _once(self, debt: Debt, key: str, operation: PlannedOperation) -> None:
+        """Do an operation unless it is done, under way or was refused lately."""
         claim = self._ledger.ticket_operations.claim(
-            debt.fingerprint, debt.cycle, deed.occasion, self._clock(), closed_by=deed.closed_by
+            debt.fingerprint, debt.cycle, operation.occasion, self._clock(), closed_by=operation.closed_by
         )
         if claim is None:
             return
         try:
-            if not (claim.again and deed.is_done()):
-                deed.do()
+            if not (claim.again and operation.is_done()):
+                operation.do()
         except TicketError as error:
             if error.refused:
                 self._ledger.ticket_operations.refused(claim, str(error))
@@ -189,26 +189,26 @@ class _TicketSync:
             # Else it may have been done, now or earlier: the claim stays until a look can be trusted.
             raise
         self._ledger.ticket_operations.done(claim, self._clock())
-        self._actions.append(SyncAction(debt.fingerprint, key, deed.says))
+        self._actions.append(SyncAction(debt.fingerprint, key, operation.says))
 
     def _see(self, debt: Debt, ref: TicketRef) -> TicketSnapshot:
-        sighting = self._tracker.see(ref)
-        self._note_sighting(debt, sighting)
-        return sighting
+        snapshot = self._tracker.see(ref)
+        self._note_snapshot(debt, snapshot)
+        return snapshot
 
-    def _note_sighting(self, debt: Debt, sighting: TicketSnapshot) -> None:
+    def _note_snapshot(self, debt: Debt, snapshot: TicketSnapshot) -> None:
         ticket = debt.ticket
         assert ticket is not None
-        now, seen = self._clock(), sighting.ref
-        same = (ticket.status, ticket.key, ticket.issue_id) == (sighting.status, seen.key, seen.issue_id)
+        now, seen = self._clock(), snapshot.ref
+        same = (ticket.status, ticket.key, ticket.issue_id) == (snapshot.status, seen.key, seen.issue_id)
         if same and ticket.seen_at is not None and now - ticket.seen_at < SEEN_FOR:
             return
         self._ledger.tickets.record_seen(
-            debt.fingerprint, sighting.status, now, key=seen.key, url=seen.url, issue_id=seen.issue_id
+            debt.fingerprint, snapshot.status, now, key=seen.key, url=seen.url, issue_id=seen.issue_id
         )
         if seen.key != ticket.key:
             self._actions.append(SyncAction(debt.fingerprint, seen.key, f"was moved, it was {ticket.key}"))
-        if sighting.status is TicketStatus.GONE and ticket.status != TicketStatus.GONE:
+        if snapshot.status is TicketStatus.GONE and ticket.status != TicketStatus.GONE:
             what = "is gone: deleted, or moved to where this user may not look. The debt stays owed"
             self._actions.append(SyncAction(debt.fingerprint, seen.key, what))
 
@@ -223,11 +223,11 @@ class _TicketSync:
             original = _ref_of(debt)
             with errors.about(debt):
                 for duplicate in self._tracker.duplicates(debt, original):
-                    deed = duplicate_deed(
+                    operation = duplicate_operation(
                         self._tracker, duplicate, original, "slipped through and was linked"
                     )
-                    if deed.occasion not in self._done(debt):
-                        self._once(debt, original.key, deed)
+                    if operation.occasion not in self._done(debt):
+                        self._once(debt, original.key, operation)
 
 
 def _listed(ref: TicketRef, open_now: Mapping[str, TicketSnapshot]) -> TicketSnapshot | None:

@@ -23,7 +23,7 @@ CSV, PNG, JSON = "text/csv", "image/png", "application/json"
 class PlannedOperation:
     """Something to do on a ticket once.
 
-    :param occasion: what makes it one and the same deed, at most 100 characters.
+    :param occasion: what makes it one and the same operation, at most 100 characters.
     :param says: what it is, as it continues "RB-7: ".
     :param do: does it.
     :param is_done: looks whether it was done, when an answer was lost.
@@ -42,50 +42,50 @@ class SyncPlan:
     """What is to be done on one ticket.
 
     :param now: the time at which it is made.
-    :param done: occasions of deeds that are done in this cycle of the debt.
-    :param known: occasions of deeds that are done, under way, or were refused.
-    :param told: the number of occurrences that the ticket has spoken of already.
+    :param done: occasions of operations that are done in this cycle of the debt.
+    :param known: occasions of operations that are done, under way, or were refused.
+    :param reported: the number of occurrences that the ticket has spoken of already.
     :param closings: how often we closed the ticket in this cycle of the debt.
     """
 
     ledger: Ledger
     tracker: CommentingTracker
-    account: TicketContext
-    sighting: TicketSnapshot
-    told: int
+    context: TicketContext
+    snapshot: TicketSnapshot
+    reported: int
     now: datetime
     done: frozenset[str]
     known: frozenset[str]
     closings: int
 
-    def deeds(self) -> Iterator[PlannedOperation]:
+    def operations(self) -> Iterator[PlannedOperation]:
         """Yield what is to be done, in the order in which people should read it."""
-        for deed in self._all():
-            if deed.occasion not in self.done:
-                yield deed
+        for operation in self._all():
+            if operation.occasion not in self.done:
+                yield operation
 
     def _all(self) -> Iterator[PlannedOperation]:
-        debt = self.account.debt
-        for logged in reversed(self.account.breaches):
+        debt = self.context.debt
+        for logged in reversed(self.context.breaches):
             yield from self._link(logged)
             yield from self._files(logged)
         reopening = self._reopening(debt)
         if reopening is not None:
             yield reopening
-        if debt.occurrences > self.told:
-            yield self._say(notes.recurred(self.account, self.told), "said that it was breached again")
-        for event in self.account.events:
-            if event.kind in notes.TOLD:
+        if debt.occurrences > self.reported:
+            yield self._say(notes.recurred(self.context, self.reported), "said that it was breached again")
+        for event in self.context.events:
+            if event.kind in notes.REPORTED:
                 yield self._say(notes.happened(event), f"said that it was {event.kind.value}")
         if debt.is_owed:
             yield from self._priority()
-        for gate in self.account.gates:
+        for gate in self.context.gates:
             if gate.verdict != "pass":
                 yield self._say(notes.gated(gate), "said what the launch gate did")
         yield from self._payment(debt)
-        by_hand = debt.is_owed and self.sighting.status is TicketStatus.DONE and reopening is None
+        by_hand = debt.is_owed and self.snapshot.status is TicketStatus.DONE and reopening is None
         if by_hand:
-            note = notes.closed_by_hand(debt, self.sighting.closing)
+            note = notes.closed_by_hand(debt, self.snapshot.closing)
             answer = self._say(note, "answered that closing it does not pay")
             yield replace(answer, closed_by=ClosedBy.PERSON)
 
@@ -113,8 +113,8 @@ class SyncPlan:
             yield self._attach(chart, file_name(logged, ".png"), partial(chart_png, seen), PNG)
 
     def _priority(self) -> Iterator[PlannedOperation]:
-        wanted = self.tracker.wanted_priority(self.account)
-        if wanted is None or wanted == self.sighting.priority:
+        wanted = self.tracker.wanted_priority(self.context)
+        if wanted is None or wanted == self.snapshot.priority:
             return
         # Once: whoever lowers it afterwards has a reason.
         yield PlannedOperation(
@@ -125,7 +125,7 @@ class SyncPlan:
         )
 
     def _payment(self, debt: Debt) -> Iterator[PlannedOperation]:
-        accepted = [proof for proof in self.account.proofs if proof.accepted]
+        accepted = [proof for proof in self.context.proofs if proof.accepted]
         for proof in accepted:
             file = notes.proof_file(proof)
             occasion = f"proof file {proof.digest[:16]}"
@@ -141,7 +141,7 @@ class SyncPlan:
         yield PlannedOperation(
             f"closed {'as a duplicate' if at is None else notes.stamp(at)}",
             "closed it",
-            partial(self.tracker.close, self._ref, self.account.fields.close_with),
+            partial(self.tracker.close, self._ref, self.context.fields.close_with),
             self._is_closed,
             ClosedBy.ROLLBACK_BUDGET,
         )
@@ -151,14 +151,14 @@ class SyncPlan:
         ticket = None if original is None else original.ticket
         if ticket is None or ticket.key is None or ticket.tracker != self.tracker.name:
             return
-        yield duplicate_deed(
+        yield duplicate_operation(
             self.tracker, self._ref, TicketRef(ticket.key, ticket.url, ticket.issue_id), "was linked"
         )
 
     def _reopening(self, debt: Debt) -> PlannedOperation | None:
         """Return what opens a ticket again that we closed, when its debt came back."""
         occasion = f"reopened {self.closings}"
-        if not (debt.is_owed and self.closings and self.sighting.status is TicketStatus.DONE):
+        if not (debt.is_owed and self.closings and self.snapshot.status is TicketStatus.DONE):
             return None
         if occasion in self.known:
             # It was opened and somebody closed it, or it cannot be opened: that is answered instead.
@@ -193,10 +193,10 @@ class SyncPlan:
 
     @property
     def _ref(self) -> TicketRef:
-        return self.sighting.ref
+        return self.snapshot.ref
 
 
-def duplicate_deed(
+def duplicate_operation(
     tracker: CommentingTracker, duplicate: TicketRef, original: TicketRef, says: str
 ) -> PlannedOperation:
     """Return what says of one ticket that it duplicates another."""

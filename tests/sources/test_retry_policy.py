@@ -43,12 +43,12 @@ class Backend:
         return "samples"
 
 
-def away(retry_after_s: float | None = None) -> SourceError:
+def unavailable(retry_after_s: float | None = None) -> SourceError:
     wait = None if retry_after_s is None else timedelta(seconds=retry_after_s)
     return SourceError("connection refused", transient=True, retry_after=wait)
 
 
-def polls(patience: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
+def polls(policy: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
     """Ask once a minute; return what was heard."""
 
     async def run() -> list[str]:
@@ -56,7 +56,7 @@ def polls(patience: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
         for minute in range(minutes):
             await asyncio.sleep(minute * 60 - loop.time())
             try:
-                heard.append(await patience.ask(backend))
+                heard.append(await policy.ask(backend))
             except SourceError as error:
                 heard.append(str(error))
         return heard
@@ -65,7 +65,7 @@ def polls(patience: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
 
 
 def test_a_hiccup_is_retried_within_the_poll() -> None:
-    backend = Backend(lambda now: away() if now < 1.5 else None)
+    backend = Backend(lambda now: unavailable() if now < 1.5 else None)
     assert polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1) == ["samples"]
     assert len(backend.asked) in (3, 4)
 
@@ -73,7 +73,7 @@ def test_a_hiccup_is_retried_within_the_poll() -> None:
 def test_retries_of_many_processes_do_not_come_at_the_same_moment() -> None:
     second_tries = set()
     for _ in range(20):
-        backend = Backend(lambda now: away() if now == 0 else None)
+        backend = Backend(lambda now: unavailable() if now == 0 else None)
         polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1)
         second_tries.add(backend.asked[1])
     assert len(second_tries) == 20
@@ -101,14 +101,14 @@ def test_what_no_retry_mends_is_not_retried_and_opens_no_circuit() -> None:
 
 
 def test_retry_after_within_the_poll_is_waited_for() -> None:
-    backend = Backend(lambda now: away(20) if now < 20 else None)
+    backend = Backend(lambda now: unavailable(20) if now < 20 else None)
     assert polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 1) == ["samples"]
     assert backend.asked[0] == 0
     assert backend.asked[1] >= 20
 
 
 def test_retry_after_beyond_the_poll_makes_looks_unknown_and_nobody_asks_before_it_is_over() -> None:
-    backend = Backend(lambda now: away(150) if now < 150 else None)
+    backend = Backend(lambda now: unavailable(150) if now < 150 else None)
     heard = polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 4)
     assert backend.asked[0] == 0
     assert min(backend.asked[1:]) >= 150
@@ -118,8 +118,8 @@ def test_retry_after_beyond_the_poll_makes_looks_unknown_and_nobody_asks_before_
 
 def test_a_try_that_takes_too_long_is_ended() -> None:
     backend = Backend(lambda _: None, takes_s=3600)
-    patience = RetryPolicy(CircuitBreaker("prom"), time_out=timedelta(seconds=30), poll=MINUTE)
-    [heard] = polls(patience, backend, 1)
+    policy = RetryPolicy(CircuitBreaker("prom"), time_out=timedelta(seconds=30), poll=MINUTE)
+    [heard] = polls(policy, backend, 1)
     assert "no answer within 30 s" in heard
     assert len(backend.asked) == 2
 
@@ -128,15 +128,15 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     back_s = 3600
-    backend = Backend(lambda now: away() if now < back_s else None)
+    backend = Backend(lambda now: unavailable() if now < back_s else None)
     circuit = CircuitBreaker("prom")
 
     async def run() -> list[str]:
         async def watch() -> list[str]:
-            patience, heard = RetryPolicy(circuit, poll=MINUTE), []
+            policy, heard = RetryPolicy(circuit, poll=MINUTE), []
             for _ in range(65):
                 try:
-                    heard.append(await patience.ask(backend))
+                    heard.append(await policy.ask(backend))
                 except SourceError as error:
                     heard.append(str(error))
                 await asyncio.sleep(60)
@@ -157,24 +157,24 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
 
 @pytest.mark.parametrize("blind_after_s", [20, 120])
 def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(blind_after_s: int) -> None:
-    away_until = 600
-    backend = Backend(lambda now: away() if now < away_until else None)
+    unavailable_until = 600
+    backend = Backend(lambda now: unavailable() if now < unavailable_until else None)
     circuit = CircuitBreaker("prom")
     circuit.serve(timedelta(hours=1))
     circuit.serve(timedelta(seconds=blind_after_s))
 
     async def run() -> float:
-        patience, loop = RetryPolicy(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
+        policy, loop = RetryPolicy(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
         while True:
             try:
-                await patience.ask(backend)
+                await policy.ask(backend)
             except SourceError:
                 await asyncio.sleep(1)
             else:
                 return loop.time()
 
-    assert run_virtually(run()) <= away_until + blind_after_s / 4 + 1
-    probes = [time for time in backend.asked if 200 < time < away_until]
+    assert run_virtually(run()) <= unavailable_until + blind_after_s / 4 + 1
+    probes = [time for time in backend.asked if 200 < time < unavailable_until]
     gaps = [later - time for time, later in pairwise(probes)]
     assert blind_after_s / 10 < min(gaps), "still paused"
     assert max(gaps) <= blind_after_s / 4 + 1
@@ -182,6 +182,6 @@ def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(bl
 
 def test_one_success_forgets_the_failures_before() -> None:
     circuit = CircuitBreaker("prom")
-    backend = Backend(lambda now: away() if round(now / 60) % FAILURES_TO_OPEN else None)
+    backend = Backend(lambda now: unavailable() if round(now / 60) % FAILURES_TO_OPEN else None)
     polls(RetryPolicy(circuit, poll=timedelta(seconds=0.1)), backend, 60)
     assert len(backend.asked) == 60
