@@ -184,7 +184,7 @@ def _rows(cases: dict[str, list[str]]) -> list[Row]:
 
 
 def _stock(rows: list[Row], debts: list[Debt], cases: dict[str, list[str]]) -> float:
-    """Time what somebody would write with the library alone: for each debt three checks and a mean."""
+    """Time the same checks written with the library alone: for each debt three checks and a mean."""
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -1,4 +1,4 @@
-"""Following one rollout of the demo from its trigger to its end, telling what happens."""
+"""Following one rollout of the demo from its trigger to its end, reporting each step."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class DemoError(RollbackBudgetError):
-    """Something in the demo's own machinery went wrong; says what, and which log tells more."""
+    """Something in the demo's own machinery went wrong; says what, and which log says more."""
 
 
 def wait_for(condition: Callable[[], Value], what: str, *, timeout_s: float, every_s: float = 0.25) -> Value:

@@ -117,7 +117,7 @@ def fold(
 ) -> Floats:
     """Fold blocks of counts; return the minute of the breach.
 
-    :param first: the look that only tells the baseline's rate, as counts that block 0 holds too.
+    :param first: the look that only gives the baseline's rate, as counts that block 0 holds too.
     :param beyond: whether the estimate over the trailing duration up to a block is beyond the budget;
         its first column is the first whole duration.
     """

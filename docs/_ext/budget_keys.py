@@ -72,7 +72,7 @@ class BudgetKeys:
                 yield from self._references(f"{path}.{key}", below)
 
     def _variant(self, name: str) -> str:
-        """Return what tells a section from others on the same path, such as ``(type: sql)``."""
+        """Return what distinguishes a section from others on the same path, such as ``(type: sql)``."""
         kind = self._definitions[name]["properties"].get("type", {})
         value = kind.get("const", kind.get("default") if "enum" not in kind else None)
         return f" (type: {value})" if value else ""

@@ -98,7 +98,7 @@ class TicketError(RollbackBudgetError):
     """A ticket system refused or did not answer.
 
     ``ambiguous`` is True when what was asked for may have happened all the same; ``refused`` when it did not,
-    and will not before somebody changes something; ``retry_after`` is how long another try is of no use, None
+    and will not before a user changes something; ``retry_after`` is how long another try is of no use, None
     when that is not known.
     """
 

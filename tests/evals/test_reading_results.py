@@ -132,7 +132,7 @@ def test_the_release_may_be_named_for_a_file_that_does_not_say_it(tmp_path: Path
         ("{}", "r.json", "neither an Inspect AI log nor promptfoo"),
         ("no", "r.json", "not JSON"),
         ("no", "r.parquet", "not readable as Parquet"),
-        ("no", "r.txt", "does not tell the format"),
+        ("no", "r.txt", "does not give the format"),
         (b"case_id,release,passed\n\xff,v42,true\n", "r.csv", "not UTF-8 at byte 23"),
         ("PK no zip", "r.eval", "not readable as an .eval file"),
     ],

@@ -308,7 +308,7 @@ def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged
     wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=60)
     [page] = posted(inbox, "unproven")
     assert page["event"] == "verification_failed"
-    assert "the rollback is NOT proven, somebody must look now" in page["text"]
+    assert "the rollback is NOT proven, the on-call engineer must look now" in page["text"]
     assert "accepted_not_effective" in page["sentence"]
     key = harness.key("unproven")
     task = harness.stack.api.call("GET", f"/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/rollback")

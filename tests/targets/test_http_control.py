@@ -107,6 +107,6 @@ def test_an_unreadable_answer_is_an_error_that_quotes_it(answer: Response) -> No
         target.read()
 
 
-def test_nobody_serving_is_not_an_error() -> None:
+def test_no_version_serving_is_not_an_error() -> None:
     target, _ = control(answer_of(200, '{"spec": {"weights": {"v1": 0}}}'))
-    assert str(target.read()) == "nobody"
+    assert str(target.read()) == "no version"

@@ -102,7 +102,7 @@ def test_what_the_project_lacks_is_said(
         ({"priority": {"major": "P1"}}, "priority", "there is no P1 (there is Highest, High"),
         ({"components": ("nowhere",)}, "components", "there is no nowhere"),
         ({"project": "NOPE"}, "project", "there is no 'NOPE'"),
-        ({"project": None}, "project", "nobody names one"),
+        ({"project": None}, "project", "none is named"),
     ],
 )
 def test_what_the_budget_file_gets_wrong_is_said(

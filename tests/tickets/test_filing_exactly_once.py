@@ -333,7 +333,7 @@ def test_the_fields_of_the_budget_file_come_before_those_of_the_connection(
 
 def test_nobody_naming_a_project_is_said(sqlite_ledger: Ledger, cloud: CloudSite, service: str) -> None:
     owe(sqlite_ledger, service)
-    with pytest.raises(TicketError, match=r'nobody says in which project: .*"project".*tickets: {project'):
+    with pytest.raises(TicketError, match=r'no project is named: .*"project".*tickets: {project'):
         file_debts(sqlite_ledger, cloud.tracker(project=None), NOON, "test")
 
 

@@ -39,7 +39,7 @@ def chart(dag_id: str, run_id: str) -> Response:
     trace = trace_in(ledger, rollout)
     if not any(track.points for track in trace.budgets):
         raise HTTPException(
-            status.HTTP_404_NOT_FOUND, f"nobody has looked at {key} yet; try again in a minute"
+            status.HTTP_404_NOT_FOUND, f"there is no look at {key} yet; try again in a minute"
         )
     with tempfile.TemporaryDirectory(prefix="rollback-budget-") as folder:
         file = Path(folder) / "chart.svg"

@@ -77,10 +77,10 @@ def say_deciders(spec: RolloutSpec) -> str:
     """Say who decides, and how often they may say "go on"."""
     names = ", ".join(c.name if c.name == c.id else f"{c.name} ({c.id})" for c in spec.incident_commanders)
     if not names:
-        return "nobody is named as incident commander, so this budget does not ship"
+        return "no incident commander is named, so this budget does not ship"
     overrides = spec.max_overrides
     if overrides == 0:
-        return f"{names}; nobody may go on after a breach"
+        return f"{names}; no rollout may go on after a breach"
     times = "once" if overrides == 1 else f"{overrides} times"
     return f'{names}, who may say "go on" {times}; after that a breach rolls back without asking'
 

@@ -42,7 +42,7 @@ def find_budgets(folder: Path) -> list[Path]:
 
 
 def is_budget(path: Path) -> bool:
-    """Tell a budget from a shared fragment (``defaults.yaml``, ``_name.yaml``) by its name."""
+    """Distinguish a budget from a shared fragment (``defaults.yaml``, ``_name.yaml``) by its name."""
     return not path.name.startswith((".", "_")) and path.name != DEFAULTS and not path.is_dir()
 
 

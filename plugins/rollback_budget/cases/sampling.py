@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 _T = TypeVar("_T")
-#: Characters of a text that are compared; the rest of a long one rarely tells requests apart.
+#: Characters of a text that are compared; the rest of a long one rarely distinguishes requests.
 COMPARED = 4000
 _GRAM = 4
 #: Texts are compared by this many of their hashed n-grams: a sketch that keeps their overlap.

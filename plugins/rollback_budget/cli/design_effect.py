@@ -20,7 +20,7 @@ def design_effect(budget: Path, series: Path, as_json: bool) -> None:
     The series names its two versions as the budget does: an A/A test, or the baseline's traffic divided
     in two. Use a day or more. Write the largest number into the budget.
 
-    Exits 0, or 1 when the series has too few counts to tell.
+    Exits 0, or 1 when the series has too few counts for an estimate.
     """
     from rollback_budget.budget_file import load_budget
     from rollback_budget.engine.design_effect import design_effect_of

@@ -32,7 +32,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="rollback-budget")
 def cli() -> None:
-    """A launch gate tells you when to ship. A rollback budget tells you when to stop.
+    """A launch gate says when to ship. A rollback budget says when to stop.
 
     Exit codes: 0 fine, 1 an error (bad input, a backend that is down). `replay` adds 2 breach and 3 blind;
     `gate check` adds 4 ask and 5 block.

@@ -77,7 +77,7 @@ def _check(path: Path, traffic: float | None) -> Iterable[FileReport]:
     for budget, report in zip(budgets, reports, strict=True):
         other = first.setdefault(budget.stem, str(budget))
         if other != str(budget):
-            wrong = f"{other} has the same name, and rollouts are told apart by it: rename one"
+            wrong = f"{other} has the same name, and rollouts are distinguished by it: rename one"
             report.problems.append(Problem(str(budget), 1, 1, wrong))
     return reports
 

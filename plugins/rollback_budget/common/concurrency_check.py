@@ -21,7 +21,7 @@ def holders_of(
 ) -> list[Rollout]:
     """Return the living rollouts of this service other than this one.
 
-    A run that ended without telling the ledger (marked failed, its tasks dead) holds nothing. A run that
+    A run that ended without a word in the ledger (marked failed, its tasks dead) holds nothing. A run that
     this Airflow does not know holds until its window's end.
 
     :param ti: the running task instance; Airflow is asked through it.

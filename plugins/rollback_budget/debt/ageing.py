@@ -104,7 +104,7 @@ def _take(step: AgeingStep, debt: Debt) -> tuple[Debt, str]:
             raised = replace(debt, severity=graver)
             return raised, f"it was due {due}, so it is {graver.value} now, not {debt.severity.value}"
         case AgeingStep.OVERDUE:
-            return debt, f"it is overdue since {due}, the incident commander is told"
+            return debt, f"it is overdue since {due}, the incident commander is notified"
 
 
 def _with_duplicates(debt: Debt, duplicates: Iterable[Debt], now: datetime) -> tuple[Debt, list[DebtEvent]]:

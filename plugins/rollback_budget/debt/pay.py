@@ -66,7 +66,7 @@ def candidate_release(results: Results, named: str | None, releases: Releases) -
     if named is not None:
         return _held(results, named, held)
     others = [one for one in held if one not in releases.ever]
-    # The gate's results hold the baseline too; it is not what mends the debt.
+    # The gate's results hold the baseline too; it is not the fix.
     possible = [one for one in others if one not in releases.baselines] or others or held
     if len(possible) > 1:
         raise EvalError(

@@ -126,7 +126,7 @@ class Releases:
 
     :param red: since it was last owed anew; the cases must fail on one of these. A case that was red on the
         release of an earlier payment says nothing about what came back.
-    :param ever: all of them; none of these can be the one that mends it.
+    :param ever: all of them; none of these can be the fix.
     :param baselines: what they were compared with.
     """
 

@@ -24,7 +24,7 @@ def design_effect(steps: Sequence[Counts]) -> float:
     of one day it is known to about a quarter, with those of a week to a tenth.
 
     :param steps: of a time without change, one a step, in order; what an arm lacks is left out.
-    :raises SeriesError: too few steps, or events, to tell.
+    :raises SeriesError: too few steps, or events, for an estimate.
     """
     both = [step for step in steps if step.n_c and step.n_t]
     if len(both) < LEAST_STEPS:
@@ -53,7 +53,7 @@ def design_effect(steps: Sequence[Counts]) -> float:
 def design_effect_of(budget: Budget, frame: Frame) -> float:
     """Return the design effect of the rates of ``budget`` in a ``frame`` without change.
 
-    :raises SeriesError: too few counts to tell.
+    :raises SeriesError: too few counts for an estimate.
     """
     arms = frame.arms[budget.series]
     columns = (arms.baseline, arms.baseline_n, arms.release, arms.release_n)

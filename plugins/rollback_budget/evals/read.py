@@ -35,7 +35,7 @@ def read_results(
 ) -> Results:
     """Return what an evaluation said, row by row, in the file's order.
 
-    :param format: one of :data:`FORMATS`; None tells by the suffix, and JSON by what is in it.
+    :param format: one of :data:`FORMATS`; None: by the suffix, and JSON by what is in it.
     :param columns: the names of the columns, and what passes.
     :param release: whose results these are where the file itself does not say.
     :raises EvalError: ``file:line: what is wrong, what to do``.
@@ -77,7 +77,7 @@ def _format(path: Path, content: bytes, name: str | None) -> str:
             f"{path}: neither an Inspect AI log nor promptfoo's JSON; write a table as .csv or .jsonl"
         )
     raise EvalError(
-        f"{path}: {suffix or 'no suffix'} does not tell the format; name it: {', '.join(FORMATS)}"
+        f"{path}: {suffix or 'no suffix'} does not give the format; name it: {', '.join(FORMATS)}"
     )
 
 

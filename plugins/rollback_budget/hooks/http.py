@@ -135,7 +135,7 @@ class _Completed(Connection):
 
     @property
     def extra_dejson(self) -> dict[str, Any]:
-        """Return it without asking anybody."""
+        """Return it without a request."""
         return dict(self.known_extra)
 
 

@@ -59,10 +59,10 @@ async def open_source(spec: RolloutSpec) -> Source:
 
 
 async def open_shared_source(spec: RolloutSpec) -> Source:
-    """Return this rollout's seat at the source that it shares with all others of the same queries.
+    """Return this rollout's reader of the source that it shares with all others of the same queries.
 
     Every watch (poking, rescheduled, deferred), preflight and the verification of a rollback read through it,
-    so that retries, ``Retry-After`` and a backend in trouble mean the same everywhere. What a backend has
+    so that retries, ``Retry-After`` and a failing backend mean the same everywhere. What a backend has
     asked for is known to the event loop that asked: to all watches of a triggerer, to all pokes of a poking
     sensor, but to a single poke of a rescheduled one, whose next poke is another process.
     """

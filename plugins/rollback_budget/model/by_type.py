@@ -1,4 +1,4 @@
-"""Sections that are told apart by ``type``: ours, and those that a third party registered."""
+"""Sections that are distinguished by ``type``: ours, and those that a third party registered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rollback_budget.model.section import Section
 class ByType:
     """Which section a mapping is; stands in ``Annotated`` behind what all of them have in common.
 
-    :param ours: sections with a literal ``type``; pydantic tells them apart without running any Python.
+    :param ours: sections with a literal ``type``; pydantic distinguishes them without running any Python.
     :param wanted: what to say of any other type.
     :param default: the type where none is written; None: one must be.
     :param group: where others are registered, as classes whose ``settings`` are a section.
@@ -45,7 +45,7 @@ class ByType:
         return section or f"{self.wanted}{self._others()}"
 
     def registered(self, type_: str) -> type[Section] | None:
-        """Return the settings of what a third party registered as ``type_``; None when nobody did.
+        """Return the settings of what a third party registered as ``type_``; None when none did.
 
         :raises RegistryError: it cannot be loaded, or has no settings that we can read.
         """

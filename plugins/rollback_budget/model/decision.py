@@ -88,7 +88,7 @@ _ShortOrLong = Annotated[TierDecision, Written(_expand, _or_short_form)]
 
 
 class Decision(Section):
-    """The agreed answer to a breach, by tier."""
+    """The answer to a breach that the budget fixes in advance, by tier."""
 
     tier_a_breach: _ShortOrLong = TierDecision(action=Action.AUTO_ROLLBACK)
     tier_b_breach: _ShortOrLong = TierDecision(action=Action.INCIDENT_COMMANDER_DECISION)

@@ -42,5 +42,5 @@ class Columns(Section):
         return (self.case_id, self.release, verdict, *self.numbers)
 
 
-#: The names that hold when nobody names other ones.
+#: The names where the budget gives no others.
 AS_NAMED = Columns()

@@ -113,7 +113,7 @@ class DatadogSeries(Section):
 class DatadogQueries(Section):
     """Datadog's timeseries API, version 2: one request for all metrics and both versions.
 
-    :param version_tag: the tag that tells versions apart; every query is grouped by it and by nothing else.
+    :param version_tag: the tag that distinguishes versions; every query is grouped by it and by nothing else.
     :param queries: metric queries by name.
     :param series: formulas by metric (``metric:slice`` for a slice).
     """
@@ -124,7 +124,7 @@ class DatadogQueries(Section):
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
-        """Yield queries that do not tell versions apart, and formulas without a query."""
+        """Yield queries that do not distinguish versions, and formulas without a query."""
         yield from super().mistakes(data)
         tag, queries, series = (data.get(key) for key in ("version_tag", "queries", "series"))
         tag = cls.model_fields["version_tag"].default if tag is None else tag

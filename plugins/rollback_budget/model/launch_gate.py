@@ -23,7 +23,7 @@ class EvalResults(Section):
     """Where evaluations leave their results: `path`, or `conn_id` and `table`.
 
     :param path: of one file for both versions, or, with ``{version}`` in it, of a file per version.
-    :param format: of the files; None tells by the suffix.
+    :param format: of the files; None: by the suffix.
     :param conn_id: of the database that holds ``table``.
     :param timeout: for one statement.
     """

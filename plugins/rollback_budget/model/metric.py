@@ -50,5 +50,5 @@ class Metric(Section):
             yield mistake(("query",), f"`total` is missing: a {kind} needs the counter of all requests")
 
 
-#: The description of a metric that nobody described.
+#: The description of a metric without one.
 UNDESCRIBED = Metric()

@@ -1,4 +1,4 @@
-"""Who is told what about a rollout, as the spec says it."""
+"""Who is notified of what in a rollout, as the spec says it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 class Event(StrEnum):
-    """What somebody may want to be told."""
+    """What a notifier can subscribe to."""
 
     BREACH = "breach"
     BLIND = "blind"
@@ -33,7 +33,7 @@ class Event(StrEnum):
     DEBT_BACKLOG = "debt_backlog"
 
 
-#: What a notifier is told when nobody says what: everything but the daily list.
+#: What a notifier sends when its `events` are not given: everything but the daily list.
 BY_DEFAULT = tuple(event for event in Event if event is not Event.DEBT_BACKLOG)
 
 
@@ -83,7 +83,7 @@ def _as_events(value: object) -> object:
 
 
 class Notify(Section):
-    """One notifier and what it is told.
+    """One notifier and the events that it subscribes to.
 
     :param notifier: a short name (:func:`notifier_entry`), or the path of an Airflow notifier class.
     :param conn_id: the connection, for a short name; a class takes it in ``args``.
@@ -98,7 +98,7 @@ class Notify(Section):
     args: dict[str, Any] = Field(default_factory=dict)
     events: Annotated[tuple[Event, ...], Written(_as_events, one_or_list)] = Field(
         default=BY_DEFAULT,
-        description="What it is told; by default everything but `debt_backlog`, the daily list.",
+        description="The events that it sends; by default everything but `debt_backlog`, the daily list.",
     )
 
     @classmethod

@@ -69,7 +69,7 @@ class SqlSource(SourceSettings):
 class PrometheusSource(SourceSettings):
     """Prometheus, or what speaks its HTTP API (Thanos, Mimir), behind an Airflow ``http`` connection.
 
-    :param version_label: the label that tells the release from the baseline.
+    :param version_label: the label that distinguishes the release from the baseline.
     :param slice_label: the label that holds the slice of a budget.
     :param labels: further labels that every series must have, with their values.
     :param scrape_interval: how often the series are scraped; ranges are made to hold two samples at least.
@@ -104,7 +104,9 @@ class PrometheusSource(SourceSettings):
         for name in (version, data.get("slice_label")):
             if isinstance(name, str) and labels and name in labels:
                 yield mistake(
-                    ("labels", name), f"{name} tells versions or slices apart; it cannot be fixed here", "key"
+                    ("labels", name),
+                    f"{name} distinguishes versions or slices; it cannot be fixed here",
+                    "key",
                 )
 
 

@@ -105,7 +105,7 @@ class RolloutSpec(Section):
     cases: Cases = Field(
         default=Cases(), description="How a breach becomes eval cases, and where its requests are."
     )
-    notify: Notifiers = Field(default=(), description="Who is told what, through Airflow notifiers.")
+    notify: Notifiers = Field(default=(), description="Who is notified of what, through Airflow notifiers.")
     tickets: TicketFields = Field(
         default=TicketFields(), description="What the tickets of this service's eval debts look like."
     )

@@ -85,10 +85,10 @@ class RequestLog(Table):
     :param time: when the request ended.
     :param time_type: how ``time`` is stored; a ``timestamp`` without a time zone is taken for UTC.
     :param slice: the column that a budget's ``slice`` is compared with.
-    :param success: gives ``task_success``; NULL is a request that nobody has judged yet.
+    :param success: gives ``task_success``; NULL is a request that is not judged yet.
     :param latency: gives ``p50``, ``p95`` and every other quantile, from a histogram made by the database.
     :param latency_unit: what ``latency`` is stored in; metrics are in seconds.
-    :param fastest: latencies up to here are not told apart, and those beyond ``slowest`` neither.
+    :param fastest: latencies up to here are not distinguished, and those beyond ``slowest`` neither.
     :param handoff: gives ``human_handoff``.
     :param incident: gives ``high_severity_incidents``; NULL is a request without one.
     :param tokens: gives ``tokens_per_request``.

@@ -17,7 +17,7 @@ _HEADLINES = {
     Event.DEADLINE_NEAR: "half of the time to decide is over",
     Event.DECIDED: "decided",
     Event.ROLLED_BACK: "rolled back",
-    Event.VERIFICATION_FAILED: "the rollback is NOT proven, somebody must look now",
+    Event.VERIFICATION_FAILED: "the rollback is NOT proven, the on-call engineer must look now",
     Event.PROMOTED: "promoted",
     Event.DEBT_DUE: "an eval debt falls due",
     Event.DEBT_OVERDUE: "an eval debt is overdue",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: After its deadline an answer takes at most this long to be written down.
 AFTERWARDS = timedelta(minutes=2)
-#: A triggerer that was away gets this much longer.
+#: A triggerer that was unavailable gets this much longer.
 LONGEST_LATE = timedelta(minutes=10)
 
 

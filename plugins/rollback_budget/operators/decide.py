@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 class DecideOperator(BaseBranchOperator):
     """
-    Obeys the rule that was agreed: promote, roll back, or ask the incident commander.
+    Obeys the rule of the budget: promote, roll back, or ask the incident commander.
 
     A watch that failed gave no verdict; that counts as blind. A rollout that has ended leads nowhere.
 

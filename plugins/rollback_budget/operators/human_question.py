@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from rollback_budget.ledger.rollout_key import RolloutKey
 
-#: A triggerer that is away must not keep the commander from being asked.
+#: An unavailable triggerer must not keep the commander from being asked.
 LONGEST_LOOK = timedelta(minutes=2)
-#: How long after the deadline Airflow itself ends a question whose triggerer is away.
+#: How long after the deadline Airflow itself ends a question whose triggerer is unavailable.
 LATE = timedelta(seconds=20)
 
 
@@ -100,7 +100,7 @@ class HumanQuestionOperator(HITLOperator):
             )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on where the task waited; a triggerer that is away does not make the deadline pass unseen."""
+        """Go on where the task waited; an unavailable triggerer does not make the deadline pass unseen."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:

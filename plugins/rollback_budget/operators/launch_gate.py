@@ -120,7 +120,7 @@ class LaunchGateOperator(HumanQuestionOperator):
         self._notify(context, xcom, Event.DECIDED, decided)
         if not result.ships:
             raise AirflowFailException(
-                f"not shipped: {approval.by or 'nobody answered, so the deadline'} decided so. {reason}"
+                f"not shipped: {approval.by or 'no answer came, so the deadline'} decided so. {reason}"
             )
         return result.model_dump(mode="json")
 

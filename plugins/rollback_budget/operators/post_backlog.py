@@ -79,9 +79,9 @@ def _message(
     rollout = ledger.rollouts.newest_of(debt.service, event.at)
     if rollout is None:
         return
-    commanders = ", ".join(one.name for one in rollout.spec.incident_commanders) or "nobody"
+    commanders = ", ".join(one.name for one in rollout.spec.incident_commanders) or "none named"
     who = f"incident commander: {commanders}" if kind is Event.DEBT_OVERDUE else ""
-    whose = f"owner: {rollout.spec.owner or 'nobody'}"
+    whose = f"owner: {rollout.spec.owner or 'none named'}"
     detail = (event.detail or "").partition(": ")[2]
     sentence = f"{debt.budget} ({debt.severity.value}): {detail}. {'; '.join(filter(None, (whose, who)))}."
     yield Notification(kind, occasion, rollout.key, rollout.spec, f"{sentence} {ticket(debt)}")

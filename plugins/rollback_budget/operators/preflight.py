@@ -68,7 +68,7 @@ class PreflightOperator(BaseOperator):
         self.ships = ships
 
     def execute(self, context: Context) -> str:
-        """Return the frozen spec; fails without retries on what no retry mends."""
+        """Return the frozen spec; fails without retries on what no retry fixes."""
         from rollback_budget.budget_file import load_budget, preflight_problems, warnings
         from rollback_budget.notifications.dispatch import notify_problems
 

@@ -185,7 +185,9 @@ class RecordRollbackOperator(BaseOperator):
             sync_ledger(ledger, xcom, self.rounds)
             ledger.rollbacks.record(xcom.key, record)
         if not report.is_settled:
-            raise AirflowFailException(f"somebody must look now, the rollback is not proven. {report.said}")
+            raise AirflowFailException(
+                f"the on-call engineer must look now, the rollback is not proven. {report.said}"
+            )
 
 
 class VerdictOperator(BaseOperator):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rollback_budget.watch.watcher import Watcher
 
-#: On top of the window: what a triggerer that was away for a while may need to catch up.
+#: On top of the window: what a triggerer that was unavailable for a while may need to catch up.
 CATCH_UP_TIME = timedelta(hours=1)
 
 

@@ -47,7 +47,7 @@ class Serving:
             for version, share in sorted(self.shares.items())
             if share > NOTHING
         ]
-        return ", ".join(serving) or "nobody"
+        return ", ".join(serving) or "no version"
 
 
 class Target(Protocol):

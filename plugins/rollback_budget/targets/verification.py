@@ -36,7 +36,7 @@ class ReleaseTraffic:
     :param runner: runs the source's coroutines.
     :param breaches: what was breached, and shall recover.
     :param before: the baseline's values when the rollout began, by series.
-    :param warn: told once, at the first look, when the baseline is itself unhealthy.
+    :param warn: called once, at the first look, when the baseline is itself unhealthy.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def describe(context: TicketContext, link: Callable[[RolloutKey], str | None]) -
     debt = context.debt
     facts = [
         ("Service", debt.service),
-        ("Owner", context.owner or "nobody"),
+        ("Owner", context.owner or "none named"),
         ("Budget", debt.budget),
         ("Severity", debt.severity.value),
         ("State", debt.state.value),

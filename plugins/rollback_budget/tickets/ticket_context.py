@@ -97,7 +97,7 @@ def _decided(ledger: Ledger, key: RolloutKey) -> list[Decided]:
     decided = []
     for answer in ledger.decisions.of(key):
         if answer.timed_out or answer.by is None:
-            said = f"nobody answered in time, so it was decided: {answer.option}"
+            said = f"no answer came in time, so it was decided: {answer.option}"
         else:
             said = f"{answer.by} decided: {answer.option}"
         decided.append(Decided(answer.at, key, f"{said}{_because(answer.reason)}"))

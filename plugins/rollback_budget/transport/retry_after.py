@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-#: Nobody is left alone for longer, whatever the header says: a watch has an end.
+#: The longest pause, whatever the header says: a watch has an end.
 LONGEST_WAIT = timedelta(days=1)
 #: More digits are more than the longest wait, and Python refuses to read thousands of them.
 _MOST_DIGITS = 9

@@ -1,4 +1,4 @@
-"""What the rollouts of one process share: sources, and patience with their backends."""
+"""What the rollouts of one process share: sources, and the retry policy of their backends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _METRICS = TypeAdapter(dict[str, Metric])
 
 
 async def shared_source_of(spec: RolloutSpec, open_source: OpenSource) -> Source:
-    """Return this rollout's seat at the source that it shares with all others of the same queries.
+    """Return this rollout's reader of the source that it shares with all others of the same queries.
 
     What a source answers depends on the spec's source and metrics, its step, and how fine its budgets want
-    latencies to be told apart. Rollouts on one connection share the
-    patience with its backend, whatever they ask.
+    latencies to be distinguished. Rollouts on one connection share the
+    circuit breaker and the concurrency limit of its backend, whatever they query.
 
     :raises SourceError: the spec names no source.
     """

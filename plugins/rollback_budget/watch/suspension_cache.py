@@ -91,7 +91,7 @@ class SuspensionCache:
             self._fail(str(error), log)
             return
         except LedgerRuleError as error:
-            # A watch never stops for its suspensions, but this does not go away by itself.
+            # A watch never stops for its suspensions, but this does not end by itself.
             logging.getLogger(__name__).exception("the ledger refused to say which suspensions hold")
             self._fail(str(error), log)
             return

@@ -90,7 +90,7 @@ def approved_only(
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise CaseError(
-            f"nothing is exported, because a case that nobody approved proves nothing:\n{listed}\n"
+            f"nothing is exported, because a case without approval proves nothing:\n{listed}\n"
             "Approve them: rollback-budget debt approve FINGERPRINT CASE ... Or leave them out: --skip-drafts"
         )
     if not found:

@@ -43,8 +43,8 @@ _FORMATS = click.Choice(["csv", "jsonl", "parquet", "inspect", "promptfoo"])
     type=click.Path(path_type=Path),
     help="Results of the same cases on the release that fixes it; may be the same file.",
 )
-@click.option("--breached-release", metavar="NAME", help="Which one, where the file does not tell.")
-@click.option("--candidate-release", metavar="NAME", help="Which one, where the file does not tell.")
+@click.option("--breached-release", metavar="NAME", help="Which one, where the file does not say.")
+@click.option("--candidate-release", metavar="NAME", help="Which one, where the file does not say.")
 @click.option("--format", "format_", type=_FORMATS, help="Of both files; by default by their suffix.")
 @click.option(
     "--k",

@@ -1,4 +1,4 @@
-"""Patience: asking a metric backend again where that may help, and leaving it in peace where it does not."""
+"""The retry policy: which requests to a metric backend are sent again, how often, and when not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passports: by what an issue is known as the ticket of one debt. A label alone can be copied by anybody."""
+"""Issue identity: by what an issue is known as the ticket of one debt. A label alone can be copied."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class _Check:
 
     def _in_project(self) -> CheckResult:
         if not self._project:
-            return CheckResult("project", False, "nobody names one; add `project` to the connection's extra")
+            return CheckResult("project", False, "none is named; add `project` to the connection's extra")
         path = f"/rest/api/2/project/{_segment(self._project)}"
         project = self._api.find(path, "show the project")
         if project is None:

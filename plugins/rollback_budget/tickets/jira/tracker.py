@@ -83,7 +83,7 @@ class JiraTracker:
         debt = context.debt
         if not fields.project:
             raise TicketError(
-                'nobody says in which project: add {"project": "KEY"} to the jira connection\'s extra, or'
+                'no project is named: add {"project": "KEY"} to the jira connection\'s extra, or'
                 " `tickets: {project: KEY}` to the budget file"
             )
         description = describe(context, self.link_of)

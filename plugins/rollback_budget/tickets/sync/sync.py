@@ -64,7 +64,7 @@ def sync_tickets(ledger: Ledger, tracker: Tracker, now: datetime) -> list[SyncAc
 
 def _rewrite(ledger: Ledger, tracker: RewritingTracker, now: datetime) -> list[SyncAction]:
     actions: list[SyncAction] = []
-    errors = SyncErrors("told")
+    errors = SyncErrors("updated on their tickets")
     for debt in ledger.debts.with_ticket_in(tracker.name):
         with errors.about(debt):
             ref = _ref_of(debt)
@@ -100,7 +100,7 @@ class _TicketSync:
         known = [debt.ticket.issue_id for debt in debts if debt.ticket and debt.ticket.issue_id]
         # The newest are the ones that a search may not have seen yet.
         open_now = self._tracker.open_tickets(known[-50:])
-        errors = SyncErrors("told")
+        errors = SyncErrors("updated on their tickets")
         for debt in debts:
             with errors.about(debt):
                 self._sync(debt, open_now)

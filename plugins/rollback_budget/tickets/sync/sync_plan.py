@@ -116,7 +116,7 @@ class SyncPlan:
         wanted = self.tracker.wanted_priority(self.context)
         if wanted is None or wanted == self.snapshot.priority:
             return
-        # Once: whoever lowers it afterwards has a reason.
+        # Once: a user who lowers it afterwards has a reason.
         yield PlannedOperation(
             f"priority {notes.digest(wanted)}",
             f"raised the priority to {wanted}, unless it was as high",
@@ -161,7 +161,7 @@ class SyncPlan:
         if not (debt.is_owed and self.closings and self.snapshot.status is TicketStatus.DONE):
             return None
         if occasion in self.known:
-            # It was opened and somebody closed it, or it cannot be opened: that is answered instead.
+            # It was opened and a user closed it, or it cannot be opened: that is answered instead.
             return None
         return PlannedOperation(
             occasion,
