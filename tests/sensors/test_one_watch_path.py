@@ -1,4 +1,4 @@
-"""One way to a metric backend: whoever watches, a backend that asked to be left alone is left alone."""
+"""One way to a metric backend: every kind of watch obeys the rate limit of a backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rollback_budget.hooks.metric_source import fetch_once, open_shared_source
 from rollback_budget.model.metric import Metric
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
-from rollback_budget.operators.preflight_target import check_baseline
+from rollback_budget.operators.preflight import check_baseline
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.targets.verification import ReleaseTraffic
@@ -41,7 +41,7 @@ SPEC = rollout(
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
-    """A Prometheus that asks to be left alone for an hour."""
+    """A Prometheus that limits the rate for an hour."""
     with running_http_server(Answer(429, b"{}", {"Retry-After": "3600"})) as running:
         connection = {"conn_type": "http", "host": running.url}
         monkeypatch.setenv("AIRFLOW_CONN_METRICS", json.dumps(connection))
@@ -120,7 +120,7 @@ Watch = Callable[[int, pytest.MonkeyPatch], None]
 
 
 @pytest.mark.parametrize("watch", [poke, defer, verify])
-def test_a_backend_that_asked_to_be_left_alone_is_asked_once_in_four_polls(
+def test_a_rate_limited_backend_gets_one_request_in_four_polls(
     backend: HttpServer, monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     watch(POLLS, monkeypatch)
@@ -141,7 +141,7 @@ def test_preflight_asks_once_and_fails_as_something_that_passes(
     request = SeriesRequest(
         ("p95",), RELEASE, BASELINE, now - timedelta(minutes=9), now, timedelta(minutes=1)
     )
-    with pytest.raises(SourceError, match="left alone") as caught:
+    with pytest.raises(SourceError, match="rate-limited") as caught:
         asyncio.run(fetch_once(SPEC, request))
     assert caught.value.transient
     assert len(backend.asked) == 1

@@ -24,7 +24,7 @@ LATE = timedelta(days=1)
 
 class DraftCasesOperator(BaseOperator):
     """
-    Drafts eval cases for every debt that has none, and records in the ledger what people changed in case files.
+    Drafts eval cases for every debt that has none, and records in the ledger what changed in case files.
 
     A source that cannot be reached fails this task once every other debt is done; its last try leaves a stub
     that says what to bring, and the next runs go on trying for a day. No ticket ever waits for it.

@@ -102,8 +102,8 @@ def build_question(
 def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator[PromqlRequest]:
     """Yield one query for all parts, and one for each native histogram after the first.
 
-    In Prometheus 2.42 ``label_replace`` makes a float 0 of a native histogram, so that one cannot be distinguished
-    from another.
+    In Prometheus 2.42 ``label_replace`` makes a float 0 of a native histogram, so that one cannot be
+    distinguished from another.
     """
     texts = [f'label_replace({text}, "{PART}", "{part}", "", "")' for text, part in tagged.items()]
     first = next(iter(natives), None)

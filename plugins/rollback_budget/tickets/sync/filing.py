@@ -1,8 +1,8 @@
 """Filing debts: every debt gets one ticket, whatever is lost on the way.
 
-The ticket's row exists before anything is sent. The task that claims it looks for a ticket of the debt and adopts
-it, and only when there is none sends one request. When the answer is lost, it is not sent again
-until the tracker has settled and a search has shown that the first request came to nothing.
+The ticket's row exists before anything is sent. The task that claims it looks for a ticket of the debt and
+adopts it, and only when there is none sends one request. When the answer is lost, it is not sent again until
+the tracker has settled and a search has shown that the first request came to nothing.
 """
 
 from __future__ import annotations
