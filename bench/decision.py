@@ -142,7 +142,7 @@ class ParallelRollouts:
         services = list(self._harness.scenarios)
         self._ship(kind, services)
         if kind is not Kind.TIER_A:
-            self._ask(services)
+            self._open_reviews(services)
         if kind is Kind.ANSWER:
             time.sleep(PARKED_S)
         passages = []
@@ -166,7 +166,7 @@ class ParallelRollouts:
             self._harness.reach(service, "round_1.watch", "deferred", timeout_s=180)
         time.sleep(PARKED_S)
 
-    def _ask(self, services: list[str]) -> None:
+    def _open_reviews(self, services: list[str]) -> None:
         """Bring every rollout to a review that waits."""
         for service in services:
             self._harness.worsen(service, handoff=1.0)

@@ -21,7 +21,7 @@ from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
-from rollback_budget.sources.prometheus.promql import build_question
+from rollback_budget.sources.prometheus.promql import build_query
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.network import find_free_port
 from tests.support.prometheus import running_prometheus
@@ -71,14 +71,12 @@ def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPl
 
 
 def query_of(number: int) -> str:
-    """Return what Prometheus is asked for rollout ``number`` when it is asked for alone."""
+    """Return the PromQL of rollout ``number`` when it is queried alone."""
     spec = spec_of(number)
     assert isinstance(spec.source, PrometheusSource)
     series = sorted({budget.series for budget in spec.budgets})
-    question = build_question(
-        spec.source, spec.metrics, series, (spec.release, spec.baseline), spec.watch.step
-    )
-    [request] = question.requests
+    query = build_query(spec.source, spec.metrics, series, (spec.release, spec.baseline), spec.watch.step)
+    [request] = query.requests
     return request.text
 
 

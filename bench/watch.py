@@ -63,7 +63,7 @@ def _measure(home: Path) -> list[Figure]:
     return [
         Figure("bytes of one answer, both versions", len(alone.body), "B"),
         Figure("the floor: aiohttp GET of the same bytes and json.loads", floor * 1e3, "ms"),
-        Figure(f"our poll, {TOGETHER} rollouts asked for together", ours * 1e3, "ms"),
+        Figure(f"our poll, {TOGETHER} rollouts queried together", ours * 1e3, "ms"),
         Figure("our poll, a rollout alone", single * 1e3, "ms"),
         Figure("our poll over the floor, together", median(r.ours / r.floor for r in rounds), "x", 2),
         Figure(

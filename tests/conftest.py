@@ -53,5 +53,5 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
+    """A port on 127.0.0.1 that no process listens on."""
     return find_free_port()

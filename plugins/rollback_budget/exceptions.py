@@ -41,8 +41,8 @@ class SeriesError(RollbackBudgetError):
 class SourceError(RollbackBudgetError):
     """A metric source that did not answer.
 
-    ``transient`` says whether asking again may help (a time-out, a restart) or not (a rejected query);
-    ``retry_after`` is how long asking again is of no use, None when the backend did not say.
+    ``transient`` says whether a retry may help (a time-out, a restart) or not (a rejected query);
+    ``retry_after`` is how long a retry is of no use, None when the backend did not say.
     """
 
     def __init__(self, message: str, *, transient: bool, retry_after: timedelta | None = None) -> None:

@@ -62,7 +62,7 @@ def record(
 
 
 def past_rollouts(folder: Path) -> Path:
-    """Six rollouts: kept, falsely stopped, found, stopped before it went bad, missed, and nobody knows."""
+    """Six rollouts: kept, falsely stopped, found, stopped before it went bad, missed, and unknown."""
     folder = folder / "rollouts"
     record(folder, "a-kept.csv", failing=range(5, 90))
     record(folder, "b-false.csv", slow=range(10, 60))

@@ -112,7 +112,7 @@ def test_frozen_spec_round_trips_and_its_digest_follows_its_meaning(load: Load) 
         ("p95_below: 0", Comparison.BELOW, Worse.LOWER),
     ],
 )
-def test_every_comparison_is_told_by_the_end_of_its_key(
+def test_every_comparison_follows_from_the_end_of_its_key(
     load: Load, key: str, comparison: Comparison, worse: Worse
 ) -> None:
     (budget,) = load(rule(f"{key}\nmax_duration: 1m30s")).budgets

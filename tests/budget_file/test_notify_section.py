@@ -27,7 +27,7 @@ notify:
 """
 
 
-def test_notifiers_are_frozen_and_are_told_all_but_the_daily_list_by_default(tmp_path: Path) -> None:
+def test_notifiers_are_frozen_and_subscribe_to_all_but_the_daily_list_by_default(tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     path.write_text(GOOD)
     spec = load_budget(path)

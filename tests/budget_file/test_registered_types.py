@@ -128,7 +128,7 @@ def test_mistakes_in_registered_settings_have_their_places(tmp_path: Path) -> No
         ("source: {type: gone}", "cannot be loaded"),
     ],
 )
-def test_a_type_that_nobody_gives_is_said_with_those_that_are_registered(
+def test_an_unknown_type_is_said_with_those_that_are_registered(
     tmp_path: Path, written: str, says: str
 ) -> None:
     (problem,) = problems_of(tmp_path, written + "\n")

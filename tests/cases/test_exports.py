@@ -142,7 +142,7 @@ def test_inspect_runs_an_export_with_a_mock_model(tmp_path: Path) -> None:
         "wrong": False,
         "part": True,
         "not JSON": False,
-        # The mock model as a grader gives no grade: nobody knows.
+        # The mock model as a grader gives no grade: unknown.
         "a rubric": None,
     }
 

@@ -77,7 +77,7 @@ def test_validate_prints_each_problem_of_each_file_once(run: Run, tmp_path: Path
     ]
 
 
-def test_validate_as_json_tells_the_same(run: Run, tmp_path: Path) -> None:
+def test_validate_as_json_says_the_same(run: Run, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("release: on\n", encoding="utf-8")
     outcome = run("validate", "--json", BUDGET, broken)

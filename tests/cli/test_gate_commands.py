@@ -60,7 +60,7 @@ def owe(ledger: Ledger, severity: Severity) -> Debt:
     return debt
 
 
-def test_check_tells_pass_ask_and_block_by_its_exit_code(run: Run, ledger: Ledger, tmp_path: Path) -> None:
+def test_check_shows_pass_ask_and_block_by_its_exit_code(run: Run, ledger: Ledger, tmp_path: Path) -> None:
     budget, results = tmp_path / "budget.yaml", tmp_path / "v43.csv"
     first = run("check", budget)
     assert first.return_value == 0

@@ -234,7 +234,7 @@ def test_a_rollback_is_only_said_to_be_over_with_its_outcome(
     assert outcome.value.replace("_", " ") in run("status")[1]
 
 
-def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run) -> None:
+def test_a_rollout_is_shown_in_order_with_who_when_and_why(store: Ledger, run: Run) -> None:
     shipped = open_rollout(store)
     breach = make_breach(shipped + 10 * MINUTE)
     evaluation = make_evaluation(breach)
@@ -269,7 +269,7 @@ def test_a_night_is_told_in_order_with_who_when_and_why(store: Ledger, run: Run)
     assert "Roll back now  [the deadline]" in out
 
 
-def test_the_stages_of_a_ramp_are_told_with_the_share_that_each_gave(store: Ledger, run: Run) -> None:
+def test_the_stages_of_a_ramp_are_shown_with_the_share_that_each_gave(store: Ledger, run: Run) -> None:
     shipped = open_rollout(store)
     store.stages.record(KEY, 1, 0.005, shipped)
     store.stages.record(KEY, 2, 0.25, shipped + 30 * MINUTE)
@@ -281,7 +281,7 @@ def test_the_stages_of_a_ramp_are_told_with_the_share_that_each_gave(store: Ledg
     assert "2: the release gets 25 % of the traffic" in out
 
 
-def test_of_several_runs_the_newest_is_told_and_the_others_are_named(store: Ledger, run: Run) -> None:
+def test_of_several_runs_the_newest_is_shown_and_the_others_are_named(store: Ledger, run: Run) -> None:
     open_rollout(store, shipped_min=90)
     newest = RolloutKey(KEY.dag_id, "manual__newest")
     open_rollout(store, newest, shipped_min=5)
@@ -309,7 +309,7 @@ def test_hostile_names_reach_the_terminal_as_text(store: Ledger, run: Run) -> No
         assert "\\n" not in out
 
 
-def test_watching_says_every_change_until_it_is_told_to_stop(store: Ledger) -> None:
+def test_watching_says_every_change_until_it_is_stopped(store: Ledger) -> None:
     open_rollout(store)
     command = [
         sys.executable,

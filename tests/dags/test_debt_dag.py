@@ -128,7 +128,7 @@ def test_a_rate_limit_is_waited_out_in_full_outside_of_any_worker_slot(
         assert len(jira.issues) == 1
 
 
-def test_nobody_waits_for_years(owing: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_task_waits_for_years(owing: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_jira_cloud() as jira:
         connect_to_cloud(monkeypatch, jira.url)
         run("log_debt")
@@ -136,7 +136,7 @@ def test_nobody_waits_for_years(owing: Ledger, monkeypatch: pytest.MonkeyPatch) 
         assert waits_until("file_debt") <= utc_now() + LONGEST_WAIT + timedelta(seconds=2)
 
 
-def test_filing_also_tells_and_a_debt_that_cannot_be_filed_does_not_keep_the_others_silent(
+def test_filing_also_comments_and_a_debt_that_cannot_be_filed_does_not_keep_the_others_silent(
     owing: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/af")

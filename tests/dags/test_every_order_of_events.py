@@ -2,7 +2,7 @@
 
 A search through all states that up to five events reach, over the real tasks, wiring and ledger of a
 rollout (see :mod:`tests.operators.scenarios`); equal states are followed once. After the last event it is
-played to its end: nobody answers, and nothing more is seen.
+played to its end: no answer comes, and nothing more is seen.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ EVENTS: dict[str, Event] = {
         lambda sim: race_to_promote(sim, sim.waiting("review")[-1]),
     ),
     "silence": asked(lambda sim, round_: be_silent(sim, round_)),
-    # Nobody notices before a rollback is asked for, so as a first event it stands for every later moment.
+    # No task notices before a rollback is asked for, so as a first event it stands for every later moment.
     "rollback fails": (
         lambda sim: sim.minute == 0,
         lambda sim: setattr(sim.plane, "works", False),
@@ -198,7 +198,7 @@ def check(sim: SimulatedRollout) -> None:
 
 
 def check_promotion(sim: SimulatedRollout, by: str) -> None:
-    """Every breach has an answer that lets it be, and nobody promotes but a commander or the window's end."""
+    """Every breach has an answer that lets it be, and none promotes but a commander or the window's end."""
     answers = {answer.round: answer for answer in sim.decisions}
     lenient = sim.spec.decision.tier_b_breach.on_timeout is OnTimeout.CONTINUE
     for said in sim.ledger.evaluations.of(sim.key):

@@ -1,4 +1,4 @@
-"""The daily DAG of eval debt: its real tasks, a real ledger and webhook, and a tracker that may be away."""
+"""The daily DAG of eval debt: its real tasks, a real ledger and webhook, a tracker that may be unavailable."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def breach(ledger: Ledger, days_ago: float, service: str = "support-bot", **changes: Any) -> None:
-    """Log a breach of a service whose newest rollout tells everything to the webhook."""
+    """Log a breach of a service whose newest rollout sends everything to the webhook."""
     key = RolloutKey(f"rollout_{service}", "r")
     at = NOW - timedelta(days=days_ago)
     commanders = (Commander(id="cora", name="Cora"),)
@@ -76,7 +76,9 @@ def events_of(inbox: Inbox) -> list[str]:
     return inbox.events()
 
 
-def test_days_off_are_caught_up_on_and_everybody_is_told_once(ledger: Ledger, inbox: Inbox) -> None:
+def test_days_off_are_caught_up_on_and_every_subscriber_is_notified_once(
+    ledger: Ledger, inbox: Inbox
+) -> None:
     breach(ledger, days_ago=14)
     breach(ledger, days_ago=6, budget="latency.p99_delta_pct", metric="p99")
     for _ in range(2):
@@ -125,7 +127,7 @@ def test_a_waived_debt_is_listed_and_does_not_age(ledger: Ledger, inbox: Inbox) 
     assert "0 overdue, 1 waived" in inbox.posted[0]["text"]
 
 
-def test_nothing_owed_is_told_to_nobody(ledger: Ledger, inbox: Inbox) -> None:
+def test_nothing_owed_sends_no_message(ledger: Ledger, inbox: Inbox) -> None:
     run("age_debt")
     run("post_backlog")
     assert inbox.posted == []

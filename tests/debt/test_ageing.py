@@ -28,7 +28,7 @@ def walk(debt: Debt, days: Sequence[float]) -> tuple[Debt, list[DebtEvent]]:
 
 
 @pure
-def test_a_debt_is_told_at_half_time_raised_when_due_and_brought_to_the_commander_when_overdue() -> None:
+def test_a_debt_is_announced_at_half_time_raised_when_due_and_brought_to_the_commander_when_overdue() -> None:
     debt, story = walk(make_debt(), [day / 2 for day in range(60)])
     assert [(step_of(event), event.at - NOON) for event in story] == [
         (AgeingStep.HALF_TIME, 5 * DAY),

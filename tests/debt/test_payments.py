@@ -176,7 +176,7 @@ def test_racing_marks_never_make_a_circle_of_duplicates(ledger: Ledger) -> None:
     assert len([debt for debt in ledger.debts.every() if debt.is_owed]) == 1
 
 
-def test_a_launch_past_the_gate_is_owed_once_however_often_it_is_told(ledger: Ledger) -> None:
+def test_a_launch_past_the_gate_is_owed_once_however_often_it_is_reported(ledger: Ledger) -> None:
     fingerprint = bypass_fingerprint("support-bot", "v43")
 
     def become(debt: Debt | None) -> tuple[Debt, DebtEvent]:

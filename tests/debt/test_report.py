@@ -81,7 +81,7 @@ def test_overdue_is_counted_by_owner_from_the_due_date_to_the_payment_or_while_n
         state=DebtState.PAID,
         paid_at=NOON + 5 * DAY,
     )
-    nobodys = make_debt(
+    unowned = make_debt(
         fingerprint="n", service="new-bot", severity=Severity.CRITICAL, due_at=NOON + 15 * DAY
     )
     events, breaches = story(debt, (DebtEventKind.DETECTED, 0))
@@ -91,13 +91,13 @@ def test_overdue_is_counted_by_owner_from_the_due_date_to_the_payment_or_while_n
     )
     for one, lines in (
         (other, [(DebtEventKind.DETECTED, 0), (DebtEventKind.PAID, 5)]),
-        (nobodys, [(DebtEventKind.DETECTED, 12)]),
+        (unowned, [(DebtEventKind.DETECTED, 12)]),
     ):
         more, further = story(one, *lines)
         events, breaches = events + more, breaches + further
     now = NOON + 16 * DAY
     made = burn_down(
-        [debt, other, nobodys],
+        [debt, other, unowned],
         events,
         breaches,
         {"support-bot": "alice", "other-bot": "bob", "new-bot": NO_OWNER},

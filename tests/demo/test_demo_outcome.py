@@ -80,7 +80,7 @@ def rolled_back(scenario: Scenario = SLIDE, by: str = "casey") -> RolloutOutcome
     )
 
 
-def test_a_rollback_as_agreed_has_no_problems_and_its_figures_add_up() -> None:
+def test_a_rollback_as_budgeted_has_no_problems_and_its_figures_add_up() -> None:
     outcome = rolled_back()
     assert list(outcome.problems()) == []
     assert list(rolled_back(INCIDENT, by="the rule").problems()) == []

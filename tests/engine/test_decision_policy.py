@@ -35,7 +35,7 @@ def verdict(*tiers: Tier, blind: bool = False) -> Evaluation:
 
 
 @pytest.mark.parametrize("round_", [1, 2, 3])
-def test_the_worst_tier_decides_and_nobody_is_asked_after_the_last_override(round_: int) -> None:
+def test_the_worst_tier_decides_and_no_question_follows_the_last_override(round_: int) -> None:
     spec = rollout()
     assert rounds_of(spec) == 3
     for a, b, c in product([0, 1], repeat=3):
@@ -51,7 +51,7 @@ def test_the_worst_tier_decides_and_nobody_is_asked_after_the_last_override(roun
 
 @pytest.mark.parametrize("evaluation", [verdict(blind=True), None], ids=["blind", "a watch that failed"])
 @pytest.mark.parametrize("on_blind", list(OnBlind))
-def test_what_nobody_saw_is_never_promoted(evaluation: Evaluation | None, on_blind: OnBlind) -> None:
+def test_what_was_not_observed_is_never_promoted(evaluation: Evaluation | None, on_blind: OnBlind) -> None:
     spec = rollout(watch=Watch(on_blind=on_blind))
     steps = [next_step(spec, evaluation, round_=round_, rounds=2) for round_ in (1, 2)]
     first = NextStep.ROLL_BACK if on_blind is OnBlind.ROLLBACK else NextStep.ASK

@@ -48,7 +48,7 @@ def test_a_drift_that_both_arms_share_is_no_clustering() -> None:
     assert design_effect(traffic(0.0, 0.0, 1, drift=0.1)) < 1.4
 
 
-def test_too_little_to_tell_is_said() -> None:
+def test_too_little_for_an_estimate_is_said() -> None:
     with pytest.raises(SeriesError, match=str(LEAST_STEPS)):
         design_effect([Counts(1, 10, 1, 10)] * 50 + [Counts(0, 0, 1, 10)] * 500)
     with pytest.raises(SeriesError, match="every event is the same"):

@@ -78,7 +78,7 @@ CASES: list[tuple[Budget, float, float, float | None, str]] = [
 
 
 @pytest.mark.parametrize(("rule", "release", "baseline", "n", "sentence"), CASES)
-def test_a_breach_says_what_happened_and_what_was_agreed(
+def test_a_breach_says_what_happened_and_what_the_budget_is(
     rule: Budget, release: float, baseline: float, n: float | None, sentence: str
 ) -> None:
     looks = int(rule.max_duration.total_seconds() // 60) + 1

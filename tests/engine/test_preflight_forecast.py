@@ -161,7 +161,7 @@ def test_what_would_make_a_watch_worth_less_is_warned_of(
     assert any(said in warning for warning in only(samples, line).warnings)
 
 
-def test_a_counter_that_is_not_there_or_comes_late_is_told_from_no_traffic() -> None:
+def test_a_counter_that_is_not_there_or_comes_late_is_distinguished_from_no_traffic() -> None:
     both = forecast_of(old([0.9] * 60), SUCCESS, INCIDENTS).budgets
     assert both[0].warnings == ()
     assert "a counter that is not initialised at 0 loses its first event" in both[1].warnings[0]

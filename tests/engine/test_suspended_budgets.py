@@ -55,7 +55,7 @@ def test_after_a_suspension_the_burn_starts_anew_from_the_first_look_after_it() 
     assert said.budgets[0].suspended_looks == 21
 
 
-def test_data_that_nobody_had_looked_at_when_a_suspension_was_recorded_is_under_it() -> None:
+def test_data_without_a_look_when_a_suspension_was_recorded_is_under_it() -> None:
     spec = rollout(watch=Watch(settle=3 * MINUTE))
     said = evaluate(spec, both([130.0] * 40), start=START, suspensions=[suspended(33, 100)])
     assert said.budgets[0].suspended_looks == 10
@@ -107,7 +107,7 @@ def test_evidence_gathered_under_a_suspension_weighs_nothing() -> None:
     assert said.budgets[0].p_value == pytest.approx(1.0, abs=0.5)
 
 
-def test_a_suspended_budget_without_data_blinds_nobody_and_hides_no_blindness() -> None:
+def test_a_suspended_budget_without_data_makes_no_watch_blind_and_hides_no_blindness() -> None:
     other = budget("p50")
     holes: list[float | None] = [100.0] * 5 + [None] * 55
     spec = rollout(P95, other, watch=SETTLED)

@@ -236,7 +236,7 @@ def test_of_several_inspect_scorers_all_decide_unless_one_is_named(tmp_path: Pat
         verdicts(path, columns=Columns(scorer="style"))
 
 
-def test_promptfoo_gives_failures_crashes_and_what_nobody_judged(tmp_path: Path) -> None:
+def test_promptfoo_gives_failures_crashes_and_what_was_not_judged(tmp_path: Path) -> None:
     document = promptfoo(
         judged("c1", True),
         judged("c2", False),

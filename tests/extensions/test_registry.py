@@ -126,7 +126,7 @@ def test_something_of_another_kind_is_refused(install: Install) -> None:
         target_class("acme")
 
 
-def test_nobody_takes_a_name_of_ours_and_it_is_said(install: Install) -> None:
+def test_no_package_takes_a_name_of_ours_and_it_is_said(install: Install) -> None:
     install("acme-taker", Group.SOURCES, sql="rollback_budget.sources.recorded:RecordedSeries")
     assert source_class("sql").__name__ == "SqlMetricSource"
     [said] = conflicts()

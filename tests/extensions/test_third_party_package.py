@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(folder: Path, packages: Path) -> Run:
-    """Runs Python in a process of its own, with Acme's package unless it is told otherwise."""
+    """Runs Python in a process of its own, with Acme's package unless the test says otherwise."""
 
     def run(*arguments: object, installed: bool = True) -> subprocess.CompletedProcess[str]:
         path = [ROOT / "plugins", ROOT, folder / "dags", *([packages] if installed else [])]

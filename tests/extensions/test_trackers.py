@@ -40,7 +40,7 @@ def test_a_tracker_is_named_or_follows_from_the_jira_connection(
     assert type(open_tracker()) is kind
 
 
-def test_a_tracker_that_nobody_registered_is_an_error_that_says_the_known_ones(
+def test_a_tracker_that_is_not_registered_is_an_error_that_says_the_known_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}TRACKER", "linear")

@@ -192,7 +192,7 @@ FAULTS = (
     Fault("too_many_points", answers(page(400, TOO_MANY_POINTS), BRIEFLY)),
     # The real limit: four hours at one second are more points than a server answers.
     Fault("long_history", history=timedelta(hours=4)),
-    Fault("away_for_good", answers(Loses.REQUEST, FOR_GOOD), BLIND, BREACH),
+    Fault("unavailable_for_good", answers(Loses.REQUEST, FOR_GOOD), BLIND, BREACH),
     Fault("unauthorized_for_good", answers(page(401, "Unauthorized", "text/plain"), FOR_GOOD), BLIND, BREACH),
     Fault("html_for_good", answers(page(200, HTML, "text/html"), FOR_GOOD), BLIND, BREACH),
     # What happens to the series.

@@ -277,7 +277,7 @@ def test_the_verdict_after_a_fault_is_that_of_replay_on_the_same_data(
 
 
 def assert_blind_since_about_the_same(watch: Evaluation, replay: Evaluation) -> None:
-    """What settled in the last moments of a server, nobody could read any more but after it was back."""
+    """What settled in the last moments of a server, no client could read any more but after it was back."""
     assert replay.verdict is watch.verdict
     assert watch.blind is not None
     assert replay.blind is not None

@@ -180,7 +180,7 @@ def test_a_crashed_case_fails_the_rate(place: Callable[[Rows], GateData]) -> Non
     assert not outcome.success
 
 
-def test_a_delta_on_a_column_that_is_not_there_is_trouble(place: Callable[[Rows], GateData]) -> None:
+def test_a_delta_on_a_column_that_is_not_there_is_an_error(place: Callable[[Rows], GateData]) -> None:
     rule = DeltaRule(measure="cost", column="cost", comparison="above", threshold=1, worse="higher")
     [outcome] = outcomes(place([("new", None, True, 1.0)]), [rule])
     assert (outcome.success, outcome.error) == (False, OutcomeError.COLUMN)

@@ -58,7 +58,7 @@ def test_debt_and_no_results_block(launch: Launch) -> None:
     assert rules(launch.judge()) == {GateRule.NO_RESULTS}
 
 
-def test_debt_and_nobody_who_says_where_results_are_block(launch: Launch) -> None:
+def test_debt_without_a_place_of_results_blocks(launch: Launch) -> None:
     launch.more = {"gate": None}
     assert rules(launch.judge()) == {GateRule.NO_RESULTS}
 
@@ -256,7 +256,7 @@ def test_a_case_that_was_asked_with_another_input_blocks(launch: Launch) -> None
     assert launch.judge().verdict is GateVerdict.PASS
 
 
-def test_a_draft_is_not_expected_of_anybody(launch: Launch) -> None:
+def test_a_draft_is_not_expected_to_pass(launch: Launch) -> None:
     debt = launch.debts[0]
     draft = case("not approved yet", of=debt.fingerprint)
     launch.cases.write(debt, [*launch.cases.cases_of(debt), draft])
@@ -354,7 +354,7 @@ def test_a_finding_names_the_case_the_breach_and_the_ticket(launch: Launch) -> N
     assert (finding.ticket, finding.ticket_url) == ("LLM-7", "https://jira.example/browse/LLM-7")
 
 
-# Expectations that somebody wrote by hand.
+# Expectations that a user wrote by hand.
 
 
 def by_hand(kind: str, **kwargs: Any) -> Expected:

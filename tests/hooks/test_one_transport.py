@@ -1,4 +1,4 @@
-"""Whoever speaks HTTP obeys one policy: a source, a target, Jira, and a webhook."""
+"""Every HTTP client obeys one policy: a source, a target, Jira, and a webhook."""
 
 from __future__ import annotations
 

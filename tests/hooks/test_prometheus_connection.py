@@ -114,7 +114,7 @@ def test_tls_a_password_and_a_base_path_come_from_the_connection(
     assert len(fetch()) == 10
 
 
-def test_a_wrong_password_is_no_passing_trouble_and_stays_secret(
+def test_a_wrong_password_is_no_transient_error_and_stays_secret(
     guarded: Prometheus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, **guarded_by(guarded, login="nobody"))
@@ -207,7 +207,7 @@ def test_a_live_service_is_read_as_its_own_log_has_it_and_is_unknown_once_it_is_
         with running_prometheus(tmp_path / "prometheus", [target]) as prometheus:
             connect(monkeypatch, host=prometheus.url)
             scrapes = "count_over_time(assistant_requests_total[1h]) > 9"
-            wait_until(lambda: prometheus.ask(scrapes), what="ten scrapes")
+            wait_until(lambda: prometheus.query(scrapes), what="ten scrapes")
             end = grid_floor(datetime.now(UTC), STEP)
             start = end - 3 * STEP
             found = [s for s in read(start, end) if s.version == RELEASE]
@@ -221,7 +221,7 @@ def test_a_live_service_is_read_as_its_own_log_has_it_and_is_unknown_once_it_is_
             assert _sum(found, "p95", le=float("inf")) / logged == near
             service.stop()
             gone = datetime.now(UTC)
-            wait_until(lambda: not prometheus.ask("assistant_requests_total"), what="staleness")
+            wait_until(lambda: not prometheus.query("assistant_requests_total"), what="staleness")
             wait_until(lambda: time.time() > gone.timestamp() + 6, what="three steps")
             assert read(grid_floor(gone, STEP) + 2 * STEP, grid_floor(datetime.now(UTC), STEP)) == []
 

@@ -25,7 +25,7 @@ def test_a_rounds_review_is_opened_once_with_its_first_deadline(ledger: Ledger) 
     assert ledger.reviews.of(KEY) == history_of(ledger, KEY) == [review]
 
 
-def test_one_of_many_senders_may_send_and_after_it_nobody(ledger: Ledger) -> None:
+def test_one_of_many_senders_may_send_and_after_it_none(ledger: Ledger) -> None:
     ledger.rollouts.open(KEY, make_spec(), NOON)
     claims = race(4, lambda _: ledger.notifications.claim(KEY, "breach 1", "1 slack", NOON))
     assert sorted(claims) == [False, False, False, True]

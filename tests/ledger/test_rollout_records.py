@@ -96,7 +96,7 @@ def test_names_and_reasons_are_data(ledger: Ledger) -> None:
     assert rollout.spec == spec
 
 
-def test_the_story_of_a_rollout_is_told_once_and_in_order(ledger: Ledger) -> None:
+def test_the_history_of_a_rollout_is_recorded_once_and_in_order(ledger: Ledger) -> None:
     ledger.rollouts.open(KEY, make_spec(), NOON)
     breach = make_breach(NOON)
     decided, until = NOON + timedelta(minutes=5), NOON + timedelta(hours=1)

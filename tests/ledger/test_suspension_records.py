@@ -64,9 +64,7 @@ def test_only_what_ends_later_is_read(ledger: Ledger) -> None:
         (Scope(), False),
     ],
 )
-def test_a_suspension_tells_of_the_rollouts_in_its_scope(
-    ledger: Ledger, scope: Scope, includes: bool
-) -> None:
+def test_a_suspension_names_the_rollouts_in_its_scope(ledger: Ledger, scope: Scope, includes: bool) -> None:
     ledger.rollouts.open(KEY, make_spec(), NOON - HOUR)
     hold = ledger.suspensions.add(scope, HOLD)
     assert ledger.suspensions.of(KEY) == ([hold] if includes else [])

@@ -49,7 +49,7 @@ def test_a_lost_operation_is_claimed_again_as_one_that_may_be_done(ledger: Ledge
     second = claim(ledger, debt, LOST_AFTER)
     assert second is not None
     assert second.again
-    # Whoever was held up comes back too late to take the claim away.
+    # A task that was held up comes back too late to take the claim.
     ledger.ticket_operations.release(first)
     ledger.ticket_operations.refused(first, "no")
     assert claim(ledger, debt, LOST_AFTER + SECOND) is None

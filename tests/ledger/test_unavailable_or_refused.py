@@ -46,7 +46,7 @@ def test_a_row_that_its_tables_refuse_is_no_outage(ledger: Ledger) -> None:
         ledger.rollouts.open(KEY, make_spec(), datetime(2026, 3, 1))  # noqa: DTZ001
 
 
-def test_a_ledger_that_somebody_else_locks_is_unavailable(
+def test_a_ledger_that_another_process_locks_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rollback_budget.ledger.database._LOCK_TIMEOUT_S", 0.05)

@@ -104,7 +104,7 @@ def test_a_retry_sends_nothing_twice_and_only_what_was_wanted_is_sent(inbox: Inb
     assert {one.notifier for one in kept.notifications.of(KEY)} == {"1 http", "2 http"}
 
 
-def test_one_that_failed_is_told_again_and_the_others_are_not(inbox: Inbox, kept: Ledger) -> None:
+def test_one_that_failed_is_notified_again_and_the_others_are_not(inbox: Inbox, kept: Ledger) -> None:
     own = Notify(notifier=f"{__name__}.KeptNotifier", args={"number": "112"})
     KeptNotifier.kept.clear()
     inbox.status = 503
@@ -127,7 +127,7 @@ def test_an_address_that_is_a_secret_stays_one(
     assert "s3cret" not in str(kept.notifications.of(KEY))
 
 
-def test_a_notifier_that_hangs_holds_nobody_up(inbox: Inbox, kept: Ledger) -> None:
+def test_a_notifier_that_hangs_holds_no_other_up(inbox: Inbox, kept: Ledger) -> None:
     inbox.hold = threading.Event()
     KeptNotifier.kept.clear()
     began = time.monotonic()
@@ -139,7 +139,7 @@ def test_a_notifier_that_hangs_holds_nobody_up(inbox: Inbox, kept: Ledger) -> No
     assert len(KeptNotifier.kept) == 1
 
 
-def test_without_the_ledger_people_are_told_all_the_same(
+def test_without_the_ledger_users_are_notified_all_the_same(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path / 'none.db'}")

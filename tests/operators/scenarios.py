@@ -67,7 +67,7 @@ class ControlPlane:
 
 
 class FastClock:
-    """A second passes at every look at it, and nobody waits."""
+    """A second passes at every look at it, and no test waits."""
 
     def __init__(self) -> None:
         self._time = NOON
@@ -281,7 +281,7 @@ class SimulatedRollout:
         self.ledger.suspensions.add(Scope(self.key.dag_id, self.key.run_id), suspension)
 
     def clear(self) -> None:
-        """Clear the whole run, as somebody does who hopes that it helps."""
+        """Clear the whole run, as a user does who hopes that it helps."""
         self.states = {"preflight": "success"}
 
     # What is known of it.
@@ -292,7 +292,7 @@ class SimulatedRollout:
     @property
     def is_suspended(self) -> bool:
         """Whether a watch would not let the tier B budget burn."""
-        return self._ask("SELECT count(*) FROM suspensions") != [(0,)]
+        return self._query("SELECT count(*) FROM suspensions") != [(0,)]
 
     @property
     def now(self) -> datetime:
@@ -307,15 +307,15 @@ class SimulatedRollout:
     @property
     def final(self) -> Final | None:
         """How the ledger says that it ended, read past the tables' own code, which this is a test of."""
-        [row] = self._ask("SELECT final_decision, final_by, final_reason, final_at FROM rollouts")
+        [row] = self._query("SELECT final_decision, final_by, final_reason, final_at FROM rollouts")
         return None if row[0] is None else Final(FinalDecision(row[0]), row[1], row[2], row[3])
 
     @property
     def decisions(self) -> list[CommanderDecision]:
-        rows = self._ask('SELECT round, option, "by", reason, at, timed_out FROM decisions ORDER BY id')
+        rows = self._query('SELECT round, option, "by", reason, at, timed_out FROM decisions ORDER BY id')
         return [CommanderDecision(*row[:5], bool(row[5])) for row in rows]
 
-    def _ask(self, query: str) -> list[Any]:
+    def _query(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self.file)) as ledger:
             return ledger.execute(query).fetchall()
 
@@ -346,7 +346,7 @@ class SimulatedRollout:
     def fingerprint(self) -> str:
         """Return what distinguishes this night from others but for times: equal ones have equal futures."""
         reported = [
-            self._ask(query)
+            self._query(query)
             for query in (
                 "SELECT final_decision, final_by FROM rollouts",
                 'SELECT round, option, "by", timed_out FROM decisions ORDER BY 1, 2, 3, 4',
@@ -370,7 +370,7 @@ class SimulatedRollout:
 
 
 def _without_times(value: Any) -> Any:
-    """Return what a later task could tell apart of an XCom."""
+    """Return what a later task could distinguish in an XCom."""
     if not isinstance(value, dict):
         return None
     kept = ("verdict", "option", "by", "go_on", "outcome", "mute")

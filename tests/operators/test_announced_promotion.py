@@ -1,4 +1,4 @@
-"""What people are told when a release is promoted."""
+"""What users are notified of when a release is promoted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer(**changes: Any) -> ReviewAnswer:
     return ReviewAnswer(**{**said, "at": NOON, **changes})
 
 
-def test_a_kept_budget_is_told_as_the_end_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_budget_is_announced_as_the_end_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "the window is over, and model-v42 takes over from model-v41"
     assert announced(monkeypatch, None) == expected
     assert announced(monkeypatch, answer(go_on=True)) == expected

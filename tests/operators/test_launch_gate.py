@@ -195,7 +195,7 @@ def test_a_failing_case_of_a_major_debt_asks_the_commander_who_may_ship(near: Be
     assert near.verdicts() == ["ask", "pass"]
 
 
-def test_the_commander_is_told_of_the_question_once_and_everybody_of_the_answer(
+def test_the_commander_is_notified_of_the_question_once_and_subscribers_of_the_answer(
     near: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near.spec = near.spec.model_copy(update={"notify": (Notify(notifier="http", conn_id="hook"),)})
@@ -300,7 +300,7 @@ def test_a_bypass_without_a_name_and_a_reason_fails_the_run(bench: Bench, given:
     assert bench.ledger.bypasses.of("support") == []
 
 
-def test_a_waived_debt_is_told_and_does_not_block(near: Bench) -> None:
+def test_a_waived_debt_is_shown_and_does_not_block(near: Bench) -> None:
     near.evaluate(near.owe(Severity.CRITICAL), passed=False)
     assert near.debt is not None
     now = utc_now()
@@ -390,7 +390,7 @@ def watched(tmp_path: Path) -> Callable[[], dict[str, str]]:
     return lambda: {**os.environ, "PYTHONPATH": paths}
 
 
-def test_judging_reaches_nobody_outside(
+def test_judging_reaches_no_host_outside(
     bench: Bench, watched: Callable[[], dict[str, str]], tmp_path: Path
 ) -> None:
     bench.evaluate(bench.owe(Severity.CRITICAL), passed=True)

@@ -44,7 +44,7 @@ def retries_of(task: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "arguments", "ours"), OPERATORS)
-def test_ours_hold_when_nobody_says_otherwise(kind: Any, arguments: dict[str, Any], ours: Any) -> None:
+def test_ours_hold_when_the_user_sets_no_others(kind: Any, arguments: dict[str, Any], ours: Any) -> None:
     with DAG("d", schedule=None, default_args={"owner": "casey"}):
         task = kind(task_id="t", **arguments)
     assert {name: getattr(task, name) for name in ours} == {**ours}
@@ -92,7 +92,7 @@ def test_a_rollout_takes_default_args_for_every_task_of_it() -> None:
         )
 
 
-def test_a_rollout_of_which_nothing_is_said_is_patient() -> None:
+def test_a_rollout_without_settings_retries_for_long() -> None:
     dag = RolloutDag(budget=BUDGET)
     retries = {name: task.retries for name, task in tasks_of(dag).items()}
     assert retries["preflight"] == retries["rollback"] == retries["promote"] == 3

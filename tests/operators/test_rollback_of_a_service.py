@@ -133,7 +133,7 @@ def test_served_by_word_only_is_seen_in_the_traffic(service: SimulatedService) -
     assert not report.data_plane.startswith("0 of ")
 
 
-def test_somebody_elses_change_is_respected(service: SimulatedService) -> None:
+def test_the_change_of_another_user_is_respected(service: SimulatedService) -> None:
     put(service, {RELEASE: 0.2, BASELINE: 0.8})
     assert roll_back().outcome is Outcome.SUPERSEDED
     wait_for(lambda: service.router.applied[RELEASE] == 0.2, "the other change to hold", timeout_s=5)

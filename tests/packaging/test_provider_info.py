@@ -1,4 +1,4 @@
-"""What Airflow is told of this provider, against the files: nothing is missing and nothing is invented."""
+"""What Airflow reads of this provider, against the files: nothing is missing and nothing is invented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many rollouts, one request: who is asked for together, and whose failure is whose."""
+"""Many rollouts, one request: which are queried together, and whose failure is whose."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_other_stretches_of_time_are_other_questions_and_the_same_one_is_asked_o
     assert sorted(len(requests) for requests in backend.asked) == [1, 2]
 
 
-def test_a_replay_asks_for_few_at_a_time_and_leaves_the_lane_to_polls() -> None:
+def test_a_replay_asks_for_few_at_a_time_and_leaves_the_concurrency_limit_to_polls() -> None:
     backend = Backend(takes_s=10)
     shared = coalesced(backend)
     day = 24 * 60
@@ -153,7 +153,7 @@ def test_one_bad_rollout_does_not_blind_the_others_and_is_asked_for_apart_from_t
     assert len(backend.asked) == 1
 
 
-def test_when_everybody_is_refused_they_are_asked_for_apart_once_and_the_source_is_opened_anew() -> None:
+def test_when_all_requests_are_refused_they_are_sent_apart_once_and_the_source_is_opened_anew() -> None:
     rollouts = {f"v{rollout}" for rollout in range(1, 11)}
     backend = Backend(refuses=rollouts)
     backend.error = SourceError("401 unauthorized", transient=False)

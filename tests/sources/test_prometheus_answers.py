@@ -1,4 +1,4 @@
-"""What the prometheus source makes of answers that are no samples: which of them another try may mend."""
+"""What the prometheus source makes of answers that are no samples: which of them a retry may fix."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_answer_without_all_samples_is_an_error_that_knows_if_another_try_may
     assert len(fetch(proxy.url)) == 10
 
 
-def test_remarks_about_the_query_are_no_trouble(proxy: FaultProxy) -> None:
+def test_remarks_about_the_query_are_no_errors(proxy: FaultProxy) -> None:
     remark = "PromQL info: metric might not be a counter, name does not end in _total"
     for said in ({"infos": [remark]}, {"warnings": [remark]}, {"warnings": []}):
         proxy.faults.append(Fault("POST", "query_range", Answers(200, (), answered(**said))))
@@ -123,7 +123,7 @@ def test_a_lost_connection_and_a_query_out_of_time_may_pass(proxy: FaultProxy) -
     proxy.faults.append(Fault("POST", "query_range", Loses.REPLY))
     assert refusal(proxy.url).transient
     assert refusal("http://127.0.0.1:9").transient
-    # The server itself gives up, because it is told how long it has.
+    # The server itself gives up, because it gets a time-out.
     said = refusal(proxy.url, timedelta(0))
     assert said.transient
     assert "Prometheus" in str(said)

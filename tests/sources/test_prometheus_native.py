@@ -147,7 +147,7 @@ def test_a_native_histogram_is_read_as_buckets_at_its_own_bounds(tmp_path: Path)
         running_prometheus(tmp_path, [target], scrape_interval="500ms", arguments=native) as prometheus,
     ):
         scraped = "count_over_time(up[1m]) > 6"
-        wait_until(lambda: prometheus.ask(scraped), what="seven scrapes")
+        wait_until(lambda: prometheus.query(scraped), what="seven scrapes")
         found = fetch(prometheus, grid_floor(datetime.now(UTC), timedelta(seconds=1)))
     buckets = {s.le: s.value for s in found if s.series == "p95" and s.le is not None}
     total = buckets[math.inf]

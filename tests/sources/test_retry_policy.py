@@ -56,7 +56,7 @@ def polls(policy: RetryPolicy, backend: Backend, minutes: int) -> list[str]:
         for minute in range(minutes):
             await asyncio.sleep(minute * 60 - loop.time())
             try:
-                heard.append(await policy.ask(backend))
+                heard.append(await policy.run(backend))
             except SourceError as error:
                 heard.append(str(error))
         return heard
@@ -79,7 +79,7 @@ def test_retries_of_many_processes_do_not_come_at_the_same_moment() -> None:
     assert len(second_tries) == 20
 
 
-def test_a_request_without_an_answer_is_retried_whoever_wrote_the_source() -> None:
+def test_a_request_without_an_answer_is_retried_for_every_kind_of_source() -> None:
     asked = []
 
     async def question() -> str:
@@ -88,7 +88,7 @@ def test_a_request_without_an_answer_is_retried_whoever_wrote_the_source() -> No
             raise TransportError(Failure.BROKEN, "the connection was lost")
         return "samples"
 
-    assert run_virtually(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE).ask(question)) == "samples"
+    assert run_virtually(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE).run(question)) == "samples"
     assert len(asked) == 2
 
 
@@ -107,7 +107,7 @@ def test_retry_after_within_the_poll_is_waited_for() -> None:
     assert backend.asked[1] >= 20
 
 
-def test_retry_after_beyond_the_poll_makes_looks_unknown_and_nobody_asks_before_it_is_over() -> None:
+def test_retry_after_beyond_the_poll_makes_looks_unknown_and_no_request_is_sent_before_it_is_over() -> None:
     backend = Backend(lambda now: unavailable(150) if now < 150 else None)
     heard = polls(RetryPolicy(CircuitBreaker("prom"), poll=MINUTE), backend, 4)
     assert backend.asked[0] == 0
@@ -136,7 +136,7 @@ def test_a_dead_backend_is_only_probed_says_so_once_and_once_that_it_is_back(
             policy, heard = RetryPolicy(circuit, poll=MINUTE), []
             for _ in range(65):
                 try:
-                    heard.append(await policy.ask(backend))
+                    heard.append(await policy.run(backend))
                 except SourceError as error:
                     heard.append(str(error))
                 await asyncio.sleep(60)
@@ -167,7 +167,7 @@ def test_a_backend_that_is_back_is_noticed_well_before_a_watch_would_be_blind(bl
         policy, loop = RetryPolicy(circuit, poll=timedelta(seconds=1)), asyncio.get_running_loop()
         while True:
             try:
-                await policy.ask(backend)
+                await policy.run(backend)
             except SourceError:
                 await asyncio.sleep(1)
             else:

@@ -109,7 +109,7 @@ def test_names_are_bound_and_never_part_of_the_statement(engine: Engine) -> None
     assert sample.version == HOSTILE
 
 
-def test_slices_of_one_metric_are_told_apart(engine: Engine) -> None:
+def test_slices_of_one_metric_are_distinguished(engine: Engine) -> None:
     put(engine, ("success", "v2", "de", minute(1), 0.5, 10), ("success", "v2", "fr", minute(1), 0.9, 10))
     query = "SELECT epoch AS time, version, value, n FROM samples WHERE slice = :slice"
     metrics = {"success": Metric(query=query)}
@@ -134,7 +134,7 @@ def test_a_query_that_is_rejected_is_not_worth_a_retry(engine: Engine, query: st
     assert not caught.value.transient
 
 
-def test_a_database_that_is_away_is_worth_a_retry(free_port: int) -> None:
+def test_a_database_that_is_unavailable_is_worth_a_retry(free_port: int) -> None:
     gone = create_engine(f"postgresql+psycopg2://nobody@127.0.0.1:{free_port}/none")
     with pytest.raises(SourceError, match="did not answer") as caught:
         fetch(SqlSeries(gone, {"a": Metric(query="SELECT 1")}), request_for("a"))

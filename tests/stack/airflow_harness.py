@@ -120,7 +120,7 @@ class Harness:
         shutil.copytree(REPOSITORY / "dags", self.dags, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(Path(__file__).with_name("team_dags.py"), self.dags)
         defaults = (REPOSITORY / "budgets" / "defaults.yaml").read_text()
-        # A view between the metrics and the log, so that a test can take the metrics away and give them back.
+        # A view between the metrics and the log, so that a test can remove the metrics and give them back.
         (self.budgets / "defaults.yaml").write_text(defaults.replace("FROM requests", "FROM seen"))
         (self.budgets / "broken.yaml").write_text("release: a\nbaseline: a\nwindow: soon\n")
         for scenario in self.scenarios.values():
@@ -238,7 +238,7 @@ class Harness:
         (self.budgets / f"{name}.yaml").write_text(json.dumps(document, indent=1))
 
     def take_ledger(self) -> None:
-        """Put the ledger where nobody finds it, with all that SQLite keeps beside it."""
+        """Put the ledger where no process finds it, with all that SQLite keeps beside it."""
         self._move_ledger(self.folder, self.folder / "aside")
 
     def give_ledger(self) -> None:

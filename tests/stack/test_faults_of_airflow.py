@@ -46,7 +46,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Postgres]:
-    """A PostgreSQL that nobody else uses, since it is taken away."""
+    """A PostgreSQL of its own, since it is stopped."""
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server found under /usr/lib/postgresql; install the package postgresql")

@@ -28,7 +28,7 @@ ADMIN, VIEWER = "casey", "vera"
 
 SCENARIOS = [
     Scenario(
-        "told",
+        "notified",
         120,
         HANDOFF,
         HANDING_OFF,
@@ -80,7 +80,7 @@ def harness(
 ) -> Iterator[Harness]:
     hook = f'{{"conn_type": "http", "host": "http://127.0.0.1:{inbox.port}"}}'
     harness = Harness(
-        tmp_path_factory.mktemp("told"),
+        tmp_path_factory.mktemp("notified"),
         SCENARIOS,
         database_url=airflow_url,
         environment={"AIRFLOW_CONN_HOOK": hook},
@@ -154,19 +154,23 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(harness: Harne
     assert [one.id for one in harness.ledger.suspensions.of(harness.key("held"))] == [made["id"]]
 
 
-def test_everybody_on_call_is_told_once_of_every_step_to_the_rollback(harness: Harness, inbox: Inbox) -> None:
+def test_every_subscriber_is_notified_once_of_every_step_to_the_rollback(
+    harness: Harness, inbox: Inbox
+) -> None:
     wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
-    wait_for(lambda: wanted <= {one["event"] for one in posted(inbox, "told")}, f"{wanted}", timeout_s=240)
-    assert sorted(one["event"] for one in posted(inbox, "told")) == sorted(wanted)
-    verdict_after = {one["event"]: one for one in posted(inbox, "told")}
+    wait_for(
+        lambda: wanted <= {one["event"] for one in posted(inbox, "notified")}, f"{wanted}", timeout_s=240
+    )
+    assert sorted(one["event"] for one in posted(inbox, "notified")) == sorted(wanted)
+    verdict_after = {one["event"]: one for one in posted(inbox, "notified")}
     assert "the deadline decided: Roll back now" in verdict_after["decided"]["sentence"]
     assert "No answer by" in verdict_after["review_opened"]["sentence"]
-    assert "/dags/rollout_told/runs/" in verdict_after["rolled_back"]["link"]
-    key = harness.key("told")
+    assert "/dags/rollout_notified/runs/" in verdict_after["rolled_back"]["link"]
+    key = harness.key("notified")
     [review] = harness.ledger.reviews.of(key)
     assert review.round == 1
     assert {one.error for one in harness.ledger.notifications.of(key)} == {None}
-    assert harness.stack.wait_for_run("rollout_told", harness.runs["told"]) == "success"
+    assert harness.stack.wait_for_run("rollout_notified", harness.runs["notified"]) == "success"
 
 
 def test_no_route_is_open_and_only_editors_change_anything(harness: Harness) -> None:
@@ -186,10 +190,10 @@ def test_no_route_is_open_and_only_editors_change_anything(harness: Harness) -> 
     assert len(harness.ledger.suspensions.ending_after()) == 1
 
 
-def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_else(
+def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_no_other_user(
     harness: Harness,
 ) -> None:
-    key = harness.key("told")
+    key = harness.key("notified")
     review = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     address = re.search(r"\((http[^)]*chart\.svg)\)", review["body"])
     assert address is not None
@@ -203,7 +207,7 @@ def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_nobody_e
 
 
 def test_what_cannot_be_suspended_is_refused_with_a_reason(harness: Harness) -> None:
-    path = "/api/dags/rollout_told/suspensions"
+    path = "/api/dags/rollout_notified/suspensions"
     for body in (hold(timedelta(hours=-1)), hold(reason=" "), hold(by="somebody else"), {"budget": HELD}):
         answer = ask(harness, "POST", path, ADMIN, body)
         assert answer.status_code in (400, 422), answer.text
@@ -298,7 +302,7 @@ def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again
     assert harness.end("paused") == "success"
 
 
-def test_a_rollback_that_is_not_proven_is_tried_again_and_then_somebody_is_paged_once(
+def test_a_rollback_that_is_not_proven_is_tried_again_and_then_the_on_call_engineer_is_paged_once(
     harness: Harness, inbox: Inbox
 ) -> None:
     harness.reach("unproven", "round_1.watch", "deferred")

@@ -210,7 +210,7 @@ def test_a_control_plane_that_accepts_but_does_not_serve_fails_the_run_loudly(ha
     assert only_breach(harness, "not_served").budget == "safety.high_severity_incidents_increase"
 
 
-def test_somebody_elses_newer_traffic_is_not_overwritten(harness: Harness) -> None:
+def test_the_newer_traffic_of_another_user_is_not_overwritten(harness: Harness) -> None:
     harness.reach("superseded", "round_1.watch", "deferred")
     harness.set_weights("superseded", {BASELINE: 0.9, RELEASE: 0.1})
     harness.worsen("superseded", incident=0.9)
@@ -232,7 +232,7 @@ def test_a_breach_during_an_outage_of_the_metrics_is_found_when_they_are_back(ha
     assert harness.final("outage") is FinalDecision.ROLLED_BACK
 
 
-def test_a_blind_watch_obeys_its_rule_and_a_rollback_that_nobody_can_see_is_loud(
+def test_a_blind_watch_obeys_its_rule_and_a_rollback_without_metrics_is_loud(
     harness: Harness,
 ) -> None:
     harness.reach("blind", "round_1.watch", "deferred", "success")
@@ -257,7 +257,7 @@ def test_a_watch_survives_its_triggerer_and_the_scheduler(harness: Harness) -> N
     harness.stack.start("triggerer")
     assert harness.end("killed", timeout_s=240) == "success"
     assert harness.final("killed") is FinalDecision.ROLLED_BACK
-    # Found at its true time, although nobody was watching then.
+    # Found at its true time, although no watch was running then.
     assert only_breach(harness, "killed").breached_at - worse_since < timedelta(seconds=5)
 
 
@@ -310,7 +310,7 @@ def test_the_sensor_says_the_same_in_every_mode(harness: Harness) -> None:
 
 
 def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(harness: Harness) -> None:
-    """The last one: it takes the ledger away from everybody."""
+    """The last one: it takes the ledger from all processes."""
     harness.trigger("no_ledger")
     harness.reach("no_ledger", "round_1.watch", "deferred")
     harness.take_ledger()

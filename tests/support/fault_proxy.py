@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 
 class Loses(Enum):
-    """What a fault takes away; in both cases the client sees its connection end."""
+    """What a fault loses; in both cases the client sees its connection end."""
 
     REQUEST = "the server never sees it"
     REPLY = "the server has done it"

@@ -41,7 +41,7 @@ MAX_PAGE = 100
 
 @dataclass
 class JiraCloud:
-    """A running stand-in, and what a test does to it behind the back of whoever talks to it.
+    """A running stand-in, and what a test does to it behind the back of its clients.
 
     :param lag_s: how long the search needs to see what was written.
     :param now_s: its clock; a test moves it.

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def find_free_port() -> int:
-    """Return a port on 127.0.0.1 that nobody listens on now."""
+    """Return a port on 127.0.0.1 that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -19,7 +19,7 @@ def find_free_port() -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on this port of 127.0.0.1."""
+    """Whether a process accepts connections on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

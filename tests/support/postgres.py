@@ -32,7 +32,7 @@ class Postgres:
         return f"postgresql://{SYSTEM_USER}@127.0.0.1:{self.port}/{name}"
 
     def stop(self) -> None:
-        """End it as a power failure would: no client is told, and the next start recovers."""
+        """End it as a power failure would: no client is notified, and the next start recovers."""
         self.control("-m", "immediate", "stop")
 
     def start(self) -> None:

@@ -105,7 +105,7 @@ class Prometheus:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
-    def ask(self, query: str, time: datetime | None = None) -> list[tuple[dict[str, str], float]]:
+    def query(self, query: str, time: datetime | None = None) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each result of an instant query."""
         asked = {"query": query} | ({} if time is None else {"time": str(time.timestamp())})
         with urllib.request.urlopen(f"{self.url}/api/v1/query?{urlencode(asked)}", timeout=10) as reply:

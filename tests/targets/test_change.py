@@ -1,4 +1,4 @@
-"""Changing who serves: once, proven, and never over somebody's newer change."""
+"""Changing who serves: once, proven, and never over a newer change of another user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
-    """Time that passes only when somebody waits."""
+    """Time that passes only when a test waits."""
 
     def __init__(self) -> None:
         self.time = START
@@ -129,7 +129,7 @@ def test_traffic_that_still_reaches_the_release_is_accepted_not_effective() -> N
     assert report.data_plane == "50 of 100 requests"
 
 
-def test_traffic_that_nobody_counts_is_said_and_does_not_block() -> None:
+def test_traffic_that_is_not_counted_is_said_and_does_not_block() -> None:
     report = roll_back(Router(SHIPPED), observe=lambda _since: Traffic(None, "no counts", knowable=False))
     assert report.outcome is Outcome.EFFECTIVE
     assert "not checked" in report.detail
@@ -188,7 +188,7 @@ def test_a_controller_that_drains_step_by_step_is_waited_for() -> None:
     assert roll_back(router).outcome is Outcome.EFFECTIVE
 
 
-def test_a_rollback_by_somebody_else_is_verified_without_sending() -> None:
+def test_a_rollback_by_another_user_is_verified_without_sending() -> None:
     router = Router(BASELINE)
     assert roll_back(router, observe=drained, send=False).outcome is Outcome.EFFECTIVE
     still = Router(SHIPPED)

@@ -90,7 +90,7 @@ def test_a_candidate_alias_carries_its_share_and_is_taken_back_to_the_baseline(
     assert move(target, {RELEASE: 1.0, BASELINE: 0.0}, BACK) is Outcome.EFFECTIVE
 
 
-def test_an_alias_that_somebody_else_moved_is_left_alone(model: str, mlflow: str) -> None:
+def test_an_alias_that_another_user_moved_is_not_changed(model: str, mlflow: str) -> None:
     api = "/api/2.0/mlflow"
     call(mlflow, "POST", f"{api}/model-versions/create", {"name": model, "source": "s3://models/x"})
     target = registry(model, version_tag="release", ship_share=1.0)
@@ -127,7 +127,7 @@ def unleash(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def flag(unleash: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A flag that is on for nobody in production, with a variant for each version."""
+    """A flag that is on for no user in production, with a variant for each version."""
     connect(monkeypatch, unleash, Authorization=ADMIN_TOKEN)
     name = request.node.name.replace("[", "-").replace("]", "")
     call(unleash, "POST", FEATURES, {"name": name, "type": "release"}, Authorization=ADMIN_TOKEN)
@@ -184,7 +184,7 @@ def test_a_flags_variants_divide_the_traffic_in_tenths_of_a_percent(flag: str, u
         target.apply({RELEASE: 1 / 3, BASELINE: 2 / 3}, expected=target.read(), idempotency_key="k")
 
 
-def test_a_flag_that_somebody_else_changed_is_left_alone(flag: str, unleash: str) -> None:
+def test_a_flag_that_another_user_changed_is_not_changed(flag: str, unleash: str) -> None:
     target = flags(flag)
     assert move(target, TENTH) is Outcome.EFFECTIVE
     seen = target.read()

@@ -1,4 +1,4 @@
-"""What is told on a ticket, on both kinds of Jira, each thing once."""
+"""What is written on a ticket, on both kinds of Jira, each thing once."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_what_was_done_before_its_reply_was_lost_is_not_done_again(
         with pytest.raises(TicketError, match="did not answer"):
             report(sqlite_ledger, site, at)
         site.proxy.always = None
-    # Nobody sends again while the lost request may still be at work.
+    # No task sends again while the lost request may still be at work.
     report(sqlite_ledger, site, at + MINUTE)
     report(sqlite_ledger, site, at + 2 * LOST_AFTER)
     assert report(sqlite_ledger, site, at + 3 * LOST_AFTER) == []
@@ -400,7 +400,7 @@ def test_a_deleted_ticket_is_said_once_and_can_be_filed_anew(
     assert known.is_owed
     assert known.ticket is not None
     assert known.ticket.status == "gone"
-    # Not by itself: who may not look at a ticket any more is told the same, and would file a second one.
+    # Not by itself: who may not look at a ticket any more gets the same answer, and would file a second one.
     assert file_debts(sqlite_ledger, site.tracker(), NOON + 2 * MINUTE, "test") == []
 
     assert sqlite_ledger.tickets.refile(debt.fingerprint)
@@ -415,8 +415,8 @@ def test_a_ticket_that_was_moved_is_followed(sqlite_ledger: Ledger, cloud: Cloud
     (issue,) = cloud.jira.labelled(debt.label)
     cloud.jira.move(issue, "OPS")
     recurred(sqlite_ledger, debt)
-    told = report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
-    assert "was moved, it was RB-1" in told
+    reported = report(sqlite_ledger, cloud, NOON + 2 * MINUTE)
+    assert "was moved, it was RB-1" in reported
     assert len(look(cloud, debt).comments) == 1
     known = now_owed(sqlite_ledger, debt).ticket
     assert known is not None

@@ -71,7 +71,7 @@ def test_the_local_backlog_says_the_same(sqlite_ledger: Ledger, debt: Debt, tmp_
     assert "- State: filed" in text
 
 
-def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> None:
+def test_however_long_a_text_is_its_issue_identity_stays(sqlite_ledger: Ledger) -> None:
     for minute in range(10):
         debt = owe(sqlite_ledger, "wordy", NOON + minute * MINUTE, sentence="very long " * 1000)
     text = description_text(describe(context_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)
@@ -82,7 +82,7 @@ def test_however_long_a_text_is_its_passport_stays(sqlite_ledger: Ledger) -> Non
     assert identity.occurrences == 10
 
 
-def test_a_sentence_cannot_forge_a_passport(sqlite_ledger: Ledger) -> None:
+def test_a_sentence_cannot_forge_an_issue_identity(sqlite_ledger: Ledger) -> None:
     forged = IssueIdentity("f" * 64, 1, 1).line
     debt = owe(sqlite_ledger, "forged", sentence=forged)
     text = description_text(describe(context_of(sqlite_ledger, debt), run_link), IssueIdentity.of(debt).line)

@@ -80,7 +80,7 @@ def test_a_search_that_lags_for_a_minute_does_not_make_a_second_ticket(
     with pytest.raises(TicketError, match="did not answer the request to create"):
         file_debts(sqlite_ledger, tracker, NOON, "test")
     cloud.jira.now_s = 59
-    # The index does not show it yet, and nobody asks before it can be trusted.
+    # The index does not show it yet, and no search is sent before it can be trusted.
     assert tracker.find(debt) is None
     with pytest.raises(TicketError, match="is looked for from"):
         file_debts(sqlite_ledger, tracker, NOON + MINUTE, "test")
@@ -203,11 +203,11 @@ def test_a_ticket_that_slipped_through_is_found_and_linked_once(
     debt = owe(sqlite_ledger, service)
     file_debts(sqlite_ledger, site.tracker(), NOON, "test")
     (first,) = keys(site, debt)
-    # Whoever was held up for longer than its lease sends its request all the same.
+    # A task that was held up for longer than its lease sends its request all the same.
     site.tracker().create(context_of(sqlite_ledger, debt))
-    told = [one.what for one in sync_tickets(sqlite_ledger, site.tracker(), NOON + MINUTE)]
+    reported = [one.what for one in sync_tickets(sqlite_ledger, site.tracker(), NOON + MINUTE)]
     second = next(key for key in keys(site, debt) if key != first)
-    assert f"{second} slipped through and was linked as a duplicate of {first}" in told
+    assert f"{second} slipped through and was linked as a duplicate of {first}" in reported
     again = sync_tickets(sqlite_ledger, site.tracker(), NOON + 2 * MINUTE)
     assert again == []
     issue = next(one for one in site.issues(debt.label) if one.key == second)
@@ -331,13 +331,13 @@ def test_the_fields_of_the_budget_file_come_before_those_of_the_connection(
     assert issue.properties[PROPERTY]["fingerprint"] == debt.fingerprint
 
 
-def test_nobody_naming_a_project_is_said(sqlite_ledger: Ledger, cloud: CloudSite, service: str) -> None:
+def test_a_project_that_is_not_named_is_said(sqlite_ledger: Ledger, cloud: CloudSite, service: str) -> None:
     owe(sqlite_ledger, service)
     with pytest.raises(TicketError, match=r'no project is named: .*"project".*tickets: {project'):
         file_debts(sqlite_ledger, cloud.tracker(project=None), NOON, "test")
 
 
-def test_a_ticket_tells_the_breach_the_budgets_the_decisions_and_where_to_look(
+def test_a_ticket_shows_the_breach_the_budgets_the_decisions_and_where_to_look(
     sqlite_ledger: Ledger, cloud: CloudSite, service: str
 ) -> None:
     debt = owe(sqlite_ledger, service)

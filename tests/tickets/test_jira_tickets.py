@@ -103,7 +103,7 @@ def test_16_racing_tasks_and_3_lost_replies_give_one_ticket(
     assert proxy.passed_like("POST", CREATE) == 1
 
 
-def test_after_a_lost_reply_nobody_asks_before_jira_has_settled(
+def test_after_a_lost_reply_no_request_is_sent_before_jira_has_settled(
     sqlite_ledger: Ledger, jira_server: JiraServer, proxy: FaultProxy
 ) -> None:
     debt = owe(sqlite_ledger, "settling")
@@ -139,7 +139,7 @@ def test_while_jira_is_down_the_debt_stays_and_filing_catches_up(
     assert file_debts(sqlite_ledger, tracker(jira_server.url), NOON + MINUTE, "test") == []
 
 
-def test_a_jira_that_goes_away_before_the_request_has_made_nothing(
+def test_a_jira_that_becomes_unavailable_before_the_request_has_made_nothing(
     sqlite_ledger: Ledger, jira_server: JiraServer
 ) -> None:
     debt = owe(sqlite_ledger, "gone")

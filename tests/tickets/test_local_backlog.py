@@ -22,7 +22,7 @@ pytestmark = pytest.mark.database
 MINUTE = timedelta(minutes=1)
 
 
-def test_every_debt_becomes_one_file_that_tells_of_each_recurrence(ledger: Ledger, tmp_path: Path) -> None:
+def test_every_debt_becomes_one_file_that_shows_each_recurrence(ledger: Ledger, tmp_path: Path) -> None:
     backlog = MarkdownBacklog(tmp_path / "backlog")
     log_breach(ledger, make_breach(NOON))
     (change,) = log_debts(ledger, None, NOON)
@@ -56,8 +56,8 @@ def test_a_ticket_is_closed_by_paying_and_opened_again_when_the_debt_is(
     sync_tickets(ledger, backlog, NOON)
     assert status_of(ledger, debt) is None
     pay(ledger, debt, NOON + MINUTE)
-    told = sync_tickets(ledger, backlog, NOON + MINUTE)
-    assert [one.what for one in told] == ["written anew", "closed"]
+    reported = sync_tickets(ledger, backlog, NOON + MINUTE)
+    assert [one.what for one in reported] == ["written anew", "closed"]
     assert status_of(ledger, debt) == "done"
     assert sync_tickets(ledger, backlog, NOON + MINUTE) == []
     log_breach(ledger, make_breach(NOON + 2 * MINUTE))

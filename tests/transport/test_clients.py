@@ -152,7 +152,7 @@ def test_an_answer_larger_than_the_limit_is_an_error_that_no_retry_mends(
     assert caught.value.ambiguous
 
 
-def test_nothing_was_sent_when_nobody_listens_and_no_secret_is_said(send: Send) -> None:
+def test_nothing_was_sent_when_no_server_listens_and_no_secret_is_said(send: Send) -> None:
     url = f"http://me:s3cret@127.0.0.1:{find_free_port()}"
     with pytest.raises(TransportError, match=r"127\.0\.0\.1") as caught:
         send(url, "PUT", "/x?token=s3cret", query={"key": "s3cret"}, body={"key": "s3cret"})

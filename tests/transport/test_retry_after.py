@@ -31,7 +31,7 @@ def test_seconds_and_dates_are_read(value: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["86401", "999999999", "9" * 5000, "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_nobody_waits_for_more_than_a_day_whatever_the_form(value: str) -> None:
+def test_no_client_waits_for_more_than_a_day_whatever_the_form(value: str) -> None:
     assert retry_after({"retry-after": value}, NOW) == LONGEST_WAIT == timedelta(days=1)
 
 

@@ -52,7 +52,7 @@ class CountingReader:
     def __call__(self, after: datetime) -> Collection[RolloutKey]:
         self.since.append(after)
         if self.unavailable:
-            raise LedgerUnavailableError("the ledger is away")
+            raise LedgerUnavailableError("the ledger is unavailable")
         return self.ledger.rollouts.ended(after)
 
     async def know(self, plan: WatchPlan) -> bool:
@@ -85,7 +85,7 @@ async def test_a_thousand_watches_share_one_question(ledger: Ledger) -> None:
     assert requests.since[1:] == [START - timedelta(seconds=999)]
 
 
-async def test_what_ended_while_the_ledger_was_away_is_known_when_it_is_back(ledger: Ledger) -> None:
+async def test_what_ended_while_the_ledger_was_unavailable_is_known_when_it_is_back(ledger: Ledger) -> None:
     requests, mine = CountingReader(ledger), plan_of("1")
     assert not await requests.know(mine)
     requests.unavailable = True

@@ -59,7 +59,7 @@ def slow_release(onset: int) -> list[Sample]:
     return arm(RELEASE, release, n=200) + arm(BASELINE, [1.6] * WINDOW, n=200)
 
 
-def watch(log: Log, agreed: RolloutSpec) -> tuple[Evaluation | None, Watcher]:
+def watch(log: Log, rollout_spec: RolloutSpec) -> tuple[Evaluation | None, Watcher]:
     async def open_source(_spec: RolloutSpec) -> Source:
         return log
 
@@ -71,7 +71,7 @@ def watch(log: Log, agreed: RolloutSpec) -> tuple[Evaluation | None, Watcher]:
                 return verdict
         return None
 
-    plan = WatchPlan(spec=agreed, window_start=START, window_end=START + agreed.window)
+    plan = WatchPlan(spec=rollout_spec, window_start=START, window_end=START + rollout_spec.window)
     watcher = Watcher(plan, open_source, log=logging.getLogger(__name__), now=lambda: log.now)
     return asyncio.run(run()), watcher
 
@@ -86,14 +86,14 @@ def test_late_rows_are_counted_logged_once_and_decide_nothing(caplog: pytest.Log
             log.rows.append((came_at, sample._replace(value=1.6)))
             came_at += 2 * MINUTE
         log.rows.append((came_at, sample))
-    agreed = spec(late=timedelta(minutes=5))
-    verdict, _ = watch(log, agreed)
+    rollout_spec = spec(late=timedelta(minutes=5))
+    verdict, _ = watch(log, rollout_spec)
     assert verdict is not None
     assert verdict.verdict is VerdictKind.BREACH
-    # Five looks of both arms, and one value that was mended.
+    # Five looks of both arms, and one value that was corrected.
     assert verdict.late == Late(samples=11, newest=at(44))
     assert verdict.budgets[0].late_looks == 5
-    replayed = evaluate(agreed, samples, start=START)
+    replayed = evaluate(rollout_spec, samples, start=START)
     assert replayed.breaches[0].breached_at < verdict.breaches[0].breached_at
     said = [line.split()[0] for line in caplog.messages if "came late" in line]
     assert said == ["1", "2", "8"]
@@ -122,8 +122,8 @@ def test_looks_wait_for_the_watermark_and_decide_as_replay_does() -> None:
 def test_a_watermark_that_stops_makes_the_watch_blind_instead_of_good() -> None:
     log = IngestedLog(START)
     log.rows = [(sample.time, sample) for sample in slow_release(onset=WINDOW + 1) if sample.time <= at(30)]
-    agreed = spec()
-    verdict, _ = watch(log, agreed)
+    rollout_spec = spec()
+    verdict, _ = watch(log, rollout_spec)
     assert verdict is not None
     assert verdict.verdict is VerdictKind.BLIND
-    assert log.now == at(30) + agreed.watch.blind_after
+    assert log.now == at(30) + rollout_spec.watch.blind_after

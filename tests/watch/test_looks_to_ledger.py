@@ -142,7 +142,7 @@ async def test_a_watch_that_starts_again_writes_only_what_is_missing_and_nothing
     record = Looks.add
     monkeypatch.setattr(Looks, "add", lambda self, batch: written.append(len(batch)) or record(self, batch))
     simulation.start()
-    # Twenty minutes passed without a watch; the replay tells their looks, one by one.
+    # Twenty minutes passed without a watch; the replay gives their looks, one by one.
     await simulation.watch(120, 121)
     assert simulation.flushed()
     looks = ledger.looks.of(KEY)
@@ -166,7 +166,7 @@ async def nothing_known(plan: WatchPlan) -> object:
     return plan.window_start
 
 
-async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
+async def test_looks_wait_for_a_ledger_that_is_unavailable_and_the_oldest_make_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "ledger.db"
@@ -176,14 +176,14 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     simulation.start(max_queued=50)
     await simulation.watch(1, 10)
     assert simulation.flushed()
-    file.rename(tmp_path / "away.db")
+    file.rename(tmp_path / "moved.db")
     simulation.backend.samples = samples(600, onset=41)
     with caplog.at_level("INFO"):
         verdict = await simulation.watch(11, 600)
         assert verdict is not None
         assert verdict.breaches[0].breached_at == at(71)
         assert not simulation.flushed()
-        (tmp_path / "away.db").rename(file)
+        (tmp_path / "moved.db").rename(file)
         assert simulation.flushed()
     assert [look.time for look in ledger.looks.of(KEY, verdict.budgets[0].budget)] == [
         at(minute) for minute in (*range(1, 11), *range(22, 72))
@@ -193,7 +193,7 @@ async def test_looks_wait_for_a_ledger_that_is_away_and_the_oldest_make_room(
     assert len([line for line in said if "the ledger is unavailable" in line]) == 1
 
 
-async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_patience(
+async def test_a_ledger_that_hangs_holds_no_look_longer_than_its_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")

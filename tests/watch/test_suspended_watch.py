@@ -44,12 +44,12 @@ class CountingReader:
         if self.hold is not None:
             self.hold.wait(30)
         if self.unavailable:
-            raise LedgerUnavailableError("the ledger is away")
+            raise LedgerUnavailableError("the ledger is unavailable")
         return self.ledger.suspensions.ending_after(after=after)
 
 
 class SuspendedWatch(SimulatedWatch):
-    """A night under a real ledger; somebody acts on it between the looks."""
+    """A night under a real ledger; a user acts on it between the looks."""
 
     def __init__(self, ledger: Ledger, **plan: object) -> None:
         spec = rollout(watch=Watch(settle=2 * MINUTE))
@@ -108,7 +108,7 @@ async def test_one_that_is_ended_early_holds_no_longer(ledger: Ledger) -> None:
     assert await first_breach(simulation, acts) == at(71)
 
 
-async def test_it_expires_by_itself_while_the_ledger_is_away_and_the_watch_goes_on(
+async def test_it_expires_by_itself_while_the_ledger_is_unavailable_and_the_watch_goes_on(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     simulation = SuspendedWatch(ledger)

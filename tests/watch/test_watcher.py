@@ -37,7 +37,7 @@ def test_a_breach_is_found_at_the_same_look_however_often_the_watch_dies(kill_ev
     assert verdict.breaches[0].breached_at == at(630)
 
 
-def test_what_happened_while_the_source_was_away_is_found_at_its_true_time() -> None:
+def test_what_happened_while_the_source_was_unavailable_is_found_at_its_true_time() -> None:
     spec = rollout(watch=Watch(settle=timedelta(0), blind_after=timedelta(hours=2)))
     verdict, when = SimulatedWatch(spec, Backend(slow_from(600), down=(590, 640))).watch(DAY)
     assert verdict is not None
@@ -45,7 +45,7 @@ def test_what_happened_while_the_source_was_away_is_found_at_its_true_time() -> 
     assert when == at(641)
 
 
-def test_a_source_that_stays_away_makes_the_watch_blind_in_time() -> None:
+def test_a_source_that_stays_unavailable_makes_the_watch_blind_in_time() -> None:
     verdict, when = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(DAY + 1), down=(100, DAY))).watch(
         DAY
     )
@@ -54,7 +54,7 @@ def test_a_source_that_stays_away_makes_the_watch_blind_in_time() -> None:
     assert when == at(115)
 
 
-def test_a_watch_that_restarts_while_the_source_is_away_is_not_blind_at_once() -> None:
+def test_a_watch_that_restarts_while_the_source_is_unavailable_is_not_blind_at_once() -> None:
     simulation = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(600), down=(590, 610)))
     verdict, when = simulation.watch(DAY, kill_every=600)
     assert verdict is not None

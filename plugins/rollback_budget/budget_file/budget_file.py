@@ -161,7 +161,7 @@ def _unreachable(window: timedelta, watch: dict[str, Any], areas: object) -> Ite
 
 
 def _query_mistakes(data: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield the queries that the source of a budget cannot ask."""
+    """Yield the queries that the source of a budget cannot answer."""
     source, metrics = data.get("source"), data.get("metrics")
     type_ = source.get("type") if isinstance(source, dict) else None
     for name, metric in metrics.items() if isinstance(metrics, dict) else ():

@@ -39,7 +39,7 @@ def preflight_problems(spec: RolloutSpec) -> list[str]:
 
 @runtime_checkable
 class _SourceChecks(Protocol):
-    """What is asked here of a registered source; its base class stands in a layer above this one."""
+    """What is needed here of a registered source; its base class stands in a layer above this one."""
 
     @classmethod
     def problems(cls, spec: RolloutSpec) -> Iterable[str]: ...

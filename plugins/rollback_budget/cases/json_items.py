@@ -8,7 +8,7 @@ from typing import Any
 
 from rollback_budget.exceptions import SourceError
 from rollback_budget.sources.http_json.json_samples import read_time
-from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.sources.http_responses import read_json, send_request
 from rollback_budget.transport.async_client import AsyncHttpClient
 
 #: A cursor that never ends is a fault of the backend.
@@ -48,8 +48,10 @@ async def pages(
     at: str | None = None
     seen: set[str] = set()
     for _ in range(MOST_PAGES):
-        asked = {**query, **({} if at is None else {cursor: at})}
-        answer = read_json(await ask(client, "GET", path, query=asked, timeout=timeout), backend)
+        parameters = {**query, **({} if at is None else {cursor: at})}
+        answer = read_json(
+            await send_request(client, "GET", path, query=parameters, timeout=timeout), backend
+        )
         yield answer
         found = find(next_, answer)
         if found in (None, "", False):

@@ -18,7 +18,7 @@ from rollback_budget.model.budget import Worse
 from rollback_budget.model.case_source import LangfuseCases, ScoreRule
 from rollback_budget.model.sql_table import is_quantile
 from rollback_budget.sources.http_json.templating import iso_millis
-from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.sources.http_responses import read_json, send_request
 from rollback_budget.transport.async_client import AsyncHttpClient
 
 _OBSERVATIONS = "/api/public/v2/observations"
@@ -37,32 +37,32 @@ class LangfuseFailures:
         self._client = client
         self._timeout = timeout
 
-    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
+    async def failing(self, query: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError."""
-        column = _column(question.metric)
-        if column is not None and question.bound is not None:
+        column = _column(query.metric)
+        if column is not None and query.bound is not None:
             beyond = {
                 "type": "number",
                 "column": column,
-                "operator": ">" if question.worse is Worse.HIGHER else "<",
-                "value": question.bound,
+                "operator": ">" if query.worse is Worse.HIGHER else "<",
+                "value": query.bound,
             }
-            return await self._observations(question, [beyond], None)
-        return await self._observations(question, [], await self._failed_by_score(question))
+            return await self._observations(query, [beyond], None)
+        return await self._observations(query, [], await self._failed_by_score(query))
 
-    async def _failed_by_score(self, question: FailureQuery) -> frozenset[str]:
+    async def _failed_by_score(self, query: FailureQuery) -> frozenset[str]:
         """Return the ids of the traces and observations whose score fails; scores may come long after."""
-        rule = self._langfuse.scores.get(question.metric, ScoreRule())
-        query = {
-            "name": rule.name or question.metric,
-            "fromTimestamp": iso_millis(question.start),
+        rule = self._langfuse.scores.get(query.metric, ScoreRule())
+        parameters = {
+            "name": rule.name or query.metric,
+            "fromTimestamp": iso_millis(query.start),
             "limit": str(_PAGE),
             "fields": "score",
         }
         failed: set[str] = set()
         for page in range(1, MOST_PAGES):
-            response = await ask(
-                self._client, "GET", _SCORES, query={**query, "page": str(page)}, timeout=self._timeout
+            response = await send_request(
+                self._client, "GET", _SCORES, query={**parameters, "page": str(page)}, timeout=self._timeout
             )
             scores = items_of(read_json(response, "Langfuse's scores"), "data", "Langfuse's scores")
             for score in scores:
@@ -74,29 +74,39 @@ class LangfuseFailures:
         return frozenset(failed)
 
     async def _observations(
-        self, question: FailureQuery, further: list[dict[str, Any]], failed: frozenset[str] | None
+        self, query: FailureQuery, further: list[dict[str, Any]], failed: frozenset[str] | None
     ) -> list[FailedRequest]:
         found: list[FailedRequest] = []
         if failed is not None and not failed:
             return found
         conditions = [
-            {"type": "datetime", "column": "startTime", "operator": ">", "value": iso_millis(question.start)},
-            {"type": "datetime", "column": "startTime", "operator": "<=", "value": iso_millis(question.end)},
-            {"type": "string", "column": "version", "operator": "=", "value": question.release},
+            {
+                "type": "datetime",
+                "column": "startTime",
+                "operator": ">",
+                "value": iso_millis(query.start),
+            },
+            {
+                "type": "datetime",
+                "column": "startTime",
+                "operator": "<=",
+                "value": iso_millis(query.end),
+            },
+            {"type": "string", "column": "version", "operator": "=", "value": query.release},
             {"type": "string", "column": "type", "operator": "=", "value": self._langfuse.type},
             *further,
         ]
-        if question.slice is not None and self._langfuse.slice is not None:
+        if query.slice is not None and self._langfuse.slice is not None:
             conditions.append(
                 {
                     "type": "stringObject",
                     "column": "metadata",
                     "key": self._langfuse.slice,
                     "operator": "=",
-                    "value": question.slice,
+                    "value": query.slice,
                 }
             )
-        query = {
+        parameters = {
             "fields": _FIELDS,
             "limit": str(_PAGE),
             "filter": json.dumps(conditions, separators=(",", ":")),
@@ -105,7 +115,7 @@ class LangfuseFailures:
         async for answer in pages(
             self._client,
             _OBSERVATIONS,
-            query,
+            parameters,
             backend="Langfuse's observations",
             cursor="cursor",
             next_="meta.cursor",
@@ -115,9 +125,9 @@ class LangfuseFailures:
                 searched += 1
                 if failed is None or {str(item.get("id")), str(item.get("traceId"))} & failed:
                     found.append(self._read(item))
-            if len(found) >= question.limit or searched >= _SEARCHED * question.limit:
+            if len(found) >= query.limit or searched >= _SEARCHED * query.limit:
                 break
-        return found[: question.limit]
+        return found[: query.limit]
 
     def _read(self, item: Mapping[str, Any]) -> FailedRequest:
         metadata = item.get("metadata")

@@ -35,46 +35,46 @@ class PhoenixFailures:
         self._timeout = timeout
         self._path = f"/v1/projects/{quote(phoenix.project, safe='')}"
 
-    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
+    async def failing(self, query: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError."""
         found: list[FailedRequest] = []
-        query = {
-            "start_time": iso_millis(question.start),
-            "end_time": iso_millis(question.end + timedelta(milliseconds=1)),
+        parameters = {
+            "start_time": iso_millis(query.start),
+            "end_time": iso_millis(query.end + timedelta(milliseconds=1)),
             "limit": str(_PAGE),
-            "attribute": f"{self._phoenix.version}:{json.dumps(question.release)}",
+            "attribute": f"{self._phoenix.version}:{json.dumps(query.release)}",
             **({"span_kind": self._phoenix.span_kind} if self._phoenix.span_kind else {"parent_id": "null"}),
         }
         async for answer in pages(
             self._client,
             f"{self._path}/spans",
-            query,
+            parameters,
             backend="Phoenix's spans",
             cursor="cursor",
             next_="next_cursor",
             timeout=self._timeout,
         ):
             spans = [
-                span for span in items_of(answer, "data", "Phoenix's spans") if self._is_meant(span, question)
+                span for span in items_of(answer, "data", "Phoenix's spans") if self._is_meant(span, query)
             ]
-            failed = await self._failed(spans, question)
+            failed = await self._failed(spans, query)
             found += [self._read(span) for span in spans if _span_id(span) in failed]
-            if len(found) >= question.limit:
+            if len(found) >= query.limit:
                 break
-        return found[: question.limit]
+        return found[: query.limit]
 
-    async def _failed(self, spans: Sequence[Mapping[str, Any]], question: FailureQuery) -> set[str]:
-        if is_quantile(question.metric) and question.bound is not None:
-            return {_span_id(span) for span in spans if _is_beyond(_duration(span), question)}
+    async def _failed(self, spans: Sequence[Mapping[str, Any]], query: FailureQuery) -> set[str]:
+        if is_quantile(query.metric) and query.bound is not None:
+            return {_span_id(span) for span in spans if _is_beyond(_duration(span), query)}
         failed = {
             _span_id(span)
             for span in spans
-            if question.metric in self._phoenix.errors and span.get("status_code") == "ERROR"
+            if query.metric in self._phoenix.errors and span.get("status_code") == "ERROR"
         }
-        rule = self._phoenix.annotations.get(question.metric, ScoreRule())
+        rule = self._phoenix.annotations.get(query.metric, ScoreRule())
         ids = [_span_id(span) for span in spans]
         for first in range(0, len(ids), _IDS):
-            failed |= await self._failed_by_annotation(ids[first : first + _IDS], rule, question.metric)
+            failed |= await self._failed_by_annotation(ids[first : first + _IDS], rule, query.metric)
         return failed
 
     async def _failed_by_annotation(self, ids: Sequence[str], rule: ScoreRule, metric: str) -> set[str]:
@@ -96,14 +96,14 @@ class PhoenixFailures:
                     failed.add(str(annotation.get("span_id")))
         return failed
 
-    def _is_meant(self, span: Mapping[str, Any], question: FailureQuery) -> bool:
+    def _is_meant(self, span: Mapping[str, Any], query: FailureQuery) -> bool:
         version, slice_ = _attribute(span, self._phoenix.version), self._phoenix.slice
         started = moment(span.get("start_time"), "Phoenix's spans")
         return (
-            version == question.release
-            and question.start < started <= question.end
+            version == query.release
+            and query.start < started <= query.end
             and (self._phoenix.span_kind is None or span.get("span_kind") == self._phoenix.span_kind)
-            and (question.slice is None or slice_ is None or str(_attribute(span, slice_)) == question.slice)
+            and (query.slice is None or slice_ is None or str(_attribute(span, slice_)) == query.slice)
         )
 
     def _read(self, span: Mapping[str, Any]) -> FailedRequest:
@@ -163,7 +163,7 @@ def _duration(span: Mapping[str, Any]) -> float | None:
     return (times[1] - times[0]).total_seconds()
 
 
-def _is_beyond(value: float | None, question: FailureQuery) -> bool:
-    if value is None or question.bound is None:
+def _is_beyond(value: float | None, query: FailureQuery) -> bool:
+    if value is None or query.bound is None:
         return False
-    return value > question.bound if question.worse is Worse.HIGHER else value < question.bound
+    return value > query.bound if query.worse is Worse.HIGHER else value < query.bound

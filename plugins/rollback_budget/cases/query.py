@@ -37,7 +37,7 @@ class FailureQuery:
 class CaseSource(Protocol):
     """Where failing requests are found."""
 
-    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
+    async def failing(self, query: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError or CaseError."""
         ...
 

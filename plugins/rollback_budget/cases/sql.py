@@ -52,13 +52,13 @@ class SqlFailures:
         self._session = SqlSession(engine, source.statement_timeout)
         self._is_sqlite = engine.dialect.name == "sqlite"
 
-    async def failing(self, question: FailureQuery) -> list[FailedRequest]:
+    async def failing(self, query: FailureQuery) -> list[FailedRequest]:
         """Return the requests that failed; raises SourceError or CaseError."""
-        statement = self._bound(question) if self._log is None else self._from_log(self._log, question)
+        statement = self._bound(query) if self._log is None else self._from_log(self._log, query)
         rows = await self._session.read(statement)
-        return [_request(row._asdict()) for row in rows if _is_failed(row._asdict())][: question.limit]
+        return [_request(row._asdict()) for row in rows if _is_failed(row._asdict())][: query.limit]
 
-    def _from_log(self, log: CaseLog, question: FailureQuery) -> Executable:
+    def _from_log(self, log: CaseLog, query: FailureQuery) -> Executable:
         """Return a statement that takes evenly over the window, and from every slice in turn."""
         if log.table is None or log.time is None:
             raise CaseError("cases.source.request_log needs `table` and `time`")
@@ -73,12 +73,12 @@ class SqlFailures:
         }
         named = [value.label(name) for name, value in columns.items() if value is not None]
         wanted = [
-            column(log.version or "version") == question.release,
-            time.within(question.start, question.end),
-            _condition(log, question),
+            column(log.version or "version") == query.release,
+            time.within(query.start, query.end),
+            _condition(log, query),
         ]
-        if question.slice is not None and log.slice is not None:
-            wanted.append(cast(column(log.slice), String) == question.slice)
+        if query.slice is not None and log.slice is not None:
+            wanted.append(cast(column(log.slice), String) == query.slice)
         schema, _, name = log.table.rpartition(".")
         groups: list[ColumnElement[Any]] = [] if log.slice is None else [column(log.slice)]
         at = func.row_number().over(partition_by=groups or None, order_by=[time.epoch(), column(log.input)])
@@ -92,46 +92,46 @@ class SqlFailures:
         again = [] if log.slice is None else [rows.c.slice]
         turn = func.row_number().over(partition_by=again or None, order_by=spread)
         kept = [rows.c[one.name] for one in named]
-        return select(*kept).order_by(turn, rows.c.at).limit(question.limit)
+        return select(*kept).order_by(turn, rows.c.at).limit(query.limit)
 
-    def _bound(self, question: FailureQuery) -> Executable:
+    def _bound(self, query: FailureQuery) -> Executable:
         """Bind what the statement mentions."""
         clause = text((self._query or "").strip().rstrip(";"))
         values = {
-            "release": question.release,
-            "baseline": question.baseline,
-            "metric": question.metric,
-            "slice": question.slice,
-            "bound": question.bound,
-            "limit": question.limit,
-            "start": question.start,
-            "end": question.end,
-            "start_epoch": question.start.timestamp(),
-            "end_epoch": question.end.timestamp(),
+            "release": query.release,
+            "baseline": query.baseline,
+            "metric": query.metric,
+            "slice": query.slice,
+            "bound": query.bound,
+            "limit": query.limit,
+            "start": query.start,
+            "end": query.end,
+            "start_epoch": query.start.timestamp(),
+            "end_epoch": query.end.timestamp(),
         }
         mentioned = [name for name in clause.compile().params if name in values]
         return clause.bindparams(*(bindparam(name, values[name]) for name in mentioned))
 
 
-def _condition(log: CaseLog, question: FailureQuery) -> ColumnElement[bool]:
+def _condition(log: CaseLog, query: FailureQuery) -> ColumnElement[bool]:
     """Return what makes a request fail by the breach's metric."""
-    flag = log.flag_of(question.metric)
+    flag = log.flag_of(query.metric)
     if flag is not None:
         stored: ColumnElement[Any] = column(flag.column)
-        fails = log.marks_failure(question.metric)
+        fails = log.marks_failure(query.metric)
         if not flag.among:
             return cast(stored, Integer) == (1 if fails else 0)
         among = cast(stored, String).in_(flag.among)
         return among if fails else stored.is_not(None) & ~among
-    number = log.number_of(question.metric)
-    if number is not None and question.bound is not None:
+    number = log.number_of(query.metric)
+    if number is not None and query.bound is not None:
         name, scale = number
         value: ColumnElement[Any] = column(name)
-        limit = question.bound / scale
-        return value > limit if question.worse is Worse.HIGHER else value < limit
+        limit = query.bound / scale
+        return value > limit if query.worse is Worse.HIGHER else value < limit
     raise CaseError(
-        f"cases.source.request_log does not say which requests fail by {question.metric}: add `failed:"
-        f" {{{question.metric}: <column>}}`, a column that is 1 for a request that fails"
+        f"cases.source.request_log does not say which requests fail by {query.metric}: add `failed:"
+        f" {{{query.metric}: <column>}}`, a column that is 1 for a request that fails"
     )
 
 

@@ -10,7 +10,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports them when asked.
+    """A group that knows its commands by name and imports them when called.
 
     :param lazy: name to ``module:attribute``, in reading order.
     """

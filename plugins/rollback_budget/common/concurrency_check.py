@@ -24,7 +24,7 @@ def holders_of(
     A run that ended without a word in the ledger (marked failed, its tasks dead) holds nothing. A run that
     this Airflow does not know holds until its window's end.
 
-    :param ti: the running task instance; Airflow is asked through it.
+    :param ti: the running task instance; Airflow is queried through it.
     :param claim: open this rollout in the ledger when no other rollout holds the service, atomically.
     """
     ended: set[RolloutKey] = set()

@@ -62,8 +62,8 @@ async def open_shared_source(spec: RolloutSpec) -> Source:
     """Return this rollout's reader of the source that it shares with all others of the same queries.
 
     Every watch (poking, rescheduled, deferred), preflight and the verification of a rollback read through it,
-    so that retries, ``Retry-After`` and a failing backend mean the same everywhere. What a backend has
-    asked for is known to the event loop that asked: to all watches of a triggerer, to all pokes of a poking
+    so that retries, ``Retry-After`` and a failing backend mean the same everywhere. The rate limit of a
+    backend is known to the event loop that met it: to all watches of a triggerer, to all pokes of a poking
     sensor, but to a single poke of a rescheduled one, whose next poke is another process.
     """
     return await shared_source_of(spec, open_source)

@@ -1,4 +1,4 @@
-"""Looks: every look of every watch in short, so that a curve can be drawn without asking the source again."""
+"""Looks: every look of every watch in short, so that a curve is drawn without another query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ``http_json`` source asks, and where in the answers the samples stand."""
+"""What the ``http_json`` source queries, and where in the answers the samples stand."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Section(Frozen):
     """A frozen type that a budget file writes as a mapping.
 
     Its fields are the keys, its defaults hold where a key is left out. JSON and Python build it as any frozen
-    type; :func:`rollback_budget.model.reading.read` builds it as a person writes it, and asks these methods.
+    type; :func:`rollback_budget.model.reading.read` builds it as a person writes it, and calls these methods.
     """
 
     positive: ClassVar[tuple[str, ...]] = ()

@@ -122,7 +122,7 @@ class PreflightOperator(BaseOperator):
         self.defer(trigger=TimeDeltaTrigger(QUEUED_FOR), method_name="execute_again")
 
     def _survey(self, spec: RolloutSpec) -> PreflightForecast:
-        """Ask every metric for both versions over the last hour, and say what this watch can expect."""
+        """Query every metric for both versions over the last hour, and say what this watch can expect."""
         from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
         from rollback_budget.engine.preflight_forecast import forecast_watch
         from rollback_budget.hooks.metric_source import fetch_once

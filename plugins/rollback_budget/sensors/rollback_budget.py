@@ -106,7 +106,7 @@ class RollbackBudgetSensor(BaseSensorOperator):
         """Look once, without the triggerer.
 
         All pokes of a poking sensor share what the trigger's watches share: the open source, and for how long
-        its backend asked not to be asked. A rescheduled poke is a process of its own: it asks a rate-limited
+        its backend limits the rate. A rescheduled poke is a process of its own: it queries a rate-limited
         backend once, and keeps nothing.
         """
         from rollback_budget.common.watch_process import process_look_writer, process_suspension_cache

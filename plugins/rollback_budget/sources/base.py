@@ -101,7 +101,7 @@ class MetricSource(ABC):
 
     @classmethod
     def problems(cls, spec: RolloutSpec) -> Iterable[str]:  # noqa: ARG003
-        """Return why ``spec`` cannot be shipped with its source, without asking the backend anything.
+        """Return why ``spec`` cannot be shipped with its source, without a request to the backend.
 
         One sentence each that names the key which is missing, and what to add.
         """

@@ -13,7 +13,7 @@ from rollback_budget.transport.errors import TransportError
 from rollback_budget.transport.response import Response
 
 
-async def ask(
+async def send_request(
     client: AsyncHttpClient, method: str, path: str, *, timeout: timedelta, **content: Any
 ) -> Response:
     """Return the answer to one request, whatever its status; raises :class:`SourceError` without one.

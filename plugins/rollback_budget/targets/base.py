@@ -104,14 +104,14 @@ class TrafficTarget(ABC):
     @classmethod
     @abstractmethod
     def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:
-        """Return the target that ``spec`` describes, without asking it anything yet.
+        """Return the target that ``spec`` describes, without a request to it yet.
 
         ``spec.target`` is an object of :attr:`settings`. Raises :class:`TargetError`.
         """
 
     @classmethod
     def problems(cls, spec: RolloutSpec) -> Iterable[str]:  # noqa: ARG003
-        """Return why traffic cannot be set through the target of ``spec``, without asking it anything.
+        """Return why traffic cannot be set through the target of ``spec``, without a request to it.
 
         One sentence each that names the key which is missing. Not asked where the team's own operators move
         the traffic, and the target is only read.

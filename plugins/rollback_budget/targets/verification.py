@@ -75,7 +75,7 @@ class ReleaseTraffic:
         return Traffic(share, said, knowable, recovery)
 
     def baseline_problems(self, until: datetime) -> list[str]:
-        """Return where the baseline is itself beyond a budget up to then; asked once; empty when unknown."""
+        """Return where the baseline is itself beyond a budget; queried once, up to then; empty if unknown."""
         if self._problems is None:
             spec = self._spec
             end = grid_floor(min(until, utc_now() - spec.watch.settle), spec.watch.step)
@@ -154,11 +154,11 @@ def recovery_of(
     event). Measured over ``(start, end]``.
     """
     budgets = {budget.id: budget for budget in spec.budgets}
-    asked = [(budgets[breach.budget], breach) for breach in breaches if breach.budget in budgets]
-    if not asked:
+    breached = [(budgets[breach.budget], breach) for breach in breaches if breach.budget in budgets]
+    if not breached:
         return None
     frame = frame_of(spec, samples, start=start, end=end)
-    each = [_recovery(budget, breach, frame.arms[budget.series], spec) for budget, breach in asked]
+    each = [_recovery(budget, breach, frame.arms[budget.series], spec) for budget, breach in breached]
     said = "; ".join(one.said for one in each)
     if any(one.good is False for one in each):
         return Recovery(False, said)

@@ -119,7 +119,7 @@ class TicketTracker(ABC):
     @classmethod
     @abstractmethod
     def open(cls, deployment: TrackerDeployment) -> Tracker:
-        """Return the tracker: an object of this or of any other class, without asking it anything yet.
+        """Return the tracker: an object of this or of any other class, without a request to it yet.
 
         Besides :class:`Tracker` it keeps to :class:`RewritingTracker` (its tickets are ours alone and are
         written anew) or to :class:`CommentingTracker` (its tickets belong to people).

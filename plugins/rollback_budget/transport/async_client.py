@@ -1,4 +1,4 @@
-"""HTTP on an event loop, for what is asked again and again: metric sources and sources of cases.
+"""HTTP on an event loop, for what is queried again and again: metric sources and sources of cases.
 
 On aiohttp, because httpx takes about five times the CPU for a request, and a poll is hardly more than one.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AsyncHttpClient(Protocol):
-    """Asks one server; paths are relative to its base URL."""
+    """Sends requests to one server; paths are relative to its base URL."""
 
     async def request(
         self,

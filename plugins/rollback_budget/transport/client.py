@@ -1,4 +1,4 @@
-"""HTTP that waits for its answer, for what tasks ask: targets, tickets, notifications.
+"""HTTP that waits for its answer, for what tasks send: targets, tickets, notifications.
 
 On requests, because the sessions of Airflow's HTTP provider are its.
 """
@@ -26,7 +26,7 @@ _CHUNK = 64 * 1024
 
 
 class HttpClient(Protocol):
-    """Asks one server and waits; paths are relative to its base URL."""
+    """Sends requests to one server and waits; paths are relative to its base URL."""
 
     def request(
         self,

@@ -35,7 +35,7 @@ class Response:
 
     @property
     def transient(self) -> bool:
-        """Whether asking again may help: 408, 425, 429 and 5xx."""
+        """Whether a retry may help: 408, 425, 429 and 5xx."""
         return self.status in (408, 425, 429) or self.status >= 500
 
     @property
@@ -61,5 +61,5 @@ class Response:
         return decode(self.body)
 
     def retry_after(self, now: datetime | None = None) -> timedelta | None:
-        """Return how long the server asks not to be asked, None when it does not say."""
+        """Return how long the server wants no further request, None when it does not say."""
         return retry_after(self.headers, now)

@@ -1,4 +1,4 @@
-"""``Retry-After``: how long a server asks not to be asked again."""
+"""``Retry-After``: how long a server wants no further request."""
 
 from __future__ import annotations
 

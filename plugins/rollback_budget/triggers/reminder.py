@@ -48,7 +48,7 @@ class ReminderTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Ask the ledger now and then."""
+        """Query the ledger now and then."""
         key, until = RolloutKey(self.dag_id, self.run_id), datetime.fromisoformat(self.until)
         is_over = False
         while not is_over and utc_now() < until:

@@ -19,7 +19,7 @@ from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 if TYPE_CHECKING:
     from rollback_budget.ledger.views import Final
 
-#: How often the ledger is asked whether the rollout has ended meanwhile.
+#: How often the ledger is queried whether the rollout has ended meanwhile.
 POLL = timedelta(seconds=2)
 
 

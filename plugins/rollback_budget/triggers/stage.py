@@ -13,7 +13,7 @@ from rollback_budget.clock import utc_now
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
-#: How often the ledger is asked whether the rollout has ended.
+#: How often the ledger is queried whether the rollout has ended.
 LOOK_FOR_THE_END = timedelta(seconds=15)
 
 

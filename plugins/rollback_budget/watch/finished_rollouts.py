@@ -29,7 +29,7 @@ class FinishedRollouts:
 
     No look waits for the ledger: what it says counts from the next look on.
 
-    :param read: asks the ledger; called in a thread.
+    :param read: queries the ledger; called in a thread.
     :param now: the clock.
     """
 

@@ -107,7 +107,7 @@ class LookWriter:
         query, loop = self._query, asyncio.get_running_loop()
         if query is None or query.done() or query.get_loop() is not loop:
             self._queried_keys = set()
-            query = self._query = loop.create_task(self._ask(self._queried_keys))
+            query = self._query = loop.create_task(self._query_newest(self._queried_keys))
         self._queried_keys.add(plan.rollout)
         done, _ = await asyncio.wait({query}, timeout=QUERY_TIMEOUT.total_seconds())
         known = query.result() if done else None
@@ -145,7 +145,7 @@ class LookWriter:
             self._flushing = False
             return not self._queue and not self._writing
 
-    async def _ask(self, keys: set[RolloutKey]) -> dict[RolloutKey, datetime] | None:
+    async def _query_newest(self, keys: set[RolloutKey]) -> dict[RolloutKey, datetime] | None:
         await asyncio.sleep(_QUERY_WAIT_S)
         self._query = None
         try:

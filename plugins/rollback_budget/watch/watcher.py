@@ -83,7 +83,7 @@ class Watcher:
     async def look(self) -> Evaluation | None:
         """Read and fold what has settled since the last look; return the verdict once there is one.
 
-        A source that fails makes the look unknown and is asked for the same range again next time.
+        A source that fails makes the look unknown and is queried for the same range again next time.
         """
         verdict = await self._look()
         self._task_log.after_look(self._fold, self._read_until)

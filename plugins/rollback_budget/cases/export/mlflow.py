@@ -34,11 +34,11 @@ def _record(case: ApprovedCase) -> dict[str, Any]:
     if case.expectation.kind is ExpectationKind.RUBRIC:
         value = case.expectation.value
         expectations["guidelines"] = value if isinstance(value, list) else [value]
-    asked = {"messages": case.case.input} if case.is_chat else {"input": case.case.input}
+    inputs = {"messages": case.case.input} if case.is_chat else {"input": case.case.input}
     # Tags are text in MLflow; what is more than a name stands in the expectations.
     tags = {key: value for key, value in case.metadata().items() if isinstance(value, str)}
     return {
-        "inputs": asked,
+        "inputs": inputs,
         "expectations": {**expectations, "case": case.metadata()},
         "tags": tags,
     }

@@ -19,7 +19,7 @@ from rollback_budget.exceptions import SourceError
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.json_api import DatadogQueries
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.sources.http_responses import read_json, send_request
 from rollback_budget.sources.resilience.chunking import all_of, parts_of
 from rollback_budget.transport.async_client import AsyncHttpClient
 
@@ -50,13 +50,13 @@ class DatadogTimeseries:
         if not names:
             return []
         parts = parts_of(request, MOST_STEPS * request.step)
-        answers = await all_of([self._ask(names, part) for part in parts])
+        answers = await all_of([self._query(names, part) for part in parts])
         return [sample for samples in answers for sample in samples]
 
-    async def _ask(self, names: list[str], request: SeriesRequest) -> list[Sample]:
+    async def _query(self, names: list[str], request: SeriesRequest) -> list[Sample]:
         formulas = self._formulas(names)
         body = self._body(formulas, request)
-        response = await ask(self._client, "POST", PATH, body=body, timeout=self._timeout)
+        response = await send_request(self._client, "POST", PATH, body=body, timeout=self._timeout)
         document = read_json(response, f"Datadog (POST {PATH})")
         try:
             if document.get("errors"):

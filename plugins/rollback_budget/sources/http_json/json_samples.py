@@ -24,8 +24,8 @@ class PointReader:
     :param place: how messages name the request, such as ``source.requests[0]``.
     """
 
-    def __init__(self, asked: JsonRequest, place: str) -> None:
-        self._asked = asked
+    def __init__(self, json_request: JsonRequest, place: str) -> None:
+        self._json_request = json_request
         self._place = place
         self._paths: dict[str, Any] = {}
 
@@ -35,13 +35,13 @@ class PointReader:
         :param version: whose points these are, where the points do not say it.
         :raises SourceError: not transient, for what does not look as the budget file says.
         """
-        asked = self._asked
-        points = self._find(asked.points, document)
+        json_request = self._json_request
+        points = self._find(json_request.points, document)
         if not isinstance(points, list):
             raise self._wrong(
-                f"points ({asked.points}) must give a list, and gave {_quote(points)}", document
+                f"points ({json_request.points}) must give a list, and gave {_quote(points)}", document
             )
-        if asked.full_at is not None and len(points) >= asked.full_at:
+        if json_request.full_at is not None and len(points) >= json_request.full_at:
             raise SourceError(
                 f"{self._place}: the answer is full ({len(points)} points): some are missing; "
                 "ask for a shorter range or raise the backend's limit",
@@ -50,11 +50,11 @@ class PointReader:
         versions = {request.release, request.baseline}
         found = []
         for point in points:
-            whose = version if asked.version is None else self._name(asked.version, point)
+            whose = version if json_request.version is None else self._name(json_request.version, point)
             if whose not in versions:
                 continue
             time = self._time(point)
-            if asked.label == "start":
+            if json_request.label == "start":
                 time += request.step
             if not request.start < time <= request.end:
                 continue
@@ -64,12 +64,12 @@ class PointReader:
         return found
 
     def _series(self, point: Any) -> Iterator[tuple[str, JsonSeries]]:
-        if self._asked.metric is None:
-            yield from self._asked.series.items()
-        elif self._asked.each is not None:
-            name = self._name(self._asked.metric, point)
+        if self._json_request.metric is None:
+            yield from self._json_request.series.items()
+        elif self._json_request.each is not None:
+            name = self._name(self._json_request.metric, point)
             if name is not None:
-                yield name, self._asked.each
+                yield name, self._json_request.each
 
     def _sample(self, time: datetime, series: str, version: str, where: JsonSeries, point: Any) -> Sample:
         value = self._number(where.value, point)
@@ -98,12 +98,12 @@ class PointReader:
         return None if said is None else str(said)
 
     def _time(self, point: Any) -> datetime:
-        said = self._find(self._asked.time, point)
+        said = self._find(self._json_request.time, point)
         try:
-            return read_time(said, self._asked.time_format)
+            return read_time(said, self._json_request.time_format)
         except ValueError as error:
             raise self._wrong(
-                f"time ({self._asked.time}) must be {error}, and is {_quote(said)}", point
+                f"time ({self._json_request.time}) must be {error}, and is {_quote(said)}", point
             ) from None
 
     def _find(self, path: str, document: Any) -> Any:

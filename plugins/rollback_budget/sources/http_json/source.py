@@ -14,7 +14,7 @@ from rollback_budget.sources.http_json.datadog import DatadogTimeseries
 from rollback_budget.sources.http_json.json_samples import PointReader
 from rollback_budget.sources.http_json.langfuse import requests_of
 from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
-from rollback_budget.sources.http_responses import ask, read_json
+from rollback_budget.sources.http_responses import read_json, send_request
 from rollback_budget.sources.resilience.chunking import all_of, parts_of
 from rollback_budget.transport.async_client import AsyncHttpClient
 
@@ -34,7 +34,7 @@ def open_http_json(spec: RolloutSpec, client: AsyncHttpClient) -> Source:
 class JsonApi:
     """The ``http_json`` source. One attempt for each request; all of them at once.
 
-    :param requests: what to ask; those that give none of the wanted series are not sent.
+    :param requests: what to query; those that give none of the wanted series are not sent.
     :param timeout: for one request.
     :param place: how messages name the list of requests.
     """
@@ -45,41 +45,43 @@ class JsonApi:
         self._client = client
         self._timeout = timeout
         self._readers = [
-            (asked, PointReader(asked, f"{place}[{at}]"), f"{place}[{at}]")
-            for at, asked in enumerate(requests)
+            (json_request, PointReader(json_request, f"{place}[{at}]"), f"{place}[{at}]")
+            for at, json_request in enumerate(requests)
         ]
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``; raises :class:`SourceError`."""
         answers = []
-        for asked, reader, place in self._readers:
-            if asked.metric is None and not asked.series.keys() & set(request.series):
+        for json_request, reader, place in self._readers:
+            if json_request.metric is None and not json_request.series.keys() & set(request.series):
                 continue
             versions: tuple[str | None, ...] = (None,)
-            if _mentions(asked, "$version"):
+            if _mentions(json_request, "$version"):
                 versions = (request.release, request.baseline)
-            for part in parts_of(request, asked.longest):
-                answers += [self._ask(asked, reader, place, part, version) for version in versions]
+            for part in parts_of(request, json_request.longest):
+                answers += [self._query(json_request, reader, place, part, version) for version in versions]
         return [sample for samples in await all_of(answers) for sample in samples]
 
-    async def _ask(
+    async def _query(
         self,
-        asked: JsonRequest,
+        json_request: JsonRequest,
         reader: PointReader,
         place: str,
         request: SeriesRequest,
         version: str | None,
     ) -> list[Sample]:
         values = _values(request, version)
-        response = await ask(
+        response = await send_request(
             self._client,
-            asked.method,
-            fill_path(asked.path, values),
-            query={name: as_text(fill(value, values)) for name, value in asked.query.items()} or None,
-            body=fill(asked.body, values),
+            json_request.method,
+            fill_path(json_request.path, values),
+            query={name: as_text(fill(value, values)) for name, value in json_request.query.items()} or None,
+            body=fill(json_request.body, values),
             timeout=self._timeout,
         )
-        return reader.samples(read_json(response, f"{place} ({asked.method} {asked.path})"), request, version)
+        return reader.samples(
+            read_json(response, f"{place} ({json_request.method} {json_request.path})"), request, version
+        )
 
 
 def _values(request: SeriesRequest, version: str | None) -> dict[str, Any]:
@@ -93,8 +95,10 @@ def _values(request: SeriesRequest, version: str | None) -> dict[str, Any]:
     }
 
 
-def _mentions(asked: JsonRequest, placeholder: str) -> bool:
-    return placeholder in asked.path.split("/") or _holds((asked.query, asked.body), placeholder)
+def _mentions(json_request: JsonRequest, placeholder: str) -> bool:
+    return placeholder in json_request.path.split("/") or _holds(
+        (json_request.query, json_request.body), placeholder
+    )
 
 
 def _holds(template: Any, placeholder: str) -> bool:

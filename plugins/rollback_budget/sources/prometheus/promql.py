@@ -47,15 +47,15 @@ class PromqlRequest(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PromqlQuestion:
-    """What is asked of Prometheus.
+class PromqlQuery:
+    """What is sent to Prometheus.
 
     :param requests: one, but for budgets on several native histograms.
     :param scale: what makes the increase over the range into that of one step.
     """
 
     requests: tuple[PromqlRequest, ...]
-    asked: tuple[QueriedSeries, ...]
+    queried: tuple[QueriedSeries, ...]
     scale: float
 
 
@@ -72,21 +72,21 @@ def one_of(values: Iterable[str]) -> str:
     return quote("|".join(_META.sub(r"\\\g<0>", value) for value in dict.fromkeys(values)))
 
 
-def build_question(
+def build_query(
     source: PrometheusSource,
     metrics: Mapping[str, Metric],
     series: Iterable[str],
     versions: Iterable[str],
     step: timedelta,
-) -> PromqlQuestion:
-    """Return what to ask for ``series`` of all ``versions`` at ``step``; what metrics share is asked once.
+) -> PromqlQuery:
+    """Return the queries for ``series`` of all ``versions`` at ``step``; what metrics share is queried once.
 
     :raises SourceError: a metric without a query, or a slice without a label for it.
     """
     terms = _Terms(source, tuple(versions), step)
     tagged: dict[str, str] = {}
     natives: dict[str, str] = {}
-    asked = []
+    queried = []
     for name in series:
         metric, _, slice_ = name.partition(":")
         description = metrics.get(metric, Metric())
@@ -95,8 +95,8 @@ def build_question(
         for role, text in terms.parts(description.kind, query, slice_ or None).items():
             known = natives if role == "native" else tagged
             parts[role] = known.setdefault(text, f"{'native' if role == 'native' else ''}{len(known)}")
-        asked.append(QueriedSeries(name, description.kind, query, parts))
-    return PromqlQuestion(tuple(_requests(tagged, natives)), tuple(asked), terms.scale)
+        queried.append(QueriedSeries(name, description.kind, query, parts))
+    return PromqlQuery(tuple(_requests(tagged, natives)), tuple(queried), terms.scale)
 
 
 def _requests(tagged: Mapping[str, str], natives: Mapping[str, str]) -> Iterator[PromqlRequest]:

@@ -52,30 +52,30 @@ class AnswerSamples:
 
 
 def samples_of(
-    asked: QueriedSeries, found: AnswerSamples, version: str, scale: float, level: float | None
+    queried: QueriedSeries, found: AnswerSamples, version: str, scale: float, level: float | None
 ) -> Iterable[Point]:
     """Return the points of one series of one version.
 
     :param scale: of increases, to those of one step.
     :param level: the quantile that the metric's name says, None when it does not.
     """
-    parts = asked.parts
+    parts = queried.parts
     if "buckets" in parts:
         return _classic(found.buckets.get((parts["buckets"], version), {}), scale, level)
     if "native" in parts:
         natives = found.natives.get((parts["native"], version), {})
-        return _native(natives, scale, level, asked.query.bounds or NATIVE_BOUNDS, asked.kind)
+        return _native(natives, scale, level, queried.query.bounds or NATIVE_BOUNDS, queried.kind)
     columns = {role: found.values.get((part, version), _NOTHING) for role, part in parts.items()}
     if "value" in columns:
         counts = columns.get("n", _NOTHING)
         return [(number, value, counts.get(number), None) for number, value in columns["value"].items()]
-    return (_counts if asked.kind is MetricKind.COUNT else _ratios)(asked, columns, scale)
+    return (_counts if queried.kind is MetricKind.COUNT else _ratios)(queried, columns, scale)
 
 
-def _ratios(asked: QueriedSeries, columns: Mapping[str, Column], scale: float) -> list[Point]:
+def _ratios(queried: QueriedSeries, columns: Mapping[str, Column], scale: float) -> list[Point]:
     some = columns["part"]
-    absent = 0.0 if asked.query.absent == "zero" else nan
-    is_proportion, is_failures = asked.kind is MetricKind.PROPORTION, asked.query.failures is not None
+    absent = 0.0 if queried.query.absent == "zero" else nan
+    is_proportion, is_failures = queried.kind is MetricKind.PROPORTION, queried.query.failures is not None
     points: list[Point] = []
     for number, total in columns["total"].items():
         value = some.get(number, absent) / total if total > 0.0 else nan
@@ -87,13 +87,13 @@ def _ratios(asked: QueriedSeries, columns: Mapping[str, Column], scale: float) -
     return points
 
 
-def _counts(asked: QueriedSeries, columns: Mapping[str, Column], scale: float) -> Iterator[Point]:
+def _counts(queried: QueriedSeries, columns: Mapping[str, Column], scale: float) -> Iterator[Point]:
     """Yield events, which come scaled, with their exposure: none where the total is not known."""
     events = columns["part"]
     totals = columns.get("total")
     for number, count in events.items():
         yield number, count, None if totals is None else _count(totals.get(number, 0.0), scale), None
-    if totals is not None and asked.query.absent == "zero":
+    if totals is not None and queried.query.absent == "zero":
         for number, total in totals.items():
             if number not in events:
                 yield number, 0.0, _count(total, scale), None

@@ -18,8 +18,8 @@ from rollback_budget.model.metric import Metric
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest
-from rollback_budget.sources.http_responses import ask, read_json
-from rollback_budget.sources.prometheus.promql import PART, PromqlQuestion, build_question
+from rollback_budget.sources.http_responses import read_json, send_request
+from rollback_budget.sources.prometheus.promql import PART, PromqlQuery, build_query
 from rollback_budget.sources.prometheus.samples import AnswerSamples, samples_of
 from rollback_budget.transport.async_client import AsyncHttpClient
 from rollback_budget.transport.response import Response
@@ -27,7 +27,7 @@ from rollback_budget.transport.response import Response
 #: Prometheus refuses more points a series (11 000).
 MOST_POINTS = 11_000
 #: So many queries of groups of rollouts are kept as text, some 15 kB each.
-MOST_QUESTIONS = 128
+MOST_QUERIES = 128
 
 PATH = "api/v1/query_range"
 _BACKEND = "Prometheus"
@@ -102,7 +102,7 @@ class _Grid:
 class PrometheusSeries:
     """The ``prometheus`` source; one attempt a fetch, retries are its caller's.
 
-    :param client: asks the backend; its base URL ends before ``/api/v1``.
+    :param client: of the backend; its base URL ends before ``/api/v1``.
     :param source: labels, scrape interval and time-out.
     :param metrics: descriptions of the metrics, with their queries.
     """
@@ -112,8 +112,8 @@ class PrometheusSeries:
     ) -> None:
         self._client = client
         self._source = source
-        # The same rollouts ask together again and again, for other times only.
-        self._question = lru_cache(MOST_QUESTIONS)(partial(build_question, source, metrics))
+        # The same rollouts query together again and again, for other times only.
+        self._build_query = lru_cache(MOST_QUERIES)(partial(build_query, source, metrics))
 
     @classmethod
     def of(cls, spec: RolloutSpec, client: AsyncHttpClient) -> PrometheusSeries:
@@ -135,19 +135,19 @@ class PrometheusSeries:
         alike = (first.series, first.start, first.end, first.step)
         assert all((other.series, other.start, other.end, other.step) == alike for other in requests)
         versions = tuple(sorted({v for one in requests for v in (one.release, one.baseline)}))
-        question = self._question(first.series, versions, first.step)
+        query = self._build_query(first.series, versions, first.step)
         grid = _Grid.of(first)
         found = AnswerSamples()
-        for asked in question.requests:
+        for sent in query.requests:
             for start, stop in grid.chunks():
-                for series in await self._ask(asked.text, grid, start, stop):
-                    self._add(found, series, grid, asked.bare)
-        by_version = self._put_together(question, grid, found, versions)
+                for series in await self._query_range(sent.text, grid, start, stop):
+                    self._add(found, series, grid, sent.bare)
+        by_version = self._put_together(query, grid, found, versions)
         return [by_version[one.release] + by_version[one.baseline] for one in requests]
 
-    async def _ask(self, query: str, grid: _Grid, start: int, stop: int) -> list[_Series]:
+    async def _query_range(self, promql: str, grid: _Grid, start: int, stop: int) -> list[_Series]:
         form = {
-            "query": query,
+            "query": promql,
             "start": _epoch(grid.time(start)),
             "end": _epoch(grid.time(stop)),
             "step": f"{grid.step.total_seconds():g}",
@@ -155,7 +155,7 @@ class PrometheusSeries:
         }
         # Slightly longer than the server has, so that it is the server who says why.
         timeout = self._source.timeout + timedelta(seconds=2)
-        return _result(await ask(self._client, "POST", PATH, form=form, timeout=timeout))
+        return _result(await send_request(self._client, "POST", PATH, form=form, timeout=timeout))
 
     def _add(self, found: AnswerSamples, series: _Series, grid: _Grid, bare: str | None) -> None:
         """Sort one series of an answer in; a place that has a value already means that it is ambiguous."""
@@ -191,15 +191,15 @@ class PrometheusSeries:
 
     @staticmethod
     def _put_together(
-        question: PromqlQuestion, grid: _Grid, found: AnswerSamples, versions: Sequence[str]
+        query: PromqlQuery, grid: _Grid, found: AnswerSamples, versions: Sequence[str]
     ) -> dict[str, list[Sample]]:
         # One object a time: the engine notices.
         times = {number: grid.time(number) for number in range(grid.points)}
         samples: dict[str, list[Sample]] = {version: [] for version in versions}
-        for asked in question.asked:
-            name, level = asked.name, quantile_of(asked.name)
+        for queried in query.queried:
+            name, level = queried.name, quantile_of(queried.name)
             for version, of_version in samples.items():
-                for number, value, n, le in samples_of(asked, found, version, question.scale, level):
+                for number, value, n, le in samples_of(queried, found, version, query.scale, level):
                     if (time := times.get(number)) is not None:
                         of_version.append(Sample(time, name, version, value, n, le))
         return samples

@@ -52,7 +52,7 @@ class CircuitBreaker:
         return max(self._held_until - _now(), 0.0)
 
     def admit(self) -> None:
-        """Return if the backend may be asked now; every admission ends in exactly one of the calls below.
+        """Return if the backend may be queried now; every admission ends in exactly one of the calls below.
 
         :raises SourceError: it may not.
         """

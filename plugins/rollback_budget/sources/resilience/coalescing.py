@@ -131,17 +131,17 @@ class CoalescedSource:
         source = await self._source()
         if not is_watermarked(source):
             return datetime.max.replace(tzinfo=UTC)
-        asking = self._watermark
-        if asking is None or asking.done():
-            asking = self._watermark = asyncio.create_task(self._ask_watermark(source))
+        query = self._watermark
+        if query is None or query.done():
+            query = self._watermark = asyncio.create_task(self._query_watermark(source))
         try:
-            return await asyncio.shield(asking)
+            return await asyncio.shield(query)
         except SourceError as error:
             raise _own(error) from error
 
-    async def _ask_watermark(self, source: Watermarked) -> datetime | None:
+    async def _query_watermark(self, source: Watermarked) -> datetime | None:
         await asyncio.sleep(GATHERING_S)
-        return await self._retry.ask(source.settled_until)
+        return await self._retry.run(source.settled_until)
 
     def lag_of(self, number: int, poll: timedelta) -> timedelta:
         """Return when the reader of this number asks: groups of readers lie evenly over the spread."""
@@ -201,7 +201,7 @@ class CoalescedSource:
     async def _answers(self, requests: list[SeriesRequest]) -> Iterable[_Answer]:
         """Return an answer, or why there is none, for each of ``requests``."""
         try:
-            return await self._ask(requests) if requests else ()
+            return await self._fetch(requests) if requests else ()
         except (SourceError, SeriesError) as error:
             return repeat(error)
         except Exception as error:
@@ -211,12 +211,12 @@ class CoalescedSource:
             self._broken = broken
             return repeat(SourceError(broken, transient=False))
 
-    async def _ask(self, requests: list[SeriesRequest]) -> Sequence[_Answer]:
+    async def _fetch(self, requests: list[SeriesRequest]) -> Sequence[_Answer]:
         try:
-            answers = await self._ask_together(requests)
+            answers = await self._fetch_together(requests)
         except (SourceError, SeriesError) as error:
             if _may_pass(error):
-                # A backend that was busy is asked for less; then for more again.
+                # A backend that was busy gets smaller requests; then for more again.
                 self._together = max(self._together // 2, 1)
                 raise
             self._opening = None
@@ -229,12 +229,12 @@ class CoalescedSource:
         self._apart.difference_update(map(_versions, requests))
         return answers
 
-    async def _ask_together(self, requests: list[SeriesRequest]) -> Sequence[Sequence[Sample]]:
+    async def _fetch_together(self, requests: list[SeriesRequest]) -> Sequence[Sequence[Sample]]:
         source = await self._source()
         async with self._limit.of(requests[0]):
             if len(requests) > 1 and _is_joint(source):
-                return await self._retry.ask(partial(source.fetch_many, requests))
-            return [await self._retry.ask(partial(source.fetch, request)) for request in requests]
+                return await self._retry.run(partial(source.fetch_many, requests))
+            return [await self._retry.run(partial(source.fetch, request)) for request in requests]
 
     async def _isolate_failing(self, requests: list[SeriesRequest], refusal: Exception) -> Sequence[_Answer]:
         """Send each request alone; when all are refused, the fault is none of theirs."""
@@ -242,7 +242,7 @@ class CoalescedSource:
         refused = set()
         for request in requests:
             try:
-                answers += await self._ask_together([request])
+                answers += await self._fetch_together([request])
             except (SourceError, SeriesError) as error:
                 answers.append(error)
                 if not _may_pass(error):

@@ -25,7 +25,7 @@ JITTER = (0.5, 1.5)
 
 
 class RetryPolicy:
-    """How long one poll goes on asking.
+    """How long one poll keeps trying.
 
     :param circuit: of the backend.
     :param time_out: of one try.
@@ -39,8 +39,8 @@ class RetryPolicy:
         self._time_out_s = time_out.total_seconds()
         self._within_s = min(poll, LONGEST).total_seconds()
 
-    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer to ``question``, tried again with jittered pauses while that may help.
+    async def run(self, query: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to ``query``, tried again with jittered pauses while that may help.
 
         :raises SourceError: there is none; an error that no retry fixes is raised at once.
         """
@@ -55,7 +55,7 @@ class RetryPolicy:
                 await asyncio.sleep(held_s)
                 continue
             try:
-                return await self._try(question)
+                return await self._try(query)
             except SourceError as error:
                 pause_s = PAUSES[min(tries, len(PAUSES) - 1)] * uniform(*JITTER)  # noqa: S311
                 if not error.transient or self._circuit.is_open or loop.time() + pause_s >= give_up:
@@ -63,12 +63,12 @@ class RetryPolicy:
             tries += 1
             await asyncio.sleep(pause_s)
 
-    async def _try(self, question: Callable[[], Awaitable[T]]) -> T:
+    async def _try(self, query: Callable[[], Awaitable[T]]) -> T:
         circuit = self._circuit
         circuit.admit()
         try:
             async with asyncio.timeout(self._time_out_s):
-                answer = await _answer_to(question)
+                answer = await _result_of(query)
         except TimeoutError:
             error = SourceError(
                 f"{circuit.name} gave no answer within {self._time_out_s:g} s", transient=True
@@ -90,9 +90,9 @@ class RetryPolicy:
         return answer
 
 
-async def _answer_to(question: Callable[[], Awaitable[T]]) -> T:
+async def _result_of(query: Callable[[], Awaitable[T]]) -> T:
     """Return the answer; a source of a third party may leave a request without one to us."""
     try:
-        return await question()
+        return await query()
     except TransportError as error:
         raise source_error_of(error) from error

@@ -60,15 +60,15 @@ class LogReading:
 
     def statement(self, requests: Sequence[SeriesRequest]) -> Select[Any]:
         """Return the one statement for ``requests``, which differ in their versions only."""
-        layout, asked = self._layout, requests[0]
+        layout, first = self._layout, requests[0]
         versions = sorted({name for request in requests for name in (request.release, request.baseline)})
         version: ColumnElement[Any] = column(layout.version)
-        groups: dict[str, ColumnElement[Any]] = {"bucket": self._bucket(asked.step), "version": version}
-        slices = sorted({name for series in asked.series if (name := series.partition(":")[2])})
+        groups: dict[str, ColumnElement[Any]] = {"bucket": self._bucket(first.step), "version": version}
+        slices = sorted({name for series in first.series if (name := series.partition(":")[2])})
         if slices and layout.slice is not None:
             said = cast(column(layout.slice), String)
             groups["slice"] = case((said.in_(slices), said), else_=null())
-        columns, sums = self._columns({series.partition(":")[0] for series in asked.series})
+        columns, sums = self._columns({series.partition(":")[0] for series in first.series})
         if isinstance(layout, RequestLog) and "latency" in columns:
             groups["le"] = self._latency_bucket(columns.pop("latency"))
         schema, _, name = layout.table.rpartition(".")
@@ -78,7 +78,7 @@ class LogReading:
             .select_from(table(name, schema=schema or None))
             .where(
                 version.in_(versions),
-                self._time.within(asked.start, asked.end, names_start=self._names_start),
+                self._time.within(first.start, first.end, names_start=self._names_start),
             )
             .subquery("request")
         )

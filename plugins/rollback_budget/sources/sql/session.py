@@ -41,7 +41,7 @@ class SqlSession:
     """Reads through one engine.
 
     PostgreSQL ends a statement itself and refuses to write; SQLite is stopped by its progress handler and set
-    to ``query_only``. Other databases are asked to cancel by their driver, if it can. Nothing is committed.
+    to ``query_only``. Other databases are cancelled by their driver, if it can. Nothing is committed.
 
     :param engine: a SQLAlchemy engine that someone else made (and may share).
     :param timeout: how long one statement may take.

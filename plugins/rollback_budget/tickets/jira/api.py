@@ -84,7 +84,7 @@ class JiraApi:
 
         :param what: what is asked for, as it continues "refused to".
         """
-        return self._ask("GET", path, what, query=_query(params))
+        return self._call("GET", path, what, query=_query(params))
 
     def find(self, path: str, what: str, **params: Any) -> Any:
         """Return what Jira answers, None when it says that there is no such thing."""
@@ -97,15 +97,15 @@ class JiraApi:
 
     def post(self, path: str, what: str, body: Mapping[str, Any]) -> Any:
         """Write something with one request."""
-        return self._ask("POST", path, what, writes=True, body=body)
+        return self._call("POST", path, what, writes=True, body=body)
 
     def put(self, path: str, what: str, body: Mapping[str, Any]) -> Any:
         """Bring something up to date with one request."""
-        return self._ask("PUT", path, what, writes=True, body=body)
+        return self._call("PUT", path, what, writes=True, body=body)
 
     def upload(self, path: str, what: str, name: str, content: bytes, media_type: str) -> Any:
         """Attach a file with one request."""
-        return self._ask(
+        return self._call(
             "POST",
             path,
             what,
@@ -133,7 +133,7 @@ class JiraApi:
             body["reconcileIssues"] = ids
         while True:
             # A question, though Atlassian lets it be asked by POST: nothing is written.
-            page = self._ask("POST", "/rest/api/2/search/jql", "search for tickets", body=body)
+            page = self._call("POST", "/rest/api/2/search/jql", "search for tickets", body=body)
             with self._reading("search for tickets"):
                 yield page["issues"]
                 token = page.get("nextPageToken")
@@ -211,7 +211,7 @@ class JiraApi:
 
         return bear
 
-    def _ask(self, method: str, path: str, what: str, *, writes: bool = False, **content: Any) -> Any:
+    def _call(self, method: str, path: str, what: str, *, writes: bool = False, **content: Any) -> Any:
         try:
             response = self._client.request(method, path, timeout=TIMEOUT, **content)
         except TransportError as error:

@@ -39,7 +39,7 @@ class CheckResult:
 
 
 def check_jira(api: JiraApi, fields: TicketFields) -> list[CheckResult]:
-    """Return every point. What cannot be asked is a finding too; nothing is raised, and nothing is written.
+    """Return every point. What cannot be queried is a finding too; nothing is raised, and nothing is written.
 
     :param fields: how tickets will be filled in.
     """
@@ -55,25 +55,25 @@ class _Check:
 
     def run(self) -> Iterator[CheckResult]:
         first = {"server": self._server, "login": self._login, "project": self._in_project}
-        for check, ask in first.items():
-            finding = self._asked(check, ask)
+        for check, query in first.items():
+            finding = self._single(check, query)
             yield finding
             if not finding.fine:
                 return
         yield from self._several("permissions", self._permissions)
         yield from self._several("create screen", self._create_screen)
-        yield self._asked("close", self._done_status)
+        yield self._single("close", self._done_status)
         yield from self._several("transitions", self._transitions)
-        yield self._asked("duplicates", self._link_type)
-        yield self._asked("attachments", self._attachments)
+        yield self._single("duplicates", self._link_type)
+        yield self._single("attachments", self._attachments)
 
-    def _asked(self, check: str, ask: Callable[[], CheckResult]) -> CheckResult:
-        return next(iter(self._several(check, lambda: [ask()])))
+    def _single(self, check: str, query: Callable[[], CheckResult]) -> CheckResult:
+        return next(iter(self._several(check, lambda: [query()])))
 
-    def _several(self, check: str, ask: Callable[[], Any]) -> Iterator[CheckResult]:
+    def _several(self, check: str, query: Callable[[], Any]) -> Iterator[CheckResult]:
         try:
             # All of it, because what follows a failure in the middle says nothing.
-            yield from list(ask())
+            yield from list(query())
         except TicketError as error:
             # This Jira does not have the question; older ones do not.
             unknown = isinstance(error, RefusedError) and error.status in (404, 405)
@@ -133,7 +133,7 @@ class _Check:
         yield from self._values(screen)
 
     def _issue_types(self) -> dict[str, Callable[[], dict[str, dict[str, Any]]]]:
-        """Return by name how to ask for the fields of an issue type's create screen."""
+        """Return by name how to query the fields of an issue type's create screen."""
         path = f"/rest/api/2/issue/createmeta/{_segment(self._project)}/issuetypes"
         what = "list issue types"
         try:
@@ -152,7 +152,7 @@ class _Check:
             return {str(one["fieldId"]): one for one in fields}
 
     def _issue_types_of_old(self) -> dict[str, Callable[[], dict[str, dict[str, Any]]]]:
-        """Ask as Jira before 8.4 wants to be asked."""
+        """Query as Jira before 8.4 expects it."""
         answer = self._api.get(
             "/rest/api/2/issue/createmeta",
             "list issue types",
@@ -240,7 +240,7 @@ class _Check:
         return CheckResult("close", True, f"statuses of the category done: {', '.join(done)}")
 
     def _transitions(self) -> Iterator[CheckResult]:
-        """Look at a ticket that is there; transitions cannot be asked for without one."""
+        """Look at a ticket that is there; transitions cannot be queried without one."""
         query = f"project = {quoted(self._project)} AND labels = {quoted(LABEL)} AND statusCategory != Done"
         page = next(self._api.search(query, ["status", "labels"]), [])
         with self._api.reading("list tickets"):
@@ -283,8 +283,8 @@ class _Check:
         return CheckResult("attachments", False, "are switched off; switch them on in Jira's system settings")
 
 
-def _later(ask: Callable[[Any], Any], what: Any) -> Callable[[], Any]:
-    return lambda: ask(what)
+def _later(query: Callable[[Any], Any], what: Any) -> Callable[[], Any]:
+    return lambda: query(what)
 
 
 def _segment(name: str) -> str:

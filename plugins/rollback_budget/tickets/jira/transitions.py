@@ -1,4 +1,4 @@
-"""Jira's transitions: which ones an issue can take now, and what each asks for."""
+"""Jira's transitions: which ones an issue can take now, and what each requires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Transition:
 
     :param status: name of the status that it leads to, ``to`` its category.
     :param resolution: what is set on the way, where the screen has that field.
-    :param asks: how many other fields it demands that we cannot fill in.
+    :param required_fields: how many other fields it demands that we cannot fill in.
     """
 
     id: str
@@ -27,15 +27,15 @@ class Transition:
     status: str
     to: TicketStatus
     resolution: str | None = None
-    asks: int = 0
+    required_fields: int = 0
 
     @property
     def effort(self) -> tuple[int, bool, bool]:
-        """The smaller, the better: asks for little, and means that the work was done."""
+        """The smaller, the better: requires little, and means that the work was done."""
         plain = any(word in self.name.lower() or word in self.status.lower() for word in _PLAIN)
         # "Won't do" ends in the same category.
         negated = "n't" in self.name.lower() or "n't" in self.status.lower()
-        return self.asks, negated, not plain
+        return self.required_fields, negated, not plain
 
     @property
     def body(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _transition(one: dict[str, Any]) -> Transition:
         status=str(one["to"]["name"]),
         to=TicketStatus(category) if known else TicketStatus.INDETERMINATE,
         resolution=_resolution(fields.get("resolution")),
-        asks=sum(
+        required_fields=sum(
             1
             for name, field in fields.items()
             if name != "resolution" and field.get("required") and not field.get("hasDefaultValue")
