@@ -1,4 +1,4 @@
-"""The daily DAG of eval debt: real tasks, a real ledger and webhook, and a tracker that may be unavailable."""
+"""The daily DAG of eval debt: real tasks, a real ledger and webhook; the tracker may be unavailable."""
 
 from __future__ import annotations
 
