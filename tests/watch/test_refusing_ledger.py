@@ -56,12 +56,12 @@ async def test_refused_looks_are_dropped_and_the_next_ones_are_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     looks, nothing_seen = Looks(), list[BudgetSnapshot]()
-    writer = LookWriter(lambda: looks, log=LOG, gather=SOON, pause=timedelta(minutes=10))
+    writer = LookWriter(lambda: looks, log=LOG, batch_wait=SOON, retry_after=timedelta(minutes=10))
     for minute in (1, 2):
         writer.record(plan(), NOON + timedelta(minutes=minute), nothing_seen)
         assert writer.flush(timedelta(seconds=30))
     assert (looks.tries, looks.times) == (2, [NOON + timedelta(minutes=2)])
-    assert "1 looks could not be written" in caplog.text
+    assert "1 look could not be written" in caplog.text
 
 
 async def test_a_watch_begins_when_the_ledger_refuses_to_say_which_looks_it_has() -> None:
@@ -69,7 +69,7 @@ async def test_a_watch_begins_when_the_ledger_refuses_to_say_which_looks_it_has(
     assert await writer.looks_until(plan()) == NOON + timedelta(hours=1, minutes=30)
 
 
-async def test_suspensions_stay_as_last_known_and_the_refusal_is_an_error(
+async def test_suspensions_stay_as_last_read_and_the_refusal_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cache = SuspensionCache(refuse, now=lambda: NOON)
@@ -82,7 +82,7 @@ async def test_a_watch_goes_on_when_the_ledger_refuses_to_say_which_rollouts_end
 ) -> None:
     ended = FinishedRollouts(refuse, now=lambda: NOON)
     assert not ended(plan())
-    assert ended._asking is not None
-    await ended._asking
+    assert ended._query is not None
+    await ended._query
     assert not ended(plan())
     assert [record.levelname for record in caplog.records] == ["ERROR"]
