@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.operators.ticket import TicketOperator, open_tracker
 from rollback_budget.text import plural
 
@@ -30,7 +31,8 @@ class LogDebtOperator(BaseOperator):
             event for group in (context.get("triggering_asset_events") or {}).values() for event in group
         ]
         self.log.info("%s", plural(len(events), "breach event"))
-        changes = log_debts(open_ledger(), None, utc_now())
+        with fail_when_refused():
+            changes = log_debts(open_ledger(), None, utc_now())
         for change in changes:
             self.log.info("%s: %s (%s)", change.kind.value, change.debt.budget, change.debt.fingerprint)
         return [change.debt.fingerprint for change in changes]
@@ -53,10 +55,11 @@ class FileDebtOperator(TicketOperator):
         owner = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.try_number}"
         ledger, tracker = open_ledger(), open_tracker()
         attempts = Attempts()
-        done = [
-            *attempts.do(lambda: file_debts(ledger, tracker, utc_now(), owner)),
-            *attempts.do(lambda: sync_tickets(ledger, tracker, utc_now())),
-        ]
+        with fail_when_refused():
+            done = [
+                *attempts.do(lambda: file_debts(ledger, tracker, utc_now(), owner)),
+                *attempts.do(lambda: sync_tickets(ledger, tracker, utc_now())),
+            ]
         for one in done:
             self.log.info("%s", one)
         attempts.raise_all()
@@ -76,7 +79,8 @@ class AgeDebtOperator(BaseOperator):
         """Return the steps that were taken now."""
         from rollback_budget.debt.ageing import age_debts
 
-        events = age_debts(open_ledger(), utc_now())
+        with fail_when_refused():
+            events = age_debts(open_ledger(), utc_now())
         for event in events:
             self.log.info("debt %s: %s", event.debt_fingerprint[:16], event.detail)
         return [f"{event.debt_fingerprint[:16]} {event.detail}" for event in events]
