@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,6 +16,7 @@ from rollback_budget.exceptions import SpecError
 from rollback_budget.model.source import SourceSettings, SqlSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import TargetSettings
+from rollback_budget.sources.base import MetricSource
 
 pytestmark = pytest.mark.pure
 
@@ -45,14 +45,14 @@ class MeshSettings(TargetSettings):
     route: str
 
 
-class LakeSource:
-    """What is registered as a source."""
+class LakeSource(MetricSource):
+    """What is registered as a source; nothing opens it here."""
 
     settings = LakeSettings
 
 
 class MeshTarget:
-    """What is registered as a target."""
+    """What is registered as a target; nothing opens it here."""
 
     settings = MeshSettings
 
@@ -69,11 +69,14 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.Group.TARGETS: {"mesh": "MeshTarget"},
     }
 
-    def found(group: registry.Group) -> Mapping[str, EntryPoint]:
-        named = entries.get(group, {})
-        return {name: EntryPoint(name, f"{__name__}:{of}", group.value) for name, of in named.items()}
-
-    monkeypatch.setattr(registry, "_found", found)
+    others = {
+        group: {
+            name: (EntryPoint(name, f"{__name__}:{of}", group.value),)
+            for name, of in entries.get(group, {}).items()
+        }
+        for group in registry.Group
+    }
+    monkeypatch.setattr(registry, "_others", lambda: others)
 
 
 def load(folder: Path, text: str) -> RolloutSpec:
@@ -143,10 +146,10 @@ def test_a_spec_whose_type_is_not_registered_here_is_refused(tmp_path: Path) -> 
 
 
 def test_ours_are_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(group: registry.Group) -> Mapping[str, EntryPoint]:
-        raise AssertionError(f"{group} was asked")
+    def never() -> None:
+        raise AssertionError("entry points were read")
 
-    monkeypatch.setattr(registry, "_found", never)
+    monkeypatch.setattr(registry, "_others", never)
     spec = load(tmp_path, "source: {type: sql, conn_id: db}\ntarget: {conn_id: r, read: {path: /t}}\n")
     assert isinstance(spec.source, SqlSource)
     assert RolloutSpec.model_validate_json(spec.canonical_json()) == spec

@@ -86,6 +86,17 @@ class ByType:
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Leave out the discriminator of what a file writes: its ``type`` may be left out, too."""
+        """Say what a file may write: ours, whose ``type`` may be left out, and a type of another package."""
         schema = handler(core_schema)
-        return {"oneOf": schema["oneOf"]} if handler.mode == "validation" else schema
+        if handler.mode != "validation":
+            return schema
+        return {"oneOf": [*schema["oneOf"], *([] if self.group is None else [self._any_other()])]}
+
+    def _any_other(self) -> JsonSchemaValue:
+        return {
+            "type": "object",
+            "description": f"A type that another package registers in `{self.group}`, with keys of its own.",
+            "properties": {"type": {"type": "string"}},
+            # A section without a type is one of ours, too.
+            "not": {"properties": {"type": {"enum": list(self._by_name)}}},
+        }
