@@ -93,7 +93,7 @@ def test_what_a_budget_file_may_name_is_light_to_import() -> None:
 
 
 def test_the_documented_example_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "extending.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "extending.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     module = ModuleType("acme_documented")
     monkeypatch.setitem(sys.modules, "acme_documented", module)
