@@ -127,7 +127,7 @@ def test_suspending_tier_a_or_past_the_window_warns_and_one_run_can_be_meant(sto
 
 def test_what_cannot_be_suspended_says_why(store: Ledger, run: Run) -> None:
     open_rollout(store)
-    store.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
+    store.final_decisions.take(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
     for arguments, complaint in [
         ((KEY.run_id, "all", "--until", "+1h", "--reason", "x"), "has ended (promoted)"),
         (("model-v42", "all", "--until", "2020-01-01T00:00:00Z", "--reason", "x"), "not in the future"),
@@ -226,7 +226,7 @@ def test_a_rollback_is_only_said_to_be_over_with_its_outcome(
 ) -> None:
     open_rollout(store)
     now = datetime.now(UTC)
-    store.rollouts.take_final(KEY, FinalDecision.ROLLED_BACK, "alice", "worse", now)
+    store.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "alice", "worse", now)
     assert json.loads(run("status", "--json")[1])[0]["phase"] == "rolling_back"
     store.rollbacks.record(KEY, RollbackRecord("k", outcome, now, now, "baseline", "0 %"))
     (standing,) = json.loads(run("status", "model-v42", "--json")[1])
@@ -245,7 +245,7 @@ def test_a_rollout_is_shown_in_order_with_who_when_and_why(store: Ledger, run: R
     store.notifications.claim(KEY, "review_opened 1", "1 slack", shipped + 12 * MINUTE)
     store.notifications.settle(KEY, "review_opened 1", "1 slack", shipped + 13 * MINUTE)
     store.decisions.add(KEY, 1, "Roll back now", None, None, shipped + 27 * MINUTE, timed_out=True)
-    store.rollouts.take_final(
+    store.final_decisions.take(
         KEY, FinalDecision.ROLLED_BACK, "the deadline", "no answer", shipped + 28 * MINUTE
     )
     record = RollbackRecord(
@@ -324,7 +324,7 @@ def test_watching_says_every_change_until_it_is_stopped(store: Ledger) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())[0]["phase"] == "watching"
-        store.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
+        store.final_decisions.take(KEY, FinalDecision.PROMOTED, "the rule", "kept", datetime.now(UTC))
         phases = (json.loads(line)[0]["phase"] for line in watching.stdout)
         assert next(phase for phase in phases if phase != "watching") == "promoted"
         watching.send_signal(signal.SIGINT)

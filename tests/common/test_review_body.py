@@ -10,8 +10,8 @@ import pytest
 from rollback_budget.common.config import link_to_run
 from rollback_budget.common.review_body import ReviewContext, burn_bar, review_body, sparkline
 from rollback_budget.common.xcom import ReviewAnswer
-from rollback_budget.engine.decision_policy import ReviewTerms
 from rollback_budget.engine.evaluation import BudgetEvaluation, Evaluation, Look, Status
+from rollback_budget.engine.silence_policy import ReviewTerms
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Tier, Worse
 from rollback_budget.model.decision import OnTimeout

@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 
-from rollback_budget.engine.decision_policy import NextStep, next_step, review_terms, rounds_of
+from rollback_budget.engine.decision_policy import NextStep, next_step, rounds_of
 from rollback_budget.engine.evaluation import Blind, Evaluation, VerdictKind
+from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.model.budget import Tier
 from rollback_budget.model.decision import Action, Decision, OnTimeout, TierDecision
 from rollback_budget.model.watch_settings import OnBlind, Watch

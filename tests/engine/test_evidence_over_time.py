@@ -93,7 +93,7 @@ def test_looking_at_every_block_rejects_no_more_than_alpha_and_a_wrong_projectio
     bound = 0.2 + 3 * (0.2 * 0.8 / 400) ** 0.5
     assert rejected(0.10, 0.10, line) <= bound
     assert rejected(0.16, 0.10, line) <= bound
-    monkeypatch.setattr(boundary, "project", lambda baseline, *_: baseline)
+    monkeypatch.setattr(boundary, "project_on_boundary", lambda baseline, *_: baseline)
     assert rejected(0.16, 0.10, line) > bound
 
 

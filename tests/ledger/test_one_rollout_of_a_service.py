@@ -31,13 +31,13 @@ def test_a_service_is_held_until_its_rollout_is_promoted(ledger: Ledger) -> None
     assert claim(ledger, OTHER) == [KEY]
     assert ledger.rollouts.get(OTHER) is None
     assert claim(ledger, OTHER, service="another") == []
-    ledger.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON)
+    ledger.final_decisions.take(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON)
     assert claim(ledger, RolloutKey("third", "r")) == []
 
 
 def test_a_rollback_that_is_not_proven_holds_its_service(ledger: Ledger) -> None:
     claim(ledger, KEY)
-    ledger.rollouts.take_final(KEY, FinalDecision.ROLLED_BACK, "the rule", "p95", NOON)
+    ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "the rule", "p95", NOON)
     assert claim(ledger, OTHER) == [KEY]
     record = RollbackRecord("k", Outcome.ACCEPTED_NOT_EFFECTIVE, NOON, None)
     ledger.rollbacks.record(KEY, record)

@@ -53,7 +53,7 @@ def test_times_come_back_aware_and_in_utc_and_naive_ones_are_refused(ledger: Led
     assert shipped.tzinfo is UTC
     assert ledger.rollouts.record_shipped(KEY, NOON + timedelta(hours=1), NOON) == (shipped, end)
     with pytest.raises(LedgerRuleError, match="no time zone"):
-        ledger.rollouts.take_final(KEY, FinalDecision.PROMOTED, "task", "", datetime(2026, 3, 1))  # noqa: DTZ001
+        ledger.final_decisions.take(KEY, FinalDecision.PROMOTED, "task", "", datetime(2026, 3, 1))  # noqa: DTZ001
 
 
 def test_the_final_decision_is_taken_once_and_never_changes_whatever_races(ledger: Ledger) -> None:
@@ -89,7 +89,7 @@ def test_processes_of_different_hosts_agree_on_the_final_decision(ledger: Ledger
 def test_names_and_reasons_are_data(ledger: Ledger) -> None:
     spec = make_spec(release=HOSTILE.replace("\ud800", ""), service="a'b\"c")
     ledger.rollouts.open(KEY, spec, NOON)
-    final = ledger.rollouts.take_final(KEY, FinalDecision.ROLLED_BACK, HOSTILE, HOSTILE, NOON)
+    final = ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, HOSTILE, HOSTILE, NOON)
     assert final.reason == 'v1\'; DROP TABLE rollouts; --\n{{ config }} \ufffd ? "%s"'
     rollout = ledger.rollouts.get(KEY)
     assert rollout is not None
@@ -112,7 +112,7 @@ def test_the_history_of_a_rollout_is_recorded_once_and_in_order(ledger: Ledger) 
             "k", Outcome.EFFECTIVE, requested + timedelta(minutes=9), verified, "v41", "0 %", "ok"
         ),
     )
-    final = ledger.rollouts.take_final(
+    final = ledger.final_decisions.take(
         KEY, FinalDecision.ROLLED_BACK, "task", "breach", NOON + timedelta(minutes=9)
     )
 

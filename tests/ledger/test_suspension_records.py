@@ -76,7 +76,7 @@ def test_a_rollouts_story_has_the_suspensions_of_its_own_time(ledger: Ledger) ->
     ledger.suspensions.add(THIS, HOLD)
     ledger.suspensions.add(THIS, HOLD.model_copy(update={"since": NOON + 5 * HOUR, "until": NOON + 6 * HOUR}))
     ledger.rollouts.open(KEY, make_spec(), NOON - HOUR)
-    ledger.rollouts.take_final(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON + 4 * HOUR)
+    ledger.final_decisions.take(KEY, FinalDecision.PROMOTED, "the rule", "kept", NOON + 4 * HOUR)
     kinds = [type(event).__name__ for event in history_of(ledger, KEY)]
     assert kinds == ["LoggedSuspension", "Final"]
     later = RolloutKey(KEY.dag_id, "manual__later")

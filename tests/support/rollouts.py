@@ -88,7 +88,7 @@ def log_breach(ledger: Ledger, breach: Breach, key: RolloutKey = KEY, **spec_cha
 def take_some_final(ledger: Ledger, number: int) -> Final:
     """Decide the rollout one way or the other, as the ``number``-th of several tasks."""
     decision = FinalDecision.PROMOTED if number % 2 else FinalDecision.ROLLED_BACK
-    return ledger.rollouts.take_final(
+    return ledger.final_decisions.take(
         KEY, decision, f"task {number}", "race", NOON + timedelta(seconds=number)
     )
 

@@ -36,7 +36,7 @@ def plan_of(run: str, window_start: datetime = START) -> WatchPlan:
 def decide(ledger: Ledger, plan: WatchPlan, when: datetime) -> None:
     assert plan.rollout is not None
     ledger.rollouts.open(plan.rollout, plan.spec, plan.window_start)
-    ledger.rollouts.take_final(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
+    ledger.final_decisions.take(plan.rollout, FinalDecision.ROLLED_BACK, "the rule", "worse", when)
 
 
 class CountingReader:

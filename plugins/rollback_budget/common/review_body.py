@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollback_budget.common.xcom import ReviewAnswer
-from rollback_budget.engine.decision_policy import ReviewTerms
 from rollback_budget.engine.evaluation import Breach, BudgetEvaluation, Evaluation, Status
+from rollback_budget.engine.silence_policy import ReviewTerms
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Tier, Worse
 from rollback_budget.model.decision import Action, OnTimeout

@@ -21,9 +21,10 @@ from rollback_budget.operators.decide import DecideOperator
 from rollback_budget.operators.launch_gate import LaunchGateOperator
 from rollback_budget.operators.log_breach import LogBreachOperator
 from rollback_budget.operators.preflight import PreflightOperator
+from rollback_budget.operators.promote import PromoteOperator
 from rollback_budget.operators.review import ReviewOperator
 from rollback_budget.operators.rollback import RecordRollbackOperator, RollbackOperator, VerdictOperator
-from rollback_budget.operators.ship import PromoteOperator, ShipOperator
+from rollback_budget.operators.ship import ShipOperator
 from rollback_budget.operators.traffic_ramp import StagesOperator
 from rollback_budget.sensors.rollout_round import GuardSensor, WatchSensor
 

@@ -1,13 +1,11 @@
-"""The decision policy: what a verdict leads to, and what the commander's silence means."""
+"""The decision policy: what a verdict leads to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 
 from rollback_budget.engine.evaluation import Evaluation, VerdictKind
-from rollback_budget.model.decision import Action, OnTimeout, TierDecision
+from rollback_budget.model.decision import Action
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import OnBlind
 
@@ -18,14 +16,6 @@ class NextStep(StrEnum):
     PROMOTE = "promote"
     ROLL_BACK = "roll_back"
     ASK = "ask"
-
-
-@dataclass(frozen=True)
-class ReviewTerms:
-    """The terms of a review: how long the commander has, and what no answer in time means."""
-
-    within: timedelta
-    on_timeout: OnTimeout
 
 
 def rounds_of(spec: RolloutSpec) -> int:
@@ -48,20 +38,3 @@ def next_step(spec: RolloutSpec, evaluation: Evaluation | None, *, round_: int, 
     if Action.INCIDENT_COMMANDER_DECISION in actions:
         return ask
     return NextStep.PROMOTE
-
-
-def review_terms(spec: RolloutSpec, evaluation: Evaluation | None) -> ReviewTerms:
-    """Return the terms of the review: the shortest deadline, and the safest meaning of silence."""
-    decisions: list[TierDecision] = []
-    if evaluation is not None:
-        decisions = [
-            decision
-            for decision in (spec.decision.of(breach.tier) for breach in evaluation.breaches)
-            if decision.action is Action.INCIDENT_COMMANDER_DECISION
-        ]
-    decisions = decisions or [spec.decision.tier_b_breach]
-    silent = {decision.on_timeout for decision in decisions}
-    return ReviewTerms(
-        within=min(decision.within for decision in decisions),
-        on_timeout=OnTimeout.ROLLBACK if OnTimeout.ROLLBACK in silent else OnTimeout.CONTINUE,
-    )

@@ -13,7 +13,7 @@ from rollback_budget.ledger.debt_models import DebtEventRow
 from rollback_budget.ledger.fingerprint import breach_fingerprint, debt_fingerprint
 from rollback_budget.ledger.models import BreachRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import LoggedBreach
 
 

@@ -10,7 +10,7 @@ from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import EvaluationRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import LoggedEvaluation
 
 

@@ -9,6 +9,7 @@ from rollback_budget.ledger.debt_events import DebtEvents
 from rollback_budget.ledger.debts import Debts
 from rollback_budget.ledger.decisions import Decisions, Overrides
 from rollback_budget.ledger.evaluations import Evaluations
+from rollback_budget.ledger.final_decisions import FinalDecisions
 from rollback_budget.ledger.gates import Bypasses, GateRuns
 from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.notifications import Notifications
@@ -36,6 +37,7 @@ class Ledger:
     def __init__(self, url: str, connect_timeout_s: float = 5) -> None:
         self.database = database = Database(url, connect_timeout_s)
         self.rollouts = Rollouts(database)
+        self.final_decisions = FinalDecisions(database)
         self.looks = Looks(database)
         self.evaluations = Evaluations(database)
         self.breaches = Breaches(database)

@@ -19,7 +19,7 @@ from rollback_budget.engine.frame import FINITE
 from rollback_budget.ledger.database import Repository
 from rollback_budget.ledger.models import LookRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import LoggedLook
 from rollback_budget.model.spec import RolloutSpec
 

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import NotificationRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import SentNotification
 
 #: A sender that claimed a message this long ago, and has neither sent it nor failed, is taken for dead.

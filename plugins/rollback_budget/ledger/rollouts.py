@@ -1,18 +1,18 @@
-"""Rollouts: the frozen spec, when it shipped, and the final decision that never changes."""
+"""Rollouts: the frozen spec, and when it shipped."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, or_, select, text, update
+from sqlalchemy import and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from rollback_budget.exceptions import UnknownRolloutError
-from rollback_budget.ledger.database import Database, Repository, insert_once
+from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import RollbackRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.views import Final, FinalDecision, Rollout
+from rollback_budget.ledger.rollout_rows import final_of, named_row, rollout_row
+from rollback_budget.ledger.views import FinalDecision, Rollout
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
 
@@ -75,26 +75,10 @@ class Rollouts(Repository):
             assert row.window_end is not None
             return row.shipped_at, row.window_end
 
-    def take_final(
-        self, key: RolloutKey, decision: FinalDecision, by: str, reason: str, at: datetime
-    ) -> Final:
-        """Decide the rollout unless it is decided; return what holds, perhaps an earlier decision."""
-        with self._database.write() as session:
-            row = rollout_row(self._database, session, key)
-            session.execute(
-                update(RolloutRow)
-                .where(RolloutRow.id == row.id, RolloutRow.final_decision.is_(None))
-                .values(final_decision=decision.value, final_by=by, final_reason=reason, final_at=at)
-            )
-            session.refresh(row)
-            final = _final(row)
-            assert final is not None
-            return final
-
     def get(self, key: RolloutKey) -> Rollout | None:
         """Return one rollout, None when it was never opened."""
         with self._database.read() as session:
-            row = session.scalar(_named(key))
+            row = session.scalar(named_row(key))
             return None if row is None else _view(row)
 
     def newest(self, limit: int = 100) -> list[Rollout]:
@@ -133,17 +117,6 @@ class Rollouts(Repository):
             return [RolloutKey(dag_id, run_id) for dag_id, run_id in session.execute(ended)]
 
 
-def rollout_row(database: Database, session: Session, key: RolloutKey) -> RolloutRow:
-    """Return the row of a rollout that must be in the ledger. Raises UnknownRolloutError."""
-    row = session.scalar(_named(key))
-    if row is None:
-        raise UnknownRolloutError(
-            f"the rollout {key} is not in the ledger at {database.place}; its preflight task puts it there,"
-            " so clear that task first"
-        )
-    return row
-
-
 def _open(session: Session, key: RolloutKey, spec: RolloutSpec, at: datetime) -> None:
     insert_once(
         session,
@@ -177,10 +150,6 @@ def _under_way(session: Session, service: str, at: datetime) -> list[Rollout]:
     return [_view(row) for row in session.scalars(under_way)]
 
 
-def _named(key: RolloutKey) -> Select[RolloutRow]:
-    return select(RolloutRow).where(RolloutRow.dag_id == key.dag_id, RolloutRow.run_id == key.run_id)
-
-
 def _view(row: RolloutRow) -> Rollout:
     return Rollout(
         key=RolloutKey(row.dag_id, row.run_id),
@@ -188,14 +157,5 @@ def _view(row: RolloutRow) -> Rollout:
         opened_at=row.opened_at,
         shipped_at=row.shipped_at,
         window_end=row.window_end,
-        final=_final(row),
+        final=final_of(row),
     )
-
-
-def _final(row: RolloutRow) -> Final | None:
-    if row.final_decision is None:
-        return None
-    assert row.final_by is not None
-    assert row.final_reason is not None
-    assert row.final_at is not None
-    return Final(FinalDecision(row.final_decision), row.final_by, row.final_reason, row.final_at)

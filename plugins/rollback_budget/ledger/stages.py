@@ -9,7 +9,7 @@ from sqlalchemy import select
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import StageRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollouts import rollout_row
+from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import StageRecord
 
 

@@ -12,8 +12,9 @@ from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.retries import NOTIFICATION_RETRIES, with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RollbackReport, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import review_terms, rounds_of
+from rollback_budget.engine.decision_policy import rounds_of
 from rollback_budget.engine.evaluation import VerdictKind
+from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event

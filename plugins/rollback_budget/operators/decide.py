@@ -13,7 +13,8 @@ from rollback_budget.clock import utc_now
 from rollback_budget.common.ledger_sync import final_if_known
 from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
-from rollback_budget.engine.decision_policy import NextStep, next_step, review_terms
+from rollback_budget.engine.decision_policy import NextStep, next_step
+from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.exceptions import SpecError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 

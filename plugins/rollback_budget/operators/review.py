@@ -20,7 +20,7 @@ from rollback_budget.common.ledger_sync import final_if_known, record_answer
 from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
 from rollback_budget.common.review_body import ReviewContext, review_body
 from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
-from rollback_budget.engine.decision_policy import ReviewTerms, review_terms
+from rollback_budget.engine.silence_policy import ReviewTerms, review_terms
 from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator

@@ -181,7 +181,7 @@ class RecordRollbackOperator(BaseOperator):
         )
         with fail_when_refused():
             rolled_back = FinalDecision.ROLLED_BACK
-            ledger.rollouts.take_final(xcom.key, rolled_back, report.by, report.reason, utc_now())
+            ledger.final_decisions.take(xcom.key, rolled_back, report.by, report.reason, utc_now())
             sync_ledger(ledger, xcom, self.rounds)
             ledger.rollbacks.record(xcom.key, record)
         if not report.is_settled:
@@ -245,7 +245,7 @@ def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> None:
     from rollback_budget.ledger.views import FinalDecision
 
     try:
-        final = open_ledger().rollouts.take_final(xcom.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
+        final = open_ledger().final_decisions.take(xcom.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
     except LedgerUnavailableError as error:
         log.warning("a rollback does not wait for the ledger: %s", error)
         return

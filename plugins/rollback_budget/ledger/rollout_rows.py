@@ -1,0 +1,38 @@
+"""Rows of rollouts, and what they say of the final decision."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from rollback_budget.exceptions import UnknownRolloutError
+from rollback_budget.ledger.database import Database
+from rollback_budget.ledger.models import RolloutRow
+from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.views import Final, FinalDecision
+
+
+def named_row(key: RolloutKey) -> Select[RolloutRow]:
+    """Return the query for the row of one rollout."""
+    return select(RolloutRow).where(RolloutRow.dag_id == key.dag_id, RolloutRow.run_id == key.run_id)
+
+
+def rollout_row(database: Database, session: Session, key: RolloutKey) -> RolloutRow:
+    """Return the row of a rollout that must be in the ledger. Raises UnknownRolloutError."""
+    row = session.scalar(named_row(key))
+    if row is None:
+        raise UnknownRolloutError(
+            f"the rollout {key} is not in the ledger at {database.place}; its preflight task puts it there,"
+            " so clear that task first"
+        )
+    return row
+
+
+def final_of(row: RolloutRow) -> Final | None:
+    """Return the final decision that a row holds, None while there is none."""
+    if row.final_decision is None:
+        return None
+    assert row.final_by is not None
+    assert row.final_reason is not None
+    assert row.final_at is not None
+    return Final(FinalDecision(row.final_decision), row.final_by, row.final_reason, row.final_at)
