@@ -32,6 +32,7 @@ def get_provider_info() -> dict[str, Any]:
             "log_breach",
             "post_backlog",
             "preflight",
+            "promote",
             "review",
             "rollback",
             "ship",
