@@ -86,6 +86,10 @@ class UnknownRolloutError(LedgerRuleError):
     """A rollout that is not in the ledger."""
 
 
+class UnreadableSpecError(LedgerRuleError):
+    """A rollout whose frozen budget cannot be read here, as the package of its source is not installed."""
+
+
 class UnknownDebtError(LedgerRuleError):
     """A debt that is not in the ledger, or a fingerprint that several debts share the beginning of."""
 

@@ -5,10 +5,12 @@ import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from sqlalchemy import update
 
-from rollback_budget.exceptions import LedgerRuleError, UnknownRolloutError
+from rollback_budget.exceptions import LedgerRuleError, UnknownRolloutError, UnreadableSpecError
 from rollback_budget.ledger.history import history_of
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.models import RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import (
     CommanderDecision,
@@ -167,3 +169,26 @@ def test_a_reader_is_not_held_up_by_a_writer_on_sqlite(tmp_path: object) -> None
     writer.close()
     assert rollout is not None
     assert rollout.final is None
+
+
+def test_a_rollout_whose_budget_cannot_be_read_here_hides_no_other_and_its_end_is_known(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = RolloutKey("other", "run")
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    ledger.rollouts.open(other, make_spec(), NOON)
+    ledger.final_decisions.take(other, FinalDecision.ROLLED_BACK, "the rule", "worse", NOON)
+    with ledger.database.write() as session:
+        session.execute(
+            update(RolloutRow)
+            .where(RolloutRow.dag_id == other.dag_id)
+            .values(spec='{"source": {"type": "gone"}}')
+        )
+    assert [one.key for one in ledger.rollouts.newest()] == [KEY]
+    assert "other" in caplog.text
+    assert "Install the package" in caplog.text
+    with pytest.raises(UnreadableSpecError, match="Install the package"):
+        ledger.rollouts.get(other)
+    final = ledger.final_decisions.of(other)
+    assert final is not None
+    assert final.decision is FinalDecision.ROLLED_BACK

@@ -58,7 +58,7 @@ def test_too_few_retries_of_the_watch_are_named_with_the_remedy() -> None:
         "round_1.watch has retries=1: a restart of a scheduler or a triggerer can cost one, and a failed"
         " watch counts as blind. Set retries to at least 2 (look into default_args, too)"
     )
-    assert len(others) == 2
+    assert [line.split()[0] for line in others[:2]] == ["round_2.watch", "round_3.watch"]
     assert warnings_of(RolloutDag(budget=BUDGET, default_args={"retries": 2})) == []
 
 
@@ -67,3 +67,18 @@ def test_a_sensors_own_timeout_counts_only_where_it_pokes() -> None:
     assert warnings_of(RolloutDag(budget=BUDGET, default_args=short)) == []
     poking = RolloutDag(budget=BUDGET, default_args={**short, "deferrable": False})
     assert warnings_of(poking)[0].startswith("round_1.watch has timeout=1 h, but the window is 24 h")
+
+
+def test_retries_that_can_cost_a_rollback_are_named_with_their_tasks_and_the_remedy() -> None:
+    careless: Any = {"retries": 1, "retry_delay": timedelta(minutes=5)}
+    lines = warnings_of(RolloutDag(budget=BUDGET, default_args=careless))
+    few, slow = lines[-2:]
+    assert few.startswith("round_1.guard, round_1.decide, round_1.review, ")
+    assert few.endswith(
+        "rollback and record_rollback have fewer than 2 retries: a restart of a scheduler or a worker can"
+        " cost one, and then nothing rolls back. Set retries to at least 2 (look into default_args, too)"
+    )
+    assert slow.endswith(
+        "have a retry_delay of up to 5 min: after a failed try a rollback waits that long. Set retry_delay to"
+        " seconds (look into default_args, too)"
+    )

@@ -19,6 +19,7 @@ from rollback_budget.sources.resilience.coalescing import (
     ConcurrencyLimit,
 )
 from rollback_budget.sources.resilience.retry import RetryPolicy
+from rollback_budget.transport.errors import Failure, TransportError
 from tests.support.virtual_time import run_virtually
 
 pytestmark = pytest.mark.pure
@@ -244,3 +245,51 @@ def test_readers_of_one_shape_ask_in_groups_that_lie_evenly_over_a_part_of_the_p
     assert all(lags.count(lag) == MOST_TOGETHER for lag in set(lags))
     few = coalesced(Backend())
     assert len({few.reader().lag(MINUTE) for _ in range(MOST_TOGETHER)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (KeyError("token"), "the metric source cannot be opened: KeyError: 'token'"),
+        (TransportError(Failure.TIMEOUT, "no answer within 5 s", request="GET /x"), "no answer within 5 s"),
+    ],
+)
+def test_a_source_that_breaks_while_it_is_opened_is_opened_again_at_the_next_poll(
+    fault: Exception, said: str
+) -> None:
+    backend = Backend()
+
+    async def open_once_broken() -> Backend:
+        await backend.open()
+        if backend.opened == 1:
+            raise fault
+        return backend
+
+    shared = CoalescedSource(
+        open_once_broken, RetryPolicy(CircuitBreaker("prom")), ConcurrencyLimit(), "queries"
+    )
+
+    async def poll_twice() -> list[list[float | str]]:
+        return [await ask(shared, question(1)), await ask(shared, question(1, minute=2))]
+
+    (first,), (second,) = run_virtually(poll_twice())
+    assert said in str(first)
+    assert second == 1.0
+
+
+def test_a_watermark_that_breaks_is_an_error_of_the_source_that_a_watch_goes_on_with() -> None:
+    class Lost(Backend):
+        async def settled_until(self) -> datetime | None:
+            raise KeyError("newest")
+
+    with pytest.raises(SourceError, match="up to when everything is in: KeyError"):
+        run_virtually(coalesced(Lost()).settled_until())
+
+
+def test_when_a_source_answers_fewer_requests_than_it_got_each_is_sent_alone() -> None:
+    class Forgetful(Backend):
+        async def fetch_many(self, requests: Sequence[SeriesRequest]) -> list[list[Sample]]:
+            return (await super().fetch_many(requests))[: 1 if len(requests) > 1 else None]
+
+    answers = run_virtually(ask(coalesced(Forgetful()), question(1), question(2)))
+    assert answers == [1.0, 2.0]

@@ -132,10 +132,20 @@ def test_redirects_end(send: Send, server: HttpServer) -> None:
     with redirected(server, "/old/"):
         answer = send(server.url, "GET", "/old")
         assert len(server.asked) == 1 + POLICY.most_redirects
-        assert "no more than 5 redirects" in answer.quote
+        assert "at most 5 redirects may be followed" in answer.quote
         send(server.url, "GET", "/old", policy=POLICY.with_redirects(0))
         assert len(server.asked) == 2 + POLICY.most_redirects
     assert POLICY.with_redirects(99).most_redirects == POLICY.most_redirects
+
+
+@pytest.mark.parametrize("location", ["https://host:port/", "http://[x"])
+def test_a_redirect_to_no_address_is_an_answer_that_was_not_followed(
+    send: Send, server: HttpServer, location: str
+) -> None:
+    with redirected(server, location):
+        answer = send(server.url, "GET", "/old")
+    assert (answer.status, answer.ok, len(server.asked)) == (302, False, 1)
+    assert "something that is no address" in answer.quote
 
 
 @pytest.mark.parametrize("announced", [None, -1], ids=["announced", "not announced"])

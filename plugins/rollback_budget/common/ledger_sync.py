@@ -10,7 +10,7 @@ from rollback_budget.common.config import open_ledger
 from rollback_budget.common.xcom import ReviewAnswer, RolloutXcom
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
-from rollback_budget.exceptions import LedgerUnavailableError
+from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
     from rollback_budget.clock import Log
@@ -22,24 +22,20 @@ if TYPE_CHECKING:
 def final_if_known(key: RolloutKey, log: Log) -> Final | None:
     """Return the final decision; None when there is none yet, or when the ledger cannot say."""
     try:
-        rollout = open_ledger().rollouts.get(key)
-    except LedgerUnavailableError as error:
+        return open_ledger().final_decisions.of(key)
+    except LedgerError as error:
         log.warning("going on without the ledger: %s", error)
         return None
-    return None if rollout is None else rollout.final
 
 
 def review_is_over(key: RolloutKey, round_: int) -> bool:
     """Whether the ledger holds an answer to this round's review, or the end; False when it cannot say."""
     ledger = open_ledger()
     try:
-        rollout = ledger.rollouts.get(key)
-        if rollout is None:
-            return False
-        if rollout.final is not None:
+        if ledger.final_decisions.of(key) is not None:
             return True
         return any(decision.round == round_ for decision in ledger.decisions.of(key))
-    except LedgerUnavailableError:
+    except LedgerError:
         return False
 
 

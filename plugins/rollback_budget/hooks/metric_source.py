@@ -81,7 +81,7 @@ async def open_engine(conn_id: str) -> Engine:
     """Return the engine of a common-sql connection; raises :class:`SourceError` when it cannot be used."""
     try:
         connection = await BaseHook.aget_connection(conn_id)
-        return await asyncio.to_thread(engine_of, conn_id, connection.get_uri())
+        return await asyncio.to_thread(engine_of, conn_id, await connection.aget_uri())
     except Exception as error:
         raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
 

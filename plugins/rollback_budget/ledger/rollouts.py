@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
+from pydantic import ValidationError
 from sqlalchemy import and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from rollback_budget.exceptions import UnreadableSpecError
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import RollbackRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -15,6 +18,8 @@ from rollback_budget.ledger.rollout_rows import final_of, named_row, rollout_row
 from rollback_budget.ledger.views import FinalDecision, Rollout
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
+
+log = logging.getLogger(__name__)
 
 #: A rollout that began longer ago holds its service no more, whatever became of it.
 LONGEST_CLAIM = timedelta(days=90)
@@ -85,7 +90,7 @@ class Rollouts(Repository):
         """Return the newest rollouts, newest first."""
         with self._database.read() as session:
             newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
-            return [_view(row) for row in session.scalars(newest.limit(limit))]
+            return _views(session.scalars(newest.limit(limit)))
 
     def named(self, name: str) -> list[Rollout]:
         """Return the rollouts whose release, service, DAG or run has this name, newest first."""
@@ -93,22 +98,21 @@ class Rollouts(Repository):
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
         with self._database.read() as session:
             found = session.scalars(newest.where(or_(*(column == name for column in columns))))
-            return [_view(row) for row in found]
+            return _views(found)
 
     def newest_of(self, service: str, at: datetime) -> Rollout | None:
         """Return the rollout of a service that was opened last, by ``at``; None when there is none."""
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc()).limit(1)
         with self._database.read() as session:
             opened = (RolloutRow.service == service, RolloutRow.opened_at <= at)
-            row = session.scalar(newest.where(*opened))
-            return None if row is None else _view(row)
+            return next(iter(_views(session.scalars(newest.where(*opened)))), None)
 
     def undecided(self, ended_after: datetime) -> list[Rollout]:
         """Return the rollouts without a final decision, and those that got one after a time, newest first."""
         newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
         alive = RolloutRow.final_at.is_(None) | (RolloutRow.final_at > ended_after)
         with self._database.read() as session:
-            return [_view(row) for row in session.scalars(newest.where(alive))]
+            return _views(session.scalars(newest.where(alive)))
 
     def ended(self, after: datetime) -> list[RolloutKey]:
         """Return the rollouts that got their final decision after a time."""
@@ -134,6 +138,17 @@ def _open(session: Session, key: RolloutKey, spec: RolloutSpec, at: datetime) ->
     )
 
 
+def _views(rows: Iterable[RolloutRow]) -> list[Rollout]:
+    """Return the rollouts of a list; what cannot be read here is said in the log, and hides no other one."""
+    views = []
+    for row in rows:
+        try:
+            views.append(_view(row))
+        except UnreadableSpecError as error:
+            log.error("left out: %s", error)
+    return views
+
+
 def _under_way(session: Session, service: str, at: datetime) -> list[Rollout]:
     settled = select(RollbackRow.rollout_id).where(RollbackRow.outcome.in_(_SETTLED))
     under_way = select(RolloutRow).where(
@@ -151,9 +166,17 @@ def _under_way(session: Session, service: str, at: datetime) -> list[Rollout]:
 
 
 def _view(row: RolloutRow) -> Rollout:
+    key = RolloutKey(row.dag_id, row.run_id)
+    try:
+        spec = RolloutSpec.model_validate_json(row.spec)
+    except ValidationError as error:
+        raise UnreadableSpecError(
+            f"the budget that rollout {key} froze cannot be read here: {error.errors()[0]['msg']}. Install"
+            " the package that brings its source or target, in the version that froze it"
+        ) from error
     return Rollout(
-        key=RolloutKey(row.dag_id, row.run_id),
-        spec=RolloutSpec.model_validate_json(row.spec),
+        key=key,
+        spec=spec,
         opened_at=row.opened_at,
         shipped_at=row.shipped_at,
         window_end=row.window_end,

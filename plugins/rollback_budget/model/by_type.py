@@ -74,7 +74,10 @@ class ByType:
             if isinstance(value, self.base):
                 return value
             type_ = value.get("type") if isinstance(value, dict) else None
-            settings = self.registered(type_) if isinstance(type_, str) else None
+            try:
+                settings = self.registered(type_) if isinstance(type_, str) else None
+            except registry.RegistryError as error:
+                raise PydanticCustomError("not_registered", "{said}", {"said": str(error)}) from error
             if settings is None or type_ in self._by_name:
                 raise PydanticCustomError("not_registered", "there is no such `type` of a third party")
             return settings.model_validate(value)

@@ -35,7 +35,8 @@ class LogBreachOperator(BaseOperator):
     ui_color = "#e8e8f8"
 
     def __init__(self, *, tasks: Tasks, round_: int, task: str = "watch", **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES, {"outlets": [BREACH]}))
+        theirs = kwargs.pop("outlets", None) or (kwargs.get("default_args") or {}).get("outlets") or ()
+        super().__init__(outlets=[BREACH, *theirs], **with_defaults(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.round_ = round_
         self.task = task

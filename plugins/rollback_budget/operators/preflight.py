@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ LOOK_BACK = timedelta(hours=1)
 
 #: A watch with fewer retries may not outlive a day of restarts and deployments.
 FEWEST_RETRIES = 2
+
+#: A decision or a rollback that waits longer between two tries leaves harm in place.
+LONGEST_RETRY_DELAY = timedelta(minutes=1)
 
 #: How soon a queued rollout looks again.
 QUEUED_FOR = timedelta(seconds=30)
@@ -183,6 +187,7 @@ def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str
                 f" cost one, and a failed watch counts as blind. Set retries to at least {FEWEST_RETRIES}"
                 " (look into default_args, too)"
             )
+    found += _weak_retries(spec, dag, tasks)
     limit = getattr(dag, "dagrun_timeout", None)
     if limit is not None and limit < needed:
         found.append(
@@ -191,6 +196,40 @@ def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str
             f" or set it to more than {enough}"
         )
     return found
+
+
+def _weak_retries(spec: RolloutSpec, dag: DAG, tasks: Tasks) -> list[str]:
+    """Return one line for each setting of retries with which a restart may cost or delay a rollback."""
+    rounds = range(1, rounds_of(spec) + 1)
+    names = [tasks.in_round(round_, name) for round_ in rounds for name in ("guard", "decide", "review")]
+    names += [tasks.id(name) for name in ("rollback", "verdict", "record_rollback")]
+    ours = [
+        task
+        for task in (dag.task_dict.get(name) for name in names)
+        if task is not None and type(task).__module__.startswith("rollback_budget.")
+    ]
+    few = [task for task in ours if (task.retries or 0) < FEWEST_RETRIES]
+    slow = [task for task in ours if task.retries and task.retry_delay > LONGEST_RETRY_DELAY]
+    found = []
+    if few:
+        found.append(
+            f"{_listed(few)} {'has' if len(few) == 1 else 'have'} fewer than {FEWEST_RETRIES} retries: a"
+            " restart of a scheduler or a worker can cost one, and then nothing rolls back. Set retries to at"
+            f" least {FEWEST_RETRIES} (look into default_args, too)"
+        )
+    if slow:
+        longest = max(task.retry_delay for task in slow)
+        found.append(
+            f"{_listed(slow)} {'has' if len(slow) == 1 else 'have'} a retry_delay of up to"
+            f" {say_duration(longest)}: after a failed try a rollback waits that long. Set retry_delay to"
+            " seconds (look into default_args, too)"
+        )
+    return found
+
+
+def _listed(tasks: Sequence[BaseOperator]) -> str:
+    *others, last = (task.task_id for task in tasks)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def commander_problems(spec: RolloutSpec) -> list[str]:

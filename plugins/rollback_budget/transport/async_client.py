@@ -139,6 +139,10 @@ class AiohttpClient:
         except (aiohttp.InvalidURL, ValueError) as error:
             # Their text quotes the address, or a header.
             failure, reason, cause = Failure.UNUSABLE, type(error).__name__, error
+        except aiohttp.ClientResponseError as error:
+            # Its text quotes the address with its query, or the proxy with its password.
+            failure, cause = Failure.BROKEN, error
+            reason = f"{type(error).__name__}: {error.status} {error.message}"
         except (aiohttp.ClientError, OSError) as error:
             failure, reason, cause = Failure.BROKEN, str(error) or type(error).__name__, error
         else:

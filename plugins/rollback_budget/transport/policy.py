@@ -58,15 +58,19 @@ class TransportPolicy:
         location = headers.get("location", "") if status in _REDIRECTS else ""
         if not location:
             return ""
-        url = urljoin(request.url, location)
+        try:
+            url = urljoin(request.url, location)
+            scheme, is_elsewhere = urlsplit(url).scheme, _origin(url) != _origin(request.url)
+        except ValueError:
+            return f"it redirects to something that is no address, which was not followed; {_REMEDY}"
         why = ""
         if request.method not in ("GET", "HEAD"):
             why = f"a {request.method} is never redirected"
         elif followed >= self.most_redirects:
             why = f"at most {plural(self.most_redirects, 'redirect')} may be followed"
-        elif urlsplit(url).scheme not in _PORTS:
+        elif scheme not in _PORTS:
             why = "it is no HTTP address"
-        elif _origin(url) != _origin(request.url) and (has_credentials or request.headers):
+        elif is_elsewhere and (has_credentials or request.headers):
             why = "it is another host, and the connection's credentials would go there"
         if why:
             return f"it redirects to {without_secrets(url)[:200]!r}, which was not followed: {why}; {_REMEDY}"

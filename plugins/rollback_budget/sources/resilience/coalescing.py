@@ -18,7 +18,10 @@ from weakref import WeakSet
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.sources.base import SeriesRequest, Source, Watermarked, is_watermarked
+from rollback_budget.sources.http_responses import source_error_of
 from rollback_budget.sources.resilience.retry import TIME_OUT, RetryPolicy
+from rollback_budget.text import plural
+from rollback_budget.transport.errors import TransportError
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +144,10 @@ class CoalescedSource:
 
     async def _query_watermark(self, source: Watermarked) -> datetime | None:
         await asyncio.sleep(GATHERING_S)
-        return await self._retry.run(source.settled_until)
+        try:
+            return await self._retry.run(source.settled_until)
+        except Exception as error:
+            raise _as_source_error("cannot say up to when everything is in", error) from error
 
     def lag_of(self, number: int, poll: timedelta) -> timedelta:
         """Return when the reader of this number asks: groups of readers lie evenly over the spread."""
@@ -169,6 +175,8 @@ class CoalescedSource:
             raise SourceError(
                 f"the metric source could not be opened within {TIME_OUT.total_seconds():g} s", transient=True
             ) from None
+        except Exception as error:
+            raise _as_source_error("cannot be opened", error) from error
 
     async def _serve(self, key: Hashable, queue: deque[_Waiting]) -> None:
         try:
@@ -233,7 +241,14 @@ class CoalescedSource:
         source = await self._source()
         async with self._limit.of(requests[0]):
             if len(requests) > 1 and _is_joint(source):
-                return await self._retry.run(partial(source.fetch_many, requests))
+                answers = await self._retry.run(partial(source.fetch_many, requests))
+                if len(answers) != len(requests):
+                    raise SourceError(
+                        f"the metric source gave {plural(len(answers), 'answer')} to"
+                        f" {plural(len(requests), 'request')}; its `fetch_many` owes one for each",
+                        transient=False,
+                    )
+                return answers
             return [await self._retry.run(partial(source.fetch, request)) for request in requests]
 
     async def _isolate_failing(self, requests: list[SeriesRequest], refusal: Exception) -> Sequence[_Answer]:
@@ -316,3 +331,12 @@ def _settle(member: _Waiting, answer: _Answer) -> None:
         member.answer.set_exception(SeriesError(str(answer)))
     else:
         member.answer.set_result(answer)
+
+
+def _as_source_error(what: str, error: Exception) -> SourceError:
+    """Say any failure of a source, also of another package's, in the way that a watch goes on with."""
+    if isinstance(error, SourceError):
+        return error
+    if isinstance(error, TransportError):
+        return source_error_of(error)
+    return SourceError(f"the metric source {what}: {type(error).__name__}: {error}", transient=False)
