@@ -206,7 +206,7 @@ def _weak_retries(spec: RolloutSpec, dag: DAG, tasks: Tasks) -> list[str]:
     ours = [
         task
         for task in (dag.task_dict.get(name) for name in names)
-        if task is not None and type(task).__module__.startswith("rollback_budget.")
+        if isinstance(task, BaseOperator) and type(task).__module__.startswith("rollback_budget.")
     ]
     few = [task for task in ours if (task.retries or 0) < FEWEST_RETRIES]
     slow = [task for task in ours if task.retries and task.retry_delay > LONGEST_RETRY_DELAY]
