@@ -102,7 +102,8 @@ class FaultHarness:
                 self.processes[fault.name] = self.process(fault.name, [fault.name], stack, fault.clock_s)
         for process in set(self.processes.values()):
             process.wait_until_ready()
-        self.window_start = datetime.now(UTC) + timedelta(seconds=4)
+        # Late enough for processes that share two cores to import what their first look needs.
+        self.window_start = datetime.now(UTC) + timedelta(seconds=15)
         for fault in self.faults:
             if fault.begins is not None:
                 offset = fault.begins - self.window_start

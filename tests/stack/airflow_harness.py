@@ -38,6 +38,7 @@ class Scenario:
     :param budgets: the ``rollback_budget`` part of the file.
     :param release: how the release behaves from the start.
     :param further: further top-level keys of the budget file.
+    :param deadline: how long a rollback may take until it is proven.
     """
 
     name: str
@@ -45,12 +46,13 @@ class Scenario:
     budgets: Mapping[str, Any]
     release: Behaviour = GOOD
     further: Mapping[str, Any] = field(default_factory=dict)
+    deadline: str = "8s"
 
     @property
     def dag_id(self) -> str:
         return f"rollout_{self.name}"
 
-    def document(self, deadline: str = "8s") -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Return the budget file; JSON is YAML."""
         return {
             "release": RELEASE,
@@ -62,7 +64,7 @@ class Scenario:
             "rollback_budget": dict(self.budgets),
             "watch": WATCH,
             "source": {"type": "sql", "conn_id": f"log_{self.name}"},
-            "target": {"conn_id": f"router_{self.name}", "deadline": deadline, "request_timeout": "2s"},
+            "target": {"conn_id": f"router_{self.name}", "deadline": self.deadline, "request_timeout": "2s"},
             **self.further,
         }
 
