@@ -135,6 +135,10 @@ class FaultHarness:
     def budget(self, fault: Fault) -> Path:
         return self.folder / f"{fault.name}.yaml"
 
+    def blind_after_s(self, fault: Fault) -> float:
+        # Faults are timed from the first look of all, which busy processes take seconds to come to.
+        return BLIND_AFTER_S + fault.history.total_seconds() + (WINDOW_S if fault.hidden else 0)
+
     def spec(self, fault: Fault) -> RolloutSpec:
         labels = f'fault="{fault.name}"'
         document = {
@@ -160,7 +164,7 @@ class FaultHarness:
                 "step": "1s",
                 "settle": f"{SETTLE.total_seconds():g}s",
                 "max_gap": "12s",
-                "blind_after": f"{BLIND_AFTER_S + fault.history.total_seconds():g}s",
+                "blind_after": f"{self.blind_after_s(fault):g}s",
             },
             "source": {
                 "type": "prometheus",

@@ -109,7 +109,7 @@ def test_only_the_commander_may_answer_and_going_on_needs_a_reason(harness: Harn
         waits = harness.states("go_on")["round_1.review"] == "deferred"
         return waits and not review["response_received"]
 
-    wait_for(asked_again, "the review to be asked again", timeout_s=60)
+    wait_for(asked_again, "the review to be asked again", timeout_s=180)
     harness.worsen("go_on", handoff=0.05)
     harness.edit_budget("go_on", window="10h")
     assert harness.answer("go_on", "Go on", "a known spike, it is over").status_code == 200
