@@ -18,7 +18,7 @@ from tests.support.prometheus import Prometheus
 from tests.support.triggers import TriggerProcess
 
 #: Seconds after every watch has had its first look, which is some seconds after the start of the window.
-WINDOW_S, ONSET, DURATION_S, BLIND_AFTER_S = 50, 12, 6, 20
+WINDOW_S, ONSET, DURATION_S, BLIND_AFTER_S = 60, 12, 6, 20
 #: In the middle of the burn, and for shorter than the watch may be blind; from before it, and for longer.
 BRIEFLY, FOR_GOOD = (15, 22), (10, 999)
 
