@@ -129,7 +129,7 @@ def test_an_overtaken_review_is_closed_and_says_why(harness: Harness) -> None:
     key = harness.key("guarded")
     closed = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     assert (closed["chosen_options"], closed["responded_by_user"]) == (["Roll back now"], None)
-    assert "high_severity_incidents" in closed["params_input"]["reason"]
+    assert "high_severity_incident" in closed["params_input"]["reason"]
     assert harness.end("guarded") == "success"
     assert harness.final("guarded") is FinalDecision.ROLLED_BACK
     assert harness.states("guarded")["round_2.watch"] == "skipped"
