@@ -60,6 +60,10 @@ def get_provider_info() -> dict[str, Any]:
                         "Never Airflow's own metadata database.",
                         sensitive=True,
                     ),
+                    "pool": _option(
+                        "Pool of the tasks of rollouts. Empty: `rollback_budget`, a pool of their own. The "
+                        "scheduler and `rollback-budget setup` create it."
+                    ),
                     "budgets_folder": _option(
                         "Folder of the budget files. Empty: `budgets` beside the DAGs."
                     ),

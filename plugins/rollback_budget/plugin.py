@@ -1,4 +1,4 @@
-"""What Airflow loads as a plugin: the app that its API server mounts, and the links on a task's page."""
+"""What Airflow loads as a plugin: the app of its API server, a listener, the links on a task's page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from rollback_budget import listener
 from rollback_budget.api.app import URL_PREFIX, LazyApp
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 
@@ -17,4 +18,5 @@ class RollbackBudgetPlugin(AirflowPlugin):
     fastapi_apps: list[Any] = [  # noqa: RUF012 - Airflow reads a list from the class
         {"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "Rollback Budget"}
     ]
+    listeners: list[Any] = [listener]  # noqa: RUF012
     operator_extra_links: list[Any] = list(ROLLOUT_LINKS)  # noqa: RUF012

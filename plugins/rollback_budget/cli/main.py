@@ -23,6 +23,7 @@ COMMANDS = {
     "suspend": "rollback_budget.cli.suspend:suspend",
     "resume": "rollback_budget.cli.suspend:resume",
     "suspensions": "rollback_budget.cli.suspend:suspensions",
+    "setup": "rollback_budget.cli.setup:setup",
     "ledger": "rollback_budget.cli.ledger:ledger",
     "debt": "rollback_budget.cli.debt.group:debt",
     "gate": "rollback_budget.cli.gate:gate",

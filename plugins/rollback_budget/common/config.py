@@ -34,6 +34,11 @@ def _ledger(url: str) -> Ledger:
     return Ledger(url)
 
 
+def pool() -> str:
+    """Return the pool of the rollouts' tasks."""
+    return conf.get(SECTION, "pool", fallback="") or "rollback_budget"
+
+
 def budgets_folder() -> Path:
     """Return where the budget files are."""
     return _folder("budgets_folder", "budgets")

@@ -11,6 +11,7 @@ from rollback_budget.common.xcom import ReviewAnswer, RolloutXcom
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.exceptions import LedgerError
+from rollback_budget.targets.apply import Outcome
 
 if TYPE_CHECKING:
     from rollback_budget.clock import Log
@@ -26,6 +27,45 @@ def final_if_known(key: RolloutKey, log: Log) -> Final | None:
     except LedgerError as error:
         log.warning("going on without the ledger: %s", error)
         return None
+
+
+def nothing_left(key: RolloutKey, log: Log) -> Final | None:
+    """Return the final decision of a rollout for which the tasks have nothing more to do.
+
+    None while there is no decision, when the ledger cannot say, and while the release is rolled back and that
+    is not verified yet: whoever requested it, the tasks of the rollout verify it.
+    """
+    final = final_if_known(key, log)
+    return None if final is not None and _is_unsettled(key, final, log) else final
+
+
+def verdict_of_rollback(key: RolloutKey, round_: int, kind: str, log: Log) -> Evaluation | None:
+    """Return the verdict that led to a rollback which is not verified yet; None when there is none.
+
+    :param kind: whose verdict, ``watch`` or ``guard``.
+    """
+    final = final_if_known(key, log)
+    if final is None or not _is_unsettled(key, final, log):
+        return None
+    try:
+        found = open_ledger().evaluations.of(key)
+    except LedgerError as error:
+        log.warning("going on without the ledger: %s", error)
+        return None
+    return next((one.evaluation for one in reversed(found) if (one.round, one.kind) == (round_, kind)), None)
+
+
+def _is_unsettled(key: RolloutKey, final: Final, log: Log) -> bool:
+    from rollback_budget.ledger.views import FinalDecision
+
+    if final.decision is not FinalDecision.ROLLED_BACK:
+        return False
+    try:
+        record = open_ledger().rollbacks.of(key)
+    except LedgerError as error:
+        log.warning("whether the rollback is verified cannot be read: %s", error)
+        return True
+    return record is None or record.outcome not in (Outcome.EFFECTIVE, Outcome.SUPERSEDED)
 
 
 def review_is_over(key: RolloutKey, round_: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime
@@ -11,6 +12,7 @@ from rollback_budget.engine.evaluation import Breach, Evaluation
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.rollback.request import RequestOutcome, RollbackRequest
 from rollback_budget.targets.apply import Outcome
 from rollback_budget.watch.watch_plan import Override
 
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ANSWER_KEY = "answer"
+ASKED_UNTIL_KEY = "asked_until"
 BASELINE_KEY = "baseline"
 DEADLINE_KEY = "review_deadline"
 REPORT_KEY = "report"
+REQUEST_KEY = "rollback_request"
 SURVEY_KEY = "survey"
 
 
@@ -161,6 +165,22 @@ class RolloutXcom:
         return tuple(
             Override(at=answer.at, budgets=answer.budgets) for answer in self.answers(before) if answer.go_on
         )
+
+    def asked_until(self, round_: int) -> datetime | None:
+        """Return the deadline of a round's question as the watch set it; None when it set none."""
+        value = self.pull(self.tasks.in_round(round_, "watch"), ASKED_UNTIL_KEY)
+        return None if value is None else datetime.fromisoformat(value)
+
+    def rollback_requested_at(self, rounds: int) -> datetime | None:
+        """Return when a trigger of this run got the rollback accepted; None when none did."""
+        for round_ in range(rounds, 0, -1):
+            for task in ("review", "guard", "watch"):
+                value = self.pull(self.tasks.in_round(round_, task), REQUEST_KEY)
+                if value is not None:
+                    request = RollbackRequest.model_validate(value)
+                    if request.outcome is RequestOutcome.ACCEPTED and request.requested_at is not None:
+                        return request.requested_at
+        return None
 
     def pull(self, task_id: str, key: str = "return_value") -> Any:
         """Return what the task with this full id left under ``key``."""

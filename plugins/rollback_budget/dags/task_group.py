@@ -83,7 +83,7 @@ def build_rollout(
         task_id="preflight", budget=budget, tasks=tasks, sends=sends, ships=ship is None
     )
     launch_gate = LaunchGateOperator(task_id="launch_gate", tasks=tasks)
-    shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None)
+    shipped = ShipOperator(task_id="ship", tasks=tasks, send=ship is None, rolls_back=rollback is None)
     preflight >> launch_gate
     if ship is None:
         launch_gate >> shipped
@@ -134,6 +134,7 @@ def build_rollout(
             after=previous,
             rollback=way_back,
             promote=promoted,
+            sends=rollback is None,
         )
 
 
@@ -146,15 +147,18 @@ def _build_round(
     after: BaseOperator,
     rollback: BaseOperator,
     promote: BaseOperator,
+    sends: bool,
 ) -> BaseOperator:
     """Build one round behind ``after`` and return the task that the next round follows.
+
+    ``sends`` says whether a rollback is ours to request.
 
     ``kept``, ``breached``, ``overruled`` and ``accepted`` are empty: behind a branch, one_success would
     else fire on the branch itself.
     """
     asks = round_ < rounds
     with TaskGroup(group_id=f"round_{round_}"):
-        watch = WatchSensor(task_id="watch", tasks=tasks, round_=round_)
+        watch = WatchSensor(task_id="watch", tasks=tasks, round_=round_, sends=sends)
         decide = DecideOperator(
             task_id="decide",
             tasks=tasks,
@@ -172,8 +176,8 @@ def _build_round(
         breached >> rollback
         if not asks:
             return decide
-        review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, rounds=rounds)
-        guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_)
+        review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, rounds=rounds, sends=sends)
+        guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_, sends=sends)
         overruled = EmptyOperator(task_id="overruled")
         accepted = EmptyOperator(task_id="accepted")
         log_guard = LogBreachOperator(task_id="log_guard_breach", tasks=tasks, round_=round_, task="guard")

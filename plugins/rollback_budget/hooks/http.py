@@ -18,7 +18,7 @@ import asyncio
 import json
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 #: Requests in flight to one backend from one process.
 PER_HOST = 16
 _PROVIDER = "airflow.providers.http.hooks.http"
+_FIELDS = ("conn_id", "conn_type", "description", "host", "schema", "login", "password", "port", "extra")
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientSession] = WeakKeyDictionary()
 
@@ -76,16 +77,19 @@ async def open_http_client(conn_id: str) -> AsyncHttpClient:
         raise SourceError(f"connection {conn_id!r} cannot be used: {error}", transient=False) from error
 
 
-def open_blocking_http_client(conn_id: str) -> RequestsClient:
+def open_blocking_http_client(
+    conn_id: str, get_connection: Callable[[str], Connection] = BaseHook.get_connection
+) -> RequestsClient:
     """Return the client of an ``http`` connection for code that waits; close it after use.
 
+    :param get_connection: looks the connection up.
     :raises TransportError: the connection cannot be used; the text names it, and never its content.
     """
     try:
         import requests
 
         provider = import_module(_PROVIDER)
-        connection = BaseHook.get_connection(conn_id)
+        connection = get_connection(conn_id)
         completed = _completed(connection, connection.extra_dejson)
         hook = provider.HttpHook(http_conn_id=conn_id)
         _bind(hook, completed)
@@ -126,6 +130,13 @@ async def close_shared_session() -> None:
     session = _sessions.pop(asyncio.get_running_loop(), None)
     if session is not None:
         await session.close()
+
+
+def keep_connection(connection: Connection) -> Connection:
+    """Return the connection with its ``extra`` read once: nothing more is asked of Airflow for it later."""
+    kept = _Completed(**{name: getattr(connection, name) for name in _FIELDS})
+    kept.known_extra = dict(connection.extra_dejson)
+    return kept
 
 
 class _Completed(Connection):

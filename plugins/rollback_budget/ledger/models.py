@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0007"
+REVISION = "0008"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -83,6 +83,8 @@ class RolloutRow(Base):
     final_by: Mapped[str | None]
     final_reason: Mapped[str | None]
     final_at: Mapped[datetime | None]
+    rollback_terms: Mapped[str | None]
+    stage_write_until: Mapped[datetime | None]
 
 
 class EvaluationRow(Base):
@@ -111,6 +113,37 @@ class LookRow(Base):
     rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), primary_key=True)
     time: Mapped[datetime] = mapped_column(primary_key=True)
     standings: Mapped[str]
+    by: Mapped[str | None] = mapped_column(String(20))
+
+
+class WatchHeartbeatRow(Base):
+    """When a rollout's watch in Airflow last polled without a look to record: it lives, and sees nothing."""
+
+    __tablename__ = "watch_heartbeats"
+
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+
+
+class WatchLeaseRow(Base):
+    """Which standby watches a rollout whose own watch is lost, and until when it may."""
+
+    __tablename__ = "watch_leases"
+
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), primary_key=True, autoincrement=False)
+    holder: Mapped[str] = mapped_column(String(250))
+    taken_at: Mapped[datetime]
+    until: Mapped[datetime]
+
+
+class StandbyRow(Base):
+    """A standby process, and when it was last seen."""
+
+    __tablename__ = "standbys"
+
+    name: Mapped[str] = mapped_column(String(250), primary_key=True)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
 
 
 class BreachRow(Base):

@@ -19,20 +19,23 @@ class Reviews(Repository):
 
     def open(
         self, key: RolloutKey, round_: int, deadline: datetime, on_timeout: OnTimeout, at: datetime
-    ) -> None:
-        """Append that the commander is asked; a round's review is opened once."""
+    ) -> Review:
+        """Append that the commander is asked; a round's review is opened once. Return what is stored."""
         with self._database.write() as session:
+            rollout_id = rollout_row(self._database, session, key).id
             insert_once(
                 session,
                 ReviewRow,
                 {
-                    "rollout_id": rollout_row(self._database, session, key).id,
+                    "rollout_id": rollout_id,
                     "round": round_,
                     "opened_at": at,
                     "deadline": deadline,
                     "on_timeout": on_timeout.value,
                 },
             )
+            stored = select(ReviewRow).where(ReviewRow.rollout_id == rollout_id, ReviewRow.round == round_)
+            return _review(session.scalars(stored).one())
 
     def of(self, key: RolloutKey) -> list[Review]:
         """Return a rollout's reviews, by round."""
@@ -41,4 +44,8 @@ class Reviews(Repository):
             rows = session.scalars(
                 select(ReviewRow).where(ReviewRow.rollout_id == rollout_id).order_by(ReviewRow.round)
             )
-            return [Review(row.round, row.opened_at, row.deadline, OnTimeout(row.on_timeout)) for row in rows]
+            return [_review(row) for row in rows]
+
+
+def _review(row: ReviewRow) -> Review:
+    return Review(row.round, row.opened_at, row.deadline, OnTimeout(row.on_timeout))

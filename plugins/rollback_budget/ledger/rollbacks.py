@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import select
 
 from rollback_budget.ledger.database import Repository, insert_once
@@ -39,6 +41,24 @@ class Rollbacks(Repository):
             row.control_plane = record.control_plane
             row.data_plane = record.data_plane
             row.detail = record.detail
+
+    def record_request(
+        self, key: RolloutKey, idempotency_key: str, requested_at: datetime, control_plane: str, detail: str
+    ) -> None:
+        """Store that a rollback was accepted, before its outcome is known; the first call wins."""
+        with self._database.write() as session:
+            insert_once(
+                session,
+                RollbackRow,
+                {
+                    "idempotency_key": idempotency_key,
+                    "rollout_id": rollout_row(self._database, session, key).id,
+                    "requested_at": requested_at,
+                    "control_plane": control_plane,
+                    "data_plane": "not asked",
+                    "detail": detail,
+                },
+            )
 
     def of(self, key: RolloutKey) -> RollbackRecord | None:
         """Return a rollout's rollback (the latest, should there be several), None when there is none."""

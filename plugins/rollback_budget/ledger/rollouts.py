@@ -18,6 +18,7 @@ from rollback_budget.ledger.rollout_rows import final_of, named_row, rollout_row
 from rollback_budget.ledger.views import FinalDecision, Rollout
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
+from rollback_budget.targets.rollback_terms import RollbackTerms
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,11 @@ class Rollouts(Repository):
             return [other for other in _under_way(session, spec.service, at) if other.key != key]
 
     def record_shipped(
-        self, key: RolloutKey, at: datetime, window_end: datetime
+        self, key: RolloutKey, at: datetime, window_end: datetime, terms: RollbackTerms | None = None
     ) -> tuple[datetime, datetime]:
         """Store when the release shipped and until when it is watched; the first call wins.
 
+        :param terms: how we may move its traffic back; None when a team's own operator does.
         :return: what is stored, ``(shipped_at, window_end)``.
         """
         with self._database.write() as session:
@@ -73,7 +75,11 @@ class Rollouts(Repository):
             session.execute(
                 update(RolloutRow)
                 .where(RolloutRow.id == row.id, RolloutRow.shipped_at.is_(None))
-                .values(shipped_at=at, window_end=window_end)
+                .values(
+                    shipped_at=at,
+                    window_end=window_end,
+                    rollback_terms=None if terms is None else terms.model_dump_json(),
+                )
             )
             session.refresh(row)
             assert row.shipped_at is not None
@@ -181,4 +187,5 @@ def _view(row: RolloutRow) -> Rollout:
         shipped_at=row.shipped_at,
         window_end=row.window_end,
         final=final_of(row),
+        terms=None if row.rollback_terms is None else RollbackTerms.model_validate_json(row.rollback_terms),
     )

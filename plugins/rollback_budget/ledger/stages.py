@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from rollback_budget.ledger.database import Repository, insert_once
-from rollback_budget.ledger.models import StageRow
+from rollback_budget.ledger.models import RolloutRow, StageRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import rollout_row
 from rollback_budget.ledger.views import StageRecord
@@ -30,6 +30,33 @@ class Stages(Repository):
                 select(StageRow).where(StageRow.rollout_id == rollout_id, StageRow.stage == stage)
             ).one()
             return StageRecord(row.stage, row.share, row.at)
+
+    def begin_write(self, key: RolloutKey, until: datetime) -> bool:
+        """Announce that the release is about to get more traffic; False when the rollout has ended.
+
+        From then to :meth:`end_write`, at the longest until ``until``, a rollback that is decided waits a
+        moment for this write. After a final decision no write begins.
+        """
+        with self._database.write() as session:
+            row = rollout_row(self._database, session, key)
+            begun = session.execute(
+                update(RolloutRow)
+                .where(RolloutRow.id == row.id, RolloutRow.final_decision.is_(None))
+                .values(stage_write_until=until)
+                .returning(RolloutRow.id)
+            )
+            return begun.first() is not None
+
+    def end_write(self, key: RolloutKey) -> None:
+        """Announce that the write is over, whatever came of it."""
+        with self._database.write() as session:
+            row = rollout_row(self._database, session, key)
+            session.execute(update(RolloutRow).where(RolloutRow.id == row.id).values(stage_write_until=None))
+
+    def write_until(self, key: RolloutKey) -> datetime | None:
+        """Return until when a stage may be written just now, at the longest; None when none is."""
+        with self._database.read() as session:
+            return rollout_row(self._database, session, key).stage_write_until
 
     def of(self, key: RolloutKey) -> list[StageRecord]:
         """Return the stages that have begun, in order."""

@@ -12,6 +12,7 @@ from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
+from rollback_budget.targets.rollback_terms import RollbackTerms
 
 
 class FinalDecision(StrEnum):
@@ -33,7 +34,10 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One rollout, with the spec it runs on."""
+    """One rollout, with the spec it runs on.
+
+    :param terms: how we may move its traffic back; None when that is not ours, and before it shipped.
+    """
 
     key: RolloutKey
     spec: RolloutSpec
@@ -41,6 +45,7 @@ class Rollout:
     shipped_at: datetime | None
     window_end: datetime | None
     final: Final | None
+    terms: RollbackTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,16 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.retries import NOTIFICATION_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import NOTIFICATION_RETRIES
 from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RollbackReport, RolloutXcom, Tasks
 from rollback_budget.engine.decision_policy import rounds_of
-from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
-from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event
 from rollback_budget.notifications.dispatch import send
 from rollback_budget.notifications.notification import Notification
+from rollback_budget.notifications.round_messages import round_message, say_silence, verdict_messages
 from rollback_budget.notifications.task_notifications import rollback_message, send_all
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class AnnounceOperator(BaseOperator):
     ui_color = "#f2f2f2"
 
     def __init__(self, *, tasks: Tasks, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, NOTIFICATION_RETRIES))
+        super().__init__(**rollout_task(kwargs, NOTIFICATION_RETRIES))
         self.tasks = tasks
 
     def send(self, context: Context, *messages: Notification) -> None:
@@ -106,30 +106,17 @@ class AnnounceRoundOperator(AnnounceOperator):
         self.send(context, self._message(xcom, Event.DECIDED, said))
 
     def _verdict(self, xcom: RolloutXcom, deadline: datetime | None) -> list[Notification]:
+        # The trigger has sent them, unless it could not.
         evaluation = xcom.evaluation(self.round_)
-        messages = []
-        if evaluation is None:
-            messages.append(self._message(xcom, Event.BLIND, "the watch failed and gave no verdict"))
-        elif evaluation.verdict is VerdictKind.BLIND:
-            messages.append(self._message(xcom, Event.BLIND, evaluation.sentence))
-        elif evaluation.breaches:
-            messages.append(self._message(xcom, Event.BREACH, evaluation.sentence))
-        if deadline is not None:
-            said = "" if evaluation is None else f"{evaluation.sentence}. "
-            silence = self._silence(xcom, deadline)
-            messages.append(self._message(xcom, Event.REVIEW_OPENED, f"{said}{silence}", deadline))
-        return messages
+        return verdict_messages(xcom.key, xcom.spec(), self.round_, evaluation, deadline)
 
     def _message(
         self, xcom: RolloutXcom, event: Event, sentence: str, deadline: datetime | None = None
     ) -> Notification:
-        occasion = f"{event.value} {self.round_}"
-        return Notification(event, occasion, xcom.key, xcom.spec(), sentence, deadline)
+        return round_message(xcom.key, xcom.spec(), self.round_, event, sentence, deadline)
 
     def _silence(self, xcom: RolloutXcom, deadline: datetime) -> str:
-        question = review_terms(xcom.spec(), xcom.evaluation(self.round_))
-        leads_to = "rolls back" if question.on_timeout is OnTimeout.ROLLBACK else "goes on"
-        return f"No answer by {deadline:%H:%M:%S} UTC {leads_to}."
+        return say_silence(xcom.spec(), xcom.evaluation(self.round_), deadline)
 
     def _deadline(self, xcom: RolloutXcom) -> datetime | None:
         decided = xcom.pull(self.tasks.in_round(self.round_, "decide"), DEADLINE_KEY)

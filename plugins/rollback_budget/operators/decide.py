@@ -10,8 +10,9 @@ from airflow.sdk import BaseBranchOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rollback_budget.clock import utc_now
-from rollback_budget.common.ledger_sync import final_if_known
-from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.ledger_sync import final_if_known, nothing_left
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
 from rollback_budget.engine.decision_policy import NextStep, next_step
 from rollback_budget.engine.silence_policy import review_terms
@@ -40,7 +41,7 @@ class DecideOperator(BaseBranchOperator):
     ui_color = "#fff7e0"
 
     def __init__(self, *, tasks: Tasks, round_: int, rounds: int, budget: str | Path, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.round_ = round_
         self.rounds = rounds
@@ -53,14 +54,18 @@ class DecideOperator(BaseBranchOperator):
             if self.round_ > 1:
                 raise AirflowSkipException("nothing was shipped")
             raise AirflowFailException("nothing was shipped, so nothing is decided; see the tasks before")
-        final = final_if_known(xcom.key, self.log)
-        if final is not None:
-            self.log.info("this rollout has ended: %s", final)
+        over = nothing_left(xcom.key, self.log)
+        if over is not None:
+            self.log.info("this rollout has ended: %s", over)
             return None
         spec = xcom.spec()
         self._report_edit(spec)
         evaluation = xcom.evaluation(self.round_)
         step = next_step(spec, evaluation, round_=self.round_, rounds=self.rounds)
+        final = final_if_known(xcom.key, self.log)
+        if final is not None:
+            self.log.info("rolled back already, which the rollback task verifies: %s", final)
+            step = NextStep.ROLL_BACK
         self.log.info(
             "%s, so: %s",
             "the watch gave no verdict" if evaluation is None else evaluation.sentence,
@@ -72,7 +77,8 @@ class DecideOperator(BaseBranchOperator):
             NextStep.ASK: ["review", "guard"],
         }[step]
         if step is NextStep.ASK:
-            deadline = utc_now() + review_terms(spec, evaluation).within
+            # The deadline that the trigger set, and that the commander was told.
+            deadline = xcom.asked_until(self.round_) or utc_now() + review_terms(spec, evaluation).within
             context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")

@@ -78,8 +78,13 @@ class HumanQuestionOperator(HITLOperator):
         """Return the option that silence chooses."""
         raise NotImplementedError
 
-    def put(self, context: Context, key: RolloutKey, deadline: datetime, default: str) -> None:
-        """Put the question to Airflow, and defer until the commander answers or the deadline comes."""
+    def put(
+        self, context: Context, key: RolloutKey, deadline: datetime, default: str, **further: Any
+    ) -> None:
+        """Put the question to Airflow, and defer until the commander answers or the deadline comes.
+
+        :param further: what the :class:`ReviewTrigger` needs to request a rollback.
+        """
         self.response_timeout = max(deadline - utc_now(), timedelta(seconds=1))
         try:
             super().execute(context)
@@ -94,6 +99,7 @@ class HumanQuestionOperator(HITLOperator):
                     dag_id=key.dag_id,
                     run_id=key.run_id,
                     deferred_at=now.isoformat(),
+                    **further,
                 ),
                 method_name="execute_complete",
                 timeout=max(deadline - now, timedelta(0)) + LATE,

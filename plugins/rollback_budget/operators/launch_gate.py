@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import SHORTEST_REASON
 from rollback_budget.common.config import cases_folder, gate_folder, open_ledger
-from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.review_body import escape
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Tasks
 from rollback_budget.model.notify import Event
@@ -68,7 +69,7 @@ class LaunchGateOperator(HumanQuestionOperator):
                     description="Why. Required to ship; it is kept with the launch.",
                 )
             },
-            **with_defaults(kwargs, QUICK_RETRIES),
+            **rollout_task(kwargs, QUICK_RETRIES),
         )
 
     def ask(self, context: Context) -> dict[str, Any] | None:

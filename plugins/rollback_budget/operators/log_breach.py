@@ -10,7 +10,8 @@ from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
-from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import LEDGER_RETRIES
 from rollback_budget.common.xcom import RolloutXcom, Tasks
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 
@@ -36,7 +37,7 @@ class LogBreachOperator(BaseOperator):
 
     def __init__(self, *, tasks: Tasks, round_: int, task: str = "watch", **kwargs: Any) -> None:
         theirs = kwargs.pop("outlets", None) or (kwargs.get("default_args") or {}).get("outlets") or ()
-        super().__init__(outlets=[BREACH, *theirs], **with_defaults(kwargs, LEDGER_RETRIES))
+        super().__init__(outlets=[BREACH, *theirs], **rollout_task(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.round_ = round_
         self.task = task

@@ -15,13 +15,15 @@ from airflow.sdk.exceptions import AirflowFailException
 from rollback_budget.clock import Log, grid_floor, utc_now
 from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.xcom import BASELINE_KEY, SURVEY_KEY, RolloutXcom, Tasks
 from rollback_budget.engine.decision_policy import rounds_of
 from rollback_budget.exceptions import SeriesError, SourceError, SpecError, TargetError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.spec import Concurrent, RolloutSpec
+from rollback_budget.operators.queue_warnings import queue_warnings
 from rollback_budget.registry import conflicts
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
 from rollback_budget.sources.base import SeriesRequest
@@ -65,7 +67,7 @@ class PreflightOperator(BaseOperator):
     def __init__(
         self, *, budget: str | Path, tasks: Tasks, sends: bool = True, ships: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.budget = str(budget)
         self.tasks = tasks
         self.sends = sends
@@ -86,7 +88,9 @@ class PreflightOperator(BaseOperator):
         problems += notify_problems(spec)
         if problems:
             raise AirflowFailException("not shipped:\n" + "\n".join(problems))
-        for warning in [*conflicts(), *warnings(spec), *limit_warnings(spec, self.get_dag(), self.tasks)]:
+        dag = self.get_dag()
+        limits = [*limit_warnings(spec, dag, self.tasks), *queue_warnings(dag, self.tasks)]
+        for warning in [*conflicts(), *warnings(spec), *limits]:
             self.log.warning(warning)
         ledger = open_ledger()
         ledger.check()

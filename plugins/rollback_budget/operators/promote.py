@@ -10,12 +10,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_sync import sync_ledger
-from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.xcom import REPORT_KEY, RolloutXcom, Tasks
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.operators.ship import apply_shares
-from rollback_budget.operators.traffic_ramp import shares_left
 from rollback_budget.targets.apply import Outcome
+from rollback_budget.targets.shares import shares_left
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +37,7 @@ class PromoteOperator(BaseOperator):
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -60,7 +61,7 @@ class PromoteOperator(BaseOperator):
         report = apply_shares(
             spec,
             {spec.release: 1.0, spec.baseline: 0.0},
-            shares_left(spec, shipment),
+            shares_left(spec, shipment.shares),
             f"{xcom.key}/promote",
             self.log.info,
         )

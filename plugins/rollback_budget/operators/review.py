@@ -16,17 +16,31 @@ from rollback_budget.common.commander_response import (
     read_response,
 )
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
-from rollback_budget.common.ledger_sync import final_if_known, record_answer
-from rollback_budget.common.retries import WATCH_RETRIES, with_defaults
+from rollback_budget.common.ledger_sync import final_if_known, nothing_left, record_answer
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import WATCH_RETRIES
 from rollback_budget.common.review_body import ReviewContext, review_body
-from rollback_budget.common.xcom import ANSWER_KEY, DEADLINE_KEY, ReviewAnswer, RolloutXcom, Shipment, Tasks
+from rollback_budget.common.xcom import (
+    ANSWER_KEY,
+    DEADLINE_KEY,
+    REQUEST_KEY,
+    ReviewAnswer,
+    RolloutXcom,
+    Shipment,
+    Tasks,
+)
 from rollback_budget.engine.silence_policy import ReviewTerms, review_terms
 from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.operators.human_question import HumanQuestionOperator
+from rollback_budget.rollback.order import RollbackOrder
+from rollback_budget.targets.rollback_terms import rollback_terms
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from rollback_budget.ledger.views import Final
+    from rollback_budget.model.spec import RolloutSpec
 
 
 class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
@@ -40,11 +54,14 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
     :param tasks: the task ids of the rollout.
     :param round_: counted from 1.
     :param rounds: how many rounds the rollout has.
+    :param sends: False when a team's own operator puts the baseline back; then nothing is requested from the
+        trigger.
     """
 
-    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, **kwargs: Any) -> None:
+    def __init__(self, *, tasks: Tasks, round_: int, rounds: int, sends: bool = True, **kwargs: Any) -> None:
         self.round_ = round_
         self.rounds = rounds
+        self.sends = sends
         super().__init__(
             tasks=tasks,
             subject="Roll back, or go on?",
@@ -56,7 +73,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
                 Choice.GO_ON.value: tasks.in_round(round_ + 1, "watch"),
                 Choice.PROMOTE.value: tasks.in_round(round_, "accepted"),
             },
-            **with_defaults(kwargs, WATCH_RETRIES),
+            **rollout_task(kwargs, WATCH_RETRIES),
         )
 
     def ask(self, context: Context) -> Any:
@@ -86,7 +103,24 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
         default = _default(question).value
         self.defaults = [default]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
-        self.put(context, xcom.key, deadline, default)
+        order = self._order(xcom, spec)
+        self.put(
+            context,
+            xcom.key,
+            deadline,
+            default,
+            order=None if order is None else order.model_dump_json(),
+            reason="the watch gave no verdict" if evaluation is None else evaluation.sentence,
+            round_=self.round_,
+        )
+
+    def _order(self, xcom: RolloutXcom, spec: RolloutSpec) -> RollbackOrder | None:
+        """Return what the trigger needs to request a rollback; None when that is not ours to do."""
+        shipment = xcom.shipment()
+        if not self.sends or shipment is None:
+            return None
+        terms = rollback_terms(spec, shipment.shares)
+        return None if terms is None else RollbackOrder(rollout=xcom.key, spec=spec, terms=terms)
 
     def deadline_of(self, xcom: RolloutXcom) -> datetime:
         """Return the deadline that the decision set."""
@@ -111,13 +145,24 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             self.log.warning("the answer of %s cannot be followed, asking again: %s", user, error)
             return self.ask(context)
         context["ti"].xcom_push(key=ANSWER_KEY, value=answer.model_dump(mode="json"))
+        if event.get("rollback") is not None:
+            context["ti"].xcom_push(key=REQUEST_KEY, value=event["rollback"])
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
         self._record(xcom, answer, shipment)
-        final = final_if_known(xcom.key, self.log)
-        if final is not None:
-            self.log.warning("this answer changes nothing, the rollout has ended: %s", final)
+        over = self._over(xcom, answer, event)
+        if over is not None:
+            self.log.warning("this answer changes nothing, the rollout has ended: %s", over)
             return self.do_branch(context, None)
         return super().execute_complete(context, {**event, "responded_at": answer.at})
+
+    def _over(self, xcom: RolloutXcom, answer: ReviewAnswer, event: dict[str, Any]) -> Final | None:
+        """Return the final decision that makes the answer pointless.
+
+        A rollback that the trigger requested for this answer does not: the tasks behind it verify that one.
+        """
+        if answer.option == Choice.ROLL_BACK.value and event.get("closed") is None:
+            return nothing_left(xcom.key, self.log)
+        return final_if_known(xcom.key, self.log)
 
     def _answer(self, xcom: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
         evaluation = xcom.evaluation(self.round_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -13,7 +14,8 @@ from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
-from rollback_budget.common.retries import LEDGER_RETRIES, QUICK_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import LEDGER_RETRIES, QUICK_RETRIES
 from rollback_budget.common.xcom import (
     BASELINE_KEY,
     REPORT_KEY,
@@ -23,13 +25,14 @@ from rollback_budget.common.xcom import (
     Shipment,
     Tasks,
 )
-from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
+from rollback_budget.exceptions import LedgerError, LedgerRuleError, LedgerUnavailableError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.notifications.task_notifications import page, rollback_message
-from rollback_budget.operators.traffic_ramp import shares_left
+from rollback_budget.rollback.order import rollback_key, rolled_back
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import NOTHING
+from rollback_budget.targets.shares import shares_left
 from rollback_budget.targets.verification import ReleaseTraffic
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class RollbackOperator(BaseOperator):
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
         self.send = send
@@ -74,7 +77,9 @@ class RollbackOperator(BaseOperator):
         by, reason = author_of(xcom, self.rounds)
         take_rolled_back(xcom, by, reason, self.log)
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
-        report, problems = self._roll_back(spec, shipment, xcom)
+        # What a trigger got accepted is not sent again, unless it turns out not to be effective.
+        accepted_at = self._requested_at(xcom) if context["ti"].try_number == 1 else None
+        report, problems = self._roll_back(spec, shipment, xcom, accepted_at)
         document = RollbackReport(
             outcome=report.outcome,
             requested_at=report.requested_at,
@@ -105,8 +110,20 @@ class RollbackOperator(BaseOperator):
             raise AirflowFailException(said)
         raise AirflowException(said)
 
+    def _requested_at(self, xcom: RolloutXcom) -> datetime | None:
+        """Return when a trigger, or standby, got the rollback accepted; None when none did."""
+        requested_at = xcom.rollback_requested_at(self.rounds)
+        if requested_at is not None:
+            return requested_at
+        try:
+            record = open_ledger().rollbacks.of(xcom.key)
+        except LedgerError as error:
+            self.log.warning("whether the rollback was requested already is not known: %s", error)
+            return None
+        return None if record is None else record.requested_at
+
     def _roll_back(
-        self, spec: RolloutSpec, shipment: Shipment, xcom: RolloutXcom
+        self, spec: RolloutSpec, shipment: Shipment, xcom: RolloutXcom, accepted_at: datetime | None
     ) -> tuple[ChangeReport, list[str]]:
         from rollback_budget.hooks.http import close_shared_session
         from rollback_budget.hooks.metric_source import open_shared_source
@@ -114,11 +131,12 @@ class RollbackOperator(BaseOperator):
 
         assert spec.target is not None
         change = TrafficChange(
-            shares={spec.release: 0.0, spec.baseline: 1.0},
-            before=shares_left(spec, shipment),
-            idempotency_key=rollback_key(xcom),
+            shares=rolled_back(spec),
+            before=shares_left(spec, shipment.shares),
+            idempotency_key=rollback_key(xcom.key),
             deadline=spec.target.deadline,
             send=self.send,
+            accepted_at=accepted_at,
         )
         target = open_target(spec)
         if spec.source is None:
@@ -154,7 +172,7 @@ class RecordRollbackOperator(BaseOperator):
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
+        super().__init__(**rollout_task(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -171,7 +189,7 @@ class RecordRollbackOperator(BaseOperator):
         report = RollbackReport.model_validate(value)
         ledger = open_ledger()
         record = RollbackRecord(
-            idempotency_key=rollback_key(xcom),
+            idempotency_key=rollback_key(xcom.key),
             outcome=report.outcome,
             requested_at=report.requested_at,
             verified_at=report.verified_at,
@@ -204,7 +222,7 @@ class VerdictOperator(BaseOperator):
     ui_color = "#f9d6d5"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -225,16 +243,11 @@ class VerdictOperator(BaseOperator):
             sentence="the watch gave no verdict" if evaluation is None else evaluation.sentence,
             by=by,
             reason=reason,
-            shares={spec.release: 0.0, spec.baseline: 1.0},
-            idempotency_key=rollback_key(xcom),
+            shares=rolled_back(spec),
+            idempotency_key=rollback_key(xcom.key),
             breaches=() if evaluation is None else evaluation.breaches,
         )
         return verdict.model_dump(mode="json")
-
-
-def rollback_key(xcom: RolloutXcom) -> str:
-    """Return the one idempotency key of this rollout's rollback."""
-    return f"{xcom.key}/rollback"
 
 
 def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> None:

@@ -10,12 +10,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
-from rollback_budget.common.retries import QUICK_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.xcom import RolloutXcom, Shipment, Tasks
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.operators.traffic_ramp import shares_of
 from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
+from rollback_budget.targets.rollback_terms import rollback_terms
+from rollback_budget.targets.shares import shares_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,15 +33,17 @@ class ShipOperator(BaseOperator):
 
     :param tasks: the task ids of the rollout.
     :param send: False when the team's own operator has shipped already, and only the window is opened.
+    :param rolls_back: False when a team's own operator puts the baseline back.
     """
 
     operator_extra_links = ROLLOUT_LINKS
     ui_color = "#e6f4ea"
 
-    def __init__(self, *, tasks: Tasks, send: bool = True, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, QUICK_RETRIES))
+    def __init__(self, *, tasks: Tasks, send: bool = True, rolls_back: bool = True, **kwargs: Any) -> None:
+        super().__init__(**rollout_task(kwargs, QUICK_RETRIES))
         self.tasks = tasks
         self.send = send
+        self.rolls_back = rolls_back
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the :class:`Shipment`; a run ships once, however often this task runs."""
@@ -60,7 +64,8 @@ class ShipOperator(BaseOperator):
             elif spec.target is not None:
                 shares = _shares_now(spec)
             start = utc_now()
-            start, end = ledger.rollouts.record_shipped(xcom.key, start, start + spec.window)
+            terms = rollback_terms(spec, shares) if self.rolls_back else None
+            start, end = ledger.rollouts.record_shipped(xcom.key, start, start + spec.window, terms)
         else:
             assert rollout.window_end is not None
             start, end = rollout.shipped_at, rollout.window_end

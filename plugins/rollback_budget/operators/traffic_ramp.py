@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,28 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.ledger_refusal import fail_when_refused
-from rollback_budget.common.retries import LEDGER_RETRIES, with_defaults
+from rollback_budget.common.priority import rollout_task
+from rollback_budget.common.retries import LEDGER_RETRIES
 from rollback_budget.common.xcom import DEADLINE_KEY, RolloutXcom, Shipment, Tasks
 from rollback_budget.engine.evaluation import VerdictKind
-from rollback_budget.exceptions import LedgerUnavailableError, RollbackBudgetError
+from rollback_budget.exceptions import LedgerError, LedgerUnavailableError, RollbackBudgetError
+from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.rollback.order import RollbackOrder
 from rollback_budget.sensors.rollback_budget import CATCH_UP_TIME
 from rollback_budget.targets.apply import Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import Serving, Target
+from rollback_budget.targets.rollback_terms import rollback_terms
+from rollback_budget.targets.shares import shares_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 #: How soon a stage that is held is looked at again.
 HELD_FOR = timedelta(seconds=30)
+#: On top of one request's time-out: after it a write is taken for over, whatever became of its task.
+WRITE_MARGIN = timedelta(seconds=5)
 
 
 class StageHeldError(RollbackBudgetError):
@@ -52,7 +60,7 @@ class StagesOperator(BaseOperator):
     ui_color = "#e6f4ea"
 
     def __init__(self, *, tasks: Tasks, rounds: int, **kwargs: Any) -> None:
-        super().__init__(**with_defaults(kwargs, LEDGER_RETRIES))
+        super().__init__(**rollout_task(kwargs, LEDGER_RETRIES))
         self.tasks = tasks
         self.rounds = rounds
 
@@ -115,7 +123,7 @@ class StagesOperator(BaseOperator):
             idempotency_key=f"{xcom.key}/stage_{stage}",
             deadline=spec.target.deadline,
         )
-        target = _Held(open_target(spec), lambda: self._require_quiet(xcom))
+        target = _Held(open_target(spec), lambda: self._writing(xcom, spec))
         report = change_traffic(target, change, log=self.log.info)
         if report.outcome is Outcome.SUPERSEDED:
             raise AirflowSkipException(f"the ramp ends here: {report}")
@@ -138,12 +146,47 @@ class StagesOperator(BaseOperator):
                 healthy = evaluation is not None and evaluation.verdict is VerdictKind.HEALTHY
                 said = "the watch gave no verdict" if evaluation is None else evaluation.sentence
                 raise StageHeldError("the window is over" if healthy else said)
+
+    @contextmanager
+    def _writing(self, xcom: RolloutXcom, spec: RolloutSpec) -> Iterator[None]:
+        """Around one write of more traffic: none begins after the final decision, and none outlives it.
+
+        A rollback that is decided meanwhile waits a moment for the write. One that could not wait longer may
+        have come before it: then the traffic is moved back from here.
+        """
+        self._require_quiet(xcom)
+        assert spec.target is not None
+        ledger = open_ledger()
         try:
-            rollout = open_ledger().rollouts.get(xcom.key)
+            begun = ledger.stages.begin_write(
+                xcom.key, utc_now() + spec.target.request_timeout + WRITE_MARGIN
+            )
         except LedgerUnavailableError as error:
             raise StageHeldError(str(error)) from error
-        if rollout is not None and rollout.final is not None:
-            raise StageHeldError(f"the rollout has ended: {rollout.final}")
+        if not begun:
+            raise StageHeldError("the rollout has ended")
+        try:
+            yield
+        finally:
+            self._after_write(xcom, spec)
+
+    def _after_write(self, xcom: RolloutXcom, spec: RolloutSpec) -> None:
+        ledger = open_ledger()
+        try:
+            ledger.stages.end_write(xcom.key)
+            final = ledger.final_decisions.of(xcom.key)
+        except LedgerError as error:
+            self.log.warning("whether the rollout ended during this write is not known: %s", error)
+            return
+        if final is None or final.decision is not FinalDecision.ROLLED_BACK:
+            return
+        terms = rollback_terms(spec, shares_of(spec, spec.target.ramp[0]) if spec.target else None)
+        if terms is not None:
+            from rollback_budget.triggers.on_verdict import rollback_sender
+
+            self.log.warning("the rollout was rolled back during this write: %s", final)
+            order = RollbackOrder(rollout=xcom.key, spec=spec, terms=terms)
+            self.log.info("%s", rollback_sender(self.log).request(order, final.by, final.reason))
 
     def _wait(self, xcom: RolloutXcom, until: datetime) -> None:
         from rollback_budget.triggers.stage import StageTrigger
@@ -161,25 +204,12 @@ class StagesOperator(BaseOperator):
         )
 
 
-def shares_of(spec: RolloutSpec, share: float) -> dict[str, float]:
-    """Return both versions' shares when the release has ``share``."""
-    return {spec.release: share, spec.baseline: 1.0 - share}
-
-
-def shares_left(spec: RolloutSpec, shipment: Shipment) -> list[Mapping[str, float]] | None:
-    """Return every state of the traffic that this rollout may have left; None when it is not known."""
-    if shipment.shares is None:
-        return None
-    stages = spec.target.ramp if spec.target is not None and spec.target.stages else ()
-    return [shipment.shares, *(shares_of(spec, share) for share in stages)]
-
-
 class _Held:
-    """A target that asks once more right before each write."""
+    """A target that enters ``writing`` around each write."""
 
-    def __init__(self, target: Target, require_quiet: Callable[[], None]) -> None:
+    def __init__(self, target: Target, writing: Callable[[], AbstractContextManager[None]]) -> None:
         self._target = target
-        self._require_quiet = require_quiet
+        self._writing = writing
 
     def read(self) -> Serving:
         return self._target.read()
@@ -188,5 +218,5 @@ class _Held:
         return self._target.rehearse(serving)
 
     def apply(self, shares: Mapping[str, float], *, expected: Serving, idempotency_key: str) -> None:
-        self._require_quiet()
-        self._target.apply(shares, expected=expected, idempotency_key=idempotency_key)
+        with self._writing():
+            self._target.apply(shares, expected=expected, idempotency_key=idempotency_key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class RollbackBudgetSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the verdict that the trigger brought."""
-        return self.conclude(context, event["evaluation"])
+        return self.conclude(context, event["evaluation"], event)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, without the triggerer.
@@ -124,12 +124,17 @@ class RollbackBudgetSensor(BaseSensorOperator):
             self._runner = asyncio.Runner()
         evaluation = self._runner.run(self._watcher.look())
         goes_on = evaluation is None and not self._watcher.is_over
+        acted: dict[str, Any] = {}
+        if evaluation is not None:
+            from rollback_budget.triggers.on_verdict import act_on_verdict
+
+            acted = self._runner.run(act_on_verdict(self._watcher.plan, evaluation, self.log))
         if self.reschedule or not goes_on:
             self._close()
         if goes_on:
             return PokeReturnValue(is_done=False)
         document = None if evaluation is None else evaluation.model_dump(mode="json")
-        return PokeReturnValue(is_done=True, xcom_value=self.conclude(context, document))
+        return PokeReturnValue(is_done=True, xcom_value=self.conclude(context, document, acted))
 
     def _close(self) -> None:
         """Close what the looks of this process shared."""
@@ -140,8 +145,17 @@ class RollbackBudgetSensor(BaseSensorOperator):
             runner.run(close_shared_session())
         self._runner = None
 
-    def conclude(self, context: Context, document: dict[str, Any] | None) -> Any:  # noqa: ARG002
-        """Log the verdict and return it."""
+    def conclude(
+        self,
+        context: Context,  # noqa: ARG002
+        document: dict[str, Any] | None,
+        acted: Mapping[str, Any],  # noqa: ARG002
+    ) -> Any:
+        """Log the verdict and return it.
+
+        :param acted: what was done for it already; see
+            :func:`~rollback_budget.triggers.on_verdict.act_on_verdict`.
+        """
         assert document is not None
         evaluation = Evaluation.model_validate(document)
         self.log.info("%s: %s", evaluation.verdict.value, evaluation.sentence)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from rollback_budget.exceptions import TargetError
 from rollback_budget.targets.base import NOTHING, Serving, Target
@@ -61,6 +61,8 @@ class TrafficChange:
     :param idempotency_key: the same for every try.
     :param deadline: time from the start until the change must be verified.
     :param send: False when another task has asked for it already, and it is only verified.
+    :param accepted_at: when another process asked for it and the control plane accepted: then it is not sent
+        again either. None when nobody did.
     """
 
     shares: Mapping[str, float]
@@ -68,6 +70,7 @@ class TrafficChange:
     idempotency_key: str
     deadline: timedelta
     send: bool = True
+    accepted_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,34 @@ class ChangeReport:
     def __str__(self) -> str:
         planes = f"Control plane: {self.control_plane}. Data plane: {self.data_plane}."
         return f"{self.outcome.value}: {self.detail} {planes}"
+
+
+@dataclass(frozen=True)
+class TrafficRequest:
+    """What came of asking for a change that is verified later.
+
+    :param requested_at: when the control plane was first asked; None when it already served so, or could not
+        be asked.
+    :param accepted: whether it accepted the change, or already served so.
+    :param superseded: whether another client's newer change was found, and kept.
+    :param control_plane: what the control plane said last.
+    :param problem: why nothing was accepted; empty when there is none.
+    """
+
+    requested_at: datetime | None
+    accepted: bool
+    superseded: bool
+    control_plane: str
+    problem: str = ""
+
+
+class _State(Enum):
+    """How far a change has come on the control plane."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    HELD = "held"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -150,6 +181,27 @@ def change_traffic(
     return _Attempt(target, change, observe, clock or DeadlineClock(), poll, log).run()
 
 
+def request_traffic(
+    target: Target,
+    change: TrafficChange,
+    *,
+    within: timedelta,
+    clock: DeadlineClock | None = None,
+    poll: timedelta = timedelta(milliseconds=500),
+    log: Callable[[str], None] = lambda _line: None,
+) -> TrafficRequest:
+    """Ask the target for ``change.shares``, and leave the verification to :func:`change_traffic`.
+
+    Safe to run again, and by two processes at once: what already holds is not asked for, and what another
+    user changed stays.
+
+    :param within: for how long a target that does not accept is asked again; the change's deadline is not
+        looked at.
+    :param poll: pause between two tries.
+    """
+    return _Attempt(target, change, None, clock or DeadlineClock(), poll, log).request(within)
+
+
 def _lies_between(serving: Serving, before: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
     """Whether a controller that moves traffic step by step passes through such shares."""
     for version in serving.shares.keys() | before.keys() | wanted.keys():
@@ -177,8 +229,8 @@ class _Attempt:
         self._clock = clock
         self._poll = poll
         self._log = log
-        self._requested_at: datetime | None = None if change.send else self._clock.now()
-        self._accepted = not change.send
+        self._requested_at = change.accepted_at if change.send else self._clock.now()
+        self._accepted = self._requested_at is not None
         self._held_since: datetime | None = None
         self._serving: Serving | None = None
         self._traffic: Traffic | None = None
@@ -194,24 +246,46 @@ class _Attempt:
                 return self._late()
             self._clock.sleep(self._poll.total_seconds())
 
+    def request(self, within: timedelta) -> TrafficRequest:
+        """Ask until the control plane has accepted; see :func:`request_traffic`."""
+        give_up = self._clock.now() + within
+        while (state := self._ask()) is _State.PENDING and self._clock.now() < give_up:
+            self._clock.sleep(self._poll.total_seconds())
+        return TrafficRequest(
+            requested_at=self._requested_at,
+            accepted=state in (_State.ACCEPTED, _State.HELD),
+            superseded=state is _State.SUPERSEDED,
+            control_plane=self._control_plane(),
+            problem=self._last_problem if state is _State.PENDING else "",
+        )
+
     def _step(self) -> ChangeReport | None:
-        try:
-            serving = self._target.read()
-        except TargetError as error:
-            self._note(f"reading failed: {error}")
-            return None
-        self._serving = serving
-        if serving.same_shares(self._change.shares):
+        state = self._ask()
+        if state is _State.HELD:
             self._held_since = self._held_since or self._requested_at or self._clock.now()
             return self._verify()
-        if self._is_newer(serving):
+        if state is _State.SUPERSEDED:
             return self._report(
                 Outcome.SUPERSEDED,
                 "someone changed the traffic after this rollout did; their change was left as it is.",
             )
+        return None
+
+    def _ask(self) -> _State:
+        """Look who serves, and ask for the change unless it was accepted."""
+        try:
+            serving = self._target.read()
+        except TargetError as error:
+            self._note(f"reading failed: {error}")
+            return _State.PENDING
+        self._serving = serving
+        if serving.same_shares(self._change.shares):
+            return _State.HELD
+        if self._is_newer(serving):
+            return _State.SUPERSEDED
         if not self._accepted:
             self._apply(serving)
-        return None
+        return _State.ACCEPTED if self._accepted else _State.PENDING
 
     def _is_newer(self, serving: Serving) -> bool:
         """Another user's change: not what we left nor, once ours was accepted, on the way to what we want."""
@@ -290,11 +364,14 @@ class _Attempt:
             outcome=outcome,
             requested_at=self._requested_at,
             verified_at=self._clock.now() if outcome is Outcome.EFFECTIVE else None,
-            control_plane="not read" if self._serving is None else str(self._serving),
+            control_plane=self._control_plane(),
             data_plane=self._data(),
             detail=detail,
             serving=self._serving,
         )
+
+    def _control_plane(self) -> str:
+        return "not read" if self._serving is None else str(self._serving)
 
     def _data(self) -> str:
         if self._observe is None:

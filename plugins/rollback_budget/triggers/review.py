@@ -1,9 +1,9 @@
-"""Waiting beside an open review: for its deadline, or for the end of its rollout."""
+"""Waiting beside an open review: for its deadline, its answer, or the end of its rollout."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,21 +19,32 @@ from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 if TYPE_CHECKING:
     from rollback_budget.ledger.views import Final
 
-#: How often the ledger is queried whether the rollout has ended meanwhile.
-POLL = timedelta(seconds=2)
+#: How often it is looked whether there is an answer, or the rollout has ended meanwhile.
+POLL = timedelta(seconds=1)
+#: How long one look for an answer may hold up the next.
+READ_WAIT = timedelta(seconds=1)
+#: How long Airflow may take to note at the deadline that the question is answered by silence.
+CLOSE_WAIT = timedelta(seconds=2)
 
 
 class ReviewTrigger(BaseTrigger):
     """Answers a review that no person answers: at its deadline, or once the rollout has ended without it.
 
-    A person's answer does not come this way: Airflow resumes the task with it at once. Fires once, with what
-    Airflow would bring of an answer, and ``closed`` (why it was pointless to wait on, None at the deadline).
+    Where the answer, or silence, is to roll back, and the target is ours, the rollback is requested from
+    here: no task has to start for it. A person's answer seldom comes as an event of this trigger: Airflow
+    resumes the task with it, and takes the trigger away. Fires once, with what Airflow would bring of it,
+    ``closed`` (why it was pointless to wait on, None at the deadline) and ``rollback`` (a
+    :class:`~rollback_budget.rollback.request.RollbackRequest` as JSON, None: nothing was requested here).
 
     :param ti_id: id of the review's task instance.
     :param deadline: when silence is the answer, ISO 8601.
     :param default: the option that silence chooses.
     :param dag_id: with ``run_id``, the rollout's key in the ledger.
     :param deferred_at: when the task deferred, ISO 8601.
+    :param order: a :class:`~rollback_budget.rollback.order.RollbackOrder` as JSON, to be requested at the
+        deadline and when a person says so; None when the rollback is not ours to send.
+    :param reason: why the question was asked.
+    :param round_: of the question, counted from 1.
     """
 
     def __init__(
@@ -45,6 +56,9 @@ class ReviewTrigger(BaseTrigger):
         dag_id: str,
         run_id: str,
         deferred_at: str,
+        order: str | None = None,
+        reason: str = "",
+        round_: int = 0,
         **retired: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,38 +68,114 @@ class ReviewTrigger(BaseTrigger):
         self.dag_id = dag_id
         self.run_id = run_id
         self.deferred_at = deferred_at
+        self.order = order
+        self.reason = reason
+        self.round_ = round_
         self.retired = retired
+        self._reading: asyncio.Future[dict[str, Any] | None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the arguments that rebuild this trigger elsewhere."""
-        names = ("ti_id", "deadline", "default", "dag_id", "run_id", "deferred_at")
+        names = (
+            "ti_id",
+            "deadline",
+            "default",
+            "dag_id",
+            "run_id",
+            "deferred_at",
+            "order",
+            "reason",
+            "round_",
+        )
         return (
             "rollback_budget.workflow.review_trigger.ReviewTrigger",
             {name: getattr(self, name) for name in names},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the deadline or the rollout's end, whichever comes first."""
+        """Wait for the deadline, an answer, or the rollout's end; request what it asks for, then fire."""
         deadline = datetime.fromisoformat(self.deadline)
+        # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
+        answer = await self._read()
+        final = None if answer is not None else await self._final()
+        while answer is None and final is None and (left := deadline - utc_now()) > timedelta(0):
+            await asyncio.sleep(min(left, POLL).total_seconds())
+            answer = await self._read()
+            final = None if answer is not None else await self._final()
+        if answer is None:
+            answer = await self._close(final)
+        event = {**answer, "rollback": await self._follow(answer)}
         held = datetime.fromisoformat(self.deferred_at) + HOLD_AFTER_DEFER - utc_now()
         await asyncio.sleep(max(held.total_seconds(), 0))
-        # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
-        answered = await read_answer(self.ti_id, self.log)
-        if answered is not None:
-            yield TriggerEvent(answered)
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Request what a person just answered: Airflow resumes the task with it, and takes this trigger away.
+
+        Also runs when the task is cleared, and when a triggerer that hung wakes up. Then there is no answer,
+        or one that was followed before, and following it again changes nothing.
+        """
+        if self.order is None:
             return
-        final = await self._final()
-        while final is None and (left := deadline - utc_now()) > timedelta(0):
-            await asyncio.sleep(min(left, POLL).total_seconds())
-            final = await self._final()
-        yield TriggerEvent(await self._answer(final))
+        answer = await self._read(ANSWER_TIMEOUT)
+        if answer is not None:
+            await self._follow(answer)
+
+    async def _read(self, timeout: timedelta = READ_WAIT) -> dict[str, Any] | None:
+        """Return the answer that Airflow holds, None when it has none or does not say it in time.
+
+        One call is under way at a time: where Airflow hangs, no threads pile up, and the deadline holds.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(read_answer(self.ti_id, self.log))
+        done, _ = await asyncio.wait({self._reading}, timeout=timeout.total_seconds())
+        if not done:
+            return None
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     async def _final(self) -> Final | None:
         from rollback_budget.common.ledger_sync import final_if_known
 
         return await asyncio.to_thread(final_if_known, RolloutKey(self.dag_id, self.run_id), self.log)
 
-    async def _answer(self, final: Final | None) -> dict[str, Any]:
+    async def _follow(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Request the rollback if that is the answer, and write down who said so."""
+        if self.order is None or answer["chosen_options"] != [Choice.ROLL_BACK.value]:
+            return None
+        if answer.get("closed") is not None:
+            return None
+        from rollback_budget.rollback.order import RollbackOrder
+        from rollback_budget.triggers.on_verdict import request_rollback
+
+        user = answer["responded_by_user"]
+        by = "the deadline" if user is None else str(user["name"])
+        given = str((answer.get("params_input") or {}).get("reason") or "").strip()
+        order = RollbackOrder.model_validate_json(self.order)
+        request = await request_rollback(order, by, given or self.reason, self.log)
+        await asyncio.to_thread(self._record_answer, answer, None if user is None else by, given or None)
+        return request.model_dump(mode="json")
+
+    def _record_answer(self, answer: Mapping[str, Any], by: str | None, reason: str | None) -> None:
+        """Write it into the ledger now; the task that it resumes may have to wait, and writes the same."""
+        from rollback_budget.common.config import open_ledger
+        from rollback_budget.exceptions import LedgerError
+
+        at = datetime.fromisoformat(answer["responded_at"])
+        try:
+            open_ledger().decisions.add(
+                RolloutKey(self.dag_id, self.run_id),
+                self.round_,
+                Choice.ROLL_BACK.value,
+                by,
+                reason,
+                at,
+                timed_out=by is None,
+            )
+        except LedgerError as error:
+            self.log.warning("the answer reaches the ledger later: %s", error)
+
+    async def _close(self, final: Final | None) -> dict[str, Any]:
         """Answer the request in Airflow, so that it does not stay open, unless a person just did."""
         option, closed = self.default, None
         if final is not None:
@@ -96,12 +186,12 @@ class ReviewTrigger(BaseTrigger):
             closed = {"by": final.by, "reason": final.reason, "at": final.at.isoformat()}
         given = {"reason": None if closed is None else closed["reason"], "until": None, "mute": False}
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
+            async with asyncio.timeout(CLOSE_WAIT.total_seconds()):
                 await asyncio.to_thread(_write_answer, UUID(self.ti_id), str(option), given)
         except Exception as error:
             # Perhaps a person was a moment faster; perhaps Airflow cannot say. The deadline holds either way.
             self.log.info("the request could not be answered in Airflow: %s", error)
-            theirs = await read_answer(self.ti_id, self.log)
+            theirs = await self._read()
             if theirs is not None:
                 return theirs
         return {

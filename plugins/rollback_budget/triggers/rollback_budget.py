@@ -20,13 +20,17 @@ from rollback_budget.common.watch_process import (
 )
 from rollback_budget.model.interning import share
 from rollback_budget.sources.base import OpenSource
+from rollback_budget.triggers.on_verdict import act_on_verdict, keep_connections
 from rollback_budget.watch.gc_freeze import process_gc_freeze
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.watch.watcher import Watcher
 
 
 class RollbackBudgetTrigger(BaseTrigger):
-    """Watches a rollout until its verdict, and fires once with ``{"evaluation": …}``.
+    """Watches a rollout until its verdict, acts on it, and fires once with ``{"evaluation": …}``.
+
+    Where the target is ours, a rollback is requested before the event goes out, and before it is held back:
+    no task has to start for it.
 
     Its path and its arguments are persisted by Airflow: they outlive an upgrade, so neither is renamed, and
     arguments of older versions stay accepted.
@@ -61,15 +65,20 @@ class RollbackBudgetTrigger(BaseTrigger):
                 elapsed=time.monotonic,
             )
             process_gc_freeze().count_watch()
+        ahead = asyncio.ensure_future(keep_connections(plan, self.log))
         evaluation = await watcher.look()
         process_gc_freeze().count_watch()
         while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
             await asyncio.sleep(watcher.seconds_to_next_look())
             evaluation = await watcher.look()
+        event: dict[str, Any] = {"evaluation": None}
         if evaluation is not None:
             self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
+            acted = await act_on_verdict(plan, evaluation, self.log)
+            event = {"evaluation": evaluation.model_dump(mode="json"), **acted}
+        ahead.cancel()
         await self._hold()
-        yield TriggerEvent({"evaluation": None if evaluation is None else evaluation.model_dump(mode="json")})
+        yield TriggerEvent(event)
 
     async def _hold(self) -> None:
         since = max(utc_now() - datetime.fromisoformat(self.deferred_at), timedelta(0))

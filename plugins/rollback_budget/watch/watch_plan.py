@@ -10,6 +10,8 @@ from pydantic import AwareDatetime
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.rollback.order import RollbackOrder
+from rollback_budget.targets.rollback_terms import RollbackTerms
 
 #: Upstream race: a task resumed before the scheduler has noted its deferral fails that try.
 HOLD_AFTER_DEFER = timedelta(seconds=10)
@@ -33,6 +35,8 @@ class WatchPlan(Frozen):
     """Everything that a watch needs besides the metrics themselves.
 
     :param rollout: the rollout's key in the ledger; None for a sensor that stands alone.
+    :param terms: how we may move the traffic back; None where that is not ours to do, and in the plans of
+        older versions.
     :param until: when a guard stops although nothing happened; None for a watch.
     :param round_: counted from 1.
     """
@@ -45,6 +49,14 @@ class WatchPlan(Frozen):
     overrides: tuple[Override, ...] = ()
     until: AwareDatetime | None = None
     rollout: RolloutKey | None = None
+    terms: RollbackTerms | None = None
+
+    @property
+    def order(self) -> RollbackOrder | None:
+        """What a rollback from here needs; None when it is not ours to send."""
+        if self.rollout is None or self.terms is None:
+            return None
+        return RollbackOrder(rollout=self.rollout, spec=self.spec, terms=self.terms)
 
     @property
     def latest_end(self) -> datetime:

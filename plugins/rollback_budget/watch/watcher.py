@@ -123,6 +123,11 @@ class Watcher:
         return self._late.add_to(verdict)
 
     @property
+    def plan(self) -> WatchPlan:
+        """What is watched."""
+        return self._plan
+
+    @property
     def is_over(self) -> bool:
         """Whether a guard has nothing left to guard."""
         return self._plan.until is not None and self._now() >= self._plan.until

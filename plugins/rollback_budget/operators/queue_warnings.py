@@ -1,0 +1,81 @@
+"""What can keep a team's own rollback waiting in Airflow's queues: said before the release gets traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow.configuration import conf
+
+from rollback_budget.common.config import pool
+from rollback_budget.common.priority import PRIORITY
+from rollback_budget.common.xcom import Tasks
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+    from airflow.sdk.bases.operator import BaseOperator
+
+#: What Airflow takes when its configuration does not say.
+_SLOTS, _PARALLELISM = 128, 32
+
+
+def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
+    """Return one line for everything that can keep a team's own rollback operators from starting.
+
+    Where the target is ours, the trigger requests the rollback and no task has to start: then there is none.
+
+    :param dag: the DAG of this rollout's tasks; None when it is not known, then nothing is warned of.
+    """
+    verdict = None if dag is None else dag.task_dict.get(tasks.id("verdict"))
+    if dag is None or verdict is None:
+        return []
+    theirs = list(_between(dag, verdict.task_id, tasks.id("rollback")))
+    if not theirs:
+        return []
+    names = ", ".join(task.task_id for task in theirs)
+    found = [
+        *(_pool_warning(task) for task in theirs if task.pool != pool()),
+        *(_priority_warning(task) for task in theirs if task.priority_weight < PRIORITY),
+    ]
+    limit = dag.max_active_tasks
+    others = len(dag.task_dict) - len(theirs)
+    if limit is not None and 0 < limit < others:
+        found.append(
+            f"{dag.dag_id} has max_active_tasks={limit} and {others} tasks beside {names}: when {limit} of"
+            " them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout a"
+            " DAG of its own"
+        )
+    parallelism = conf.getint("core", "parallelism", fallback=_PARALLELISM)
+    found.append(
+        f"{names} put the baseline back as tasks, and [core] parallelism is {parallelism} here: when that"
+        " many tasks of any DAG run, the rollback waits for the first to end. A `target:` that we can write is"
+        " asked by the trigger, which waits for none"
+    )
+    return found
+
+
+def _pool_warning(task: BaseOperator) -> str:
+    slots = ""
+    if task.pool == "default_pool":
+        most = conf.getint("core", "default_pool_task_slot_count", fallback=_SLOTS)
+        slots = f", {most} slots unless that was changed,"
+    return (
+        f"{task.task_id} runs in the pool {task.pool}{slots} which it shares: when it is full, the rollback"
+        f" waits for the first task in it to end. Write pool={pool()!r} for it"
+    )
+
+
+def _priority_warning(task: BaseOperator) -> str:
+    return (
+        f"{task.task_id} has priority_weight={task.priority_weight}: tasks that wait with a higher one start"
+        f" before it. Write priority_weight={PRIORITY}, weight_rule='absolute' for it"
+    )
+
+
+def _between(dag: DAG, first: str, last: str) -> Iterator[BaseOperator]:
+    """Yield the tasks on the ways from one task to another, without these two."""
+    down = dag.get_task(first).get_flat_relative_ids(upstream=False)
+    up = dag.get_task(last).get_flat_relative_ids(upstream=True)
+    for task_id in sorted(down & up):
+        task: BaseOperator = dag.get_task(task_id)
+        yield task

@@ -1,0 +1,171 @@
+"""What leaves from where a verdict is known: the rollback, the question's deadline, the first messages.
+
+Tasks may have to wait for a pool, an executor or a scheduler. A trigger does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rollback_budget.clock import Log, utc_now
+from rollback_budget.common import config
+from rollback_budget.engine.decision_policy import NextStep, next_step, rounds_of
+from rollback_budget.engine.evaluation import Evaluation
+from rollback_budget.engine.silence_policy import review_terms
+from rollback_budget.exceptions import LedgerError
+from rollback_budget.rollback.bounded_call import NoAnswerError, call_within
+from rollback_budget.watch.watch_plan import Role, WatchPlan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from rollback_budget.notifications.notification import Notification
+    from rollback_budget.rollback.order import RollbackOrder
+    from rollback_budget.rollback.request import RollbackRequest, RollbackSender, Verdict
+
+#: Rollbacks that one process requests at the same time; more wait for one of these to end.
+AT_ONCE = 32
+#: Messages that one process sends at the same time.
+MESSAGES_AT_ONCE = 8
+#: An event waits this long for its messages; what is not sent by then is left to the task that sends them.
+MESSAGE_WAIT = timedelta(seconds=5)
+#: An event waits this long for the ledger to say until when the commander has to decide.
+LEDGER_WAIT = timedelta(seconds=2)
+
+T = TypeVar("T")
+
+
+async def act_on_verdict(plan: WatchPlan, evaluation: Evaluation, log: Log) -> dict[str, Any]:
+    """Do what the verdict of a watch or a guard asks for at once; never raises.
+
+    :return: for the event: ``rollback``, a :class:`~rollback_budget.rollback.request.RollbackRequest` as JSON
+        (None: nothing was requested here), and ``deadline``, until when the commander has to decide, ISO 8601
+        (None: nothing to decide).
+    """
+    acted: dict[str, Any] = {"rollback": None, "deadline": None}
+    if plan.rollout is None:
+        return acted
+    try:
+        await _act(plan, evaluation, log, acted)
+    except Exception:
+        # The tasks behind the event do what was not done here.
+        logging.getLogger(__name__).exception("%s: not all was done for the verdict at once", plan.rollout)
+    return acted
+
+
+async def _act(plan: WatchPlan, evaluation: Evaluation, log: Log, acted: dict[str, Any]) -> None:
+    step = NextStep.ROLL_BACK
+    if plan.role is not Role.GUARD:
+        step = next_step(plan.spec, evaluation, round_=plan.round_, rounds=rounds_of(plan.spec))
+    order = plan.order if step is NextStep.ROLL_BACK else None
+    deadline = None
+    if step is NextStep.ASK:
+        deadline = await _in_thread(_askers(), lambda: _open_review(plan, evaluation, log))
+        acted["deadline"] = deadline.isoformat()
+    messages = asyncio.ensure_future(_notify(plan, evaluation, deadline, log, rolls_back=order is not None))
+    if order is not None:
+        from rollback_budget.rollback.request import Verdict
+
+        verdict = Verdict(evaluation, plan.round_, plan.role.value)
+        request = await request_rollback(order, "the rule", evaluation.sentence, log, verdict)
+        acted["rollback"] = request.model_dump(mode="json")
+    await asyncio.wait({messages}, timeout=MESSAGE_WAIT.total_seconds())
+
+
+async def request_rollback(
+    order: RollbackOrder, by: str, reason: str, log: Log, verdict: Verdict | None = None
+) -> RollbackRequest:
+    """Request the rollback without blocking the event loop; see :class:`RollbackSender`."""
+    request = await _in_thread(_senders(), lambda: rollback_sender(log).request(order, by, reason, verdict))
+    log.info("%s", request)
+    return request
+
+
+def rollback_sender(log: Log) -> RollbackSender:
+    """Return what requests rollbacks through Airflow's connections."""
+    from rollback_budget.hooks.traffic_target import open_target_in_time
+    from rollback_budget.rollback.request import RollbackSender
+
+    return RollbackSender(config.open_ledger, open_target_in_time, log)
+
+
+async def keep_connections(plan: WatchPlan, log: Log) -> None:
+    """Look up what a rollback will need, so that it needs nothing of Airflow when it leaves."""
+    if plan.order is None:
+        return
+    from rollback_budget.hooks.traffic_target import kept_connections
+
+    await _in_thread(_askers(), lambda: kept_connections().keep(plan.spec, log))
+
+
+def _open_review(plan: WatchPlan, evaluation: Evaluation, log: Log) -> datetime:
+    """Set the deadline of a question, and keep it with its evidence; the first one that was set holds."""
+    now, terms = utc_now(), review_terms(plan.spec, evaluation)
+    deadline, rollout = now + terms.within, plan.rollout
+    assert rollout is not None
+
+    def record() -> datetime:
+        ledger = config.open_ledger()
+        stored = ledger.reviews.open(rollout, plan.round_, deadline, terms.on_timeout, now)
+        ledger.evaluations.add(rollout, plan.round_, plan.role.value, evaluation, now)
+        ledger.breaches.log(rollout, evaluation.breaches, now)
+        return stored.deadline
+
+    try:
+        return call_within(LEDGER_WAIT, record)
+    except (LedgerError, NoAnswerError) as error:
+        log.warning("the ledger does not show the review yet: %s", error)
+        return deadline
+
+
+async def _notify(
+    plan: WatchPlan, evaluation: Evaluation, deadline: datetime | None, log: Log, *, rolls_back: bool
+) -> None:
+    if plan.role is Role.GUARD or not plan.spec.notify:
+        return
+    from rollback_budget.notifications.round_messages import verdict_messages
+
+    assert plan.rollout is not None
+    messages = verdict_messages(
+        plan.rollout, plan.spec, plan.round_, evaluation, deadline, rolls_back=rolls_back
+    )
+    await _in_thread(_messengers(), lambda: _send(messages, log))
+
+
+def _send(messages: Sequence[Notification], log: Log) -> None:
+    from rollback_budget.notifications.dispatch import send
+
+    # A notifier is given no task's context here: what it sends is made of the message alone.
+    context: Context = {}  # type: ignore[typeddict-item]
+    try:
+        for message in messages:
+            missed = send(message, context, log)
+            if missed:
+                log.warning("left to the task that notifies: %s", "; ".join(missed))
+    except Exception as error:
+        log.warning("the messages are left to the task that notifies: %s", error)
+
+
+async def _in_thread(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+
+@cache
+def _senders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, "rollback")
+
+
+@cache
+def _askers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MESSAGES_AT_ONCE, "review")
+
+
+@cache
+def _messengers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MESSAGES_AT_ONCE, "first message")
