@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
+from airflow.sdk import BaseOperator
 
 from rollback_budget.common.config import pool
 from rollback_budget.common.priority import PRIORITY
@@ -13,7 +14,6 @@ from rollback_budget.common.xcom import Tasks
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
-    from airflow.sdk.bases.operator import BaseOperator
 
 #: What Airflow takes when its configuration does not say.
 _SLOTS, _PARALLELISM = 128, 32
@@ -41,8 +41,8 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
     others = len(dag.task_dict) - len(theirs)
     if limit is not None and 0 < limit < others:
         found.append(
-            f"{dag.dag_id} has max_active_tasks={limit} and {others} tasks beside {names}: when {limit} of"
-            " them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout a"
+            f"{dag.dag_id} has max_active_tasks={limit} and {others} tasks beside {names}: when {limit}"
+            " of them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout a"
             " DAG of its own"
         )
     parallelism = conf.getint("core", "parallelism", fallback=_PARALLELISM)
@@ -60,8 +60,8 @@ def _pool_warning(task: BaseOperator) -> str:
         most = conf.getint("core", "default_pool_task_slot_count", fallback=_SLOTS)
         slots = f", {most} slots unless that was changed,"
     return (
-        f"{task.task_id} runs in the pool {task.pool}{slots} which it shares: when it is full, the rollback"
-        f" waits for the first task in it to end. Write pool={pool()!r} for it"
+        f"{task.task_id} runs in the pool {task.pool}{slots} which it shares: when that is full, the"
+        f" rollback waits for the first task in it to end. Write pool={pool()!r} for it"
     )
 
 
@@ -77,5 +77,6 @@ def _between(dag: DAG, first: str, last: str) -> Iterator[BaseOperator]:
     down = dag.get_task(first).get_flat_relative_ids(upstream=False)
     up = dag.get_task(last).get_flat_relative_ids(upstream=True)
     for task_id in sorted(down & up):
-        task: BaseOperator = dag.get_task(task_id)
-        yield task
+        task = dag.get_task(task_id)
+        if isinstance(task, BaseOperator):
+            yield task

@@ -176,7 +176,7 @@ class RollbackSender:
         timeout = min(order.spec.target.request_timeout, REQUEST_TIMEOUT)
         try:
             found = request_traffic(
-                self.open_target(order.spec, timeout), order.change(), within=within, log=self.log.info
+                self.open_target(order.spec, timeout), order.change(), within=within, log=self._say
             )
         except TargetError as error:
             return RollbackRequest(
@@ -200,6 +200,9 @@ class RollbackSender:
             control_plane=found.control_plane,
             detail=found.problem,
         )
+
+    def _say(self, line: str) -> None:
+        self.log.info("%s", line)
 
     def _record(self, order: RollbackOrder, request: RollbackRequest, requested_at: datetime) -> None:
         def record() -> None:

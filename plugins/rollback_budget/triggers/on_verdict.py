@@ -142,7 +142,7 @@ def _send(messages: Sequence[Notification], log: Log) -> None:
     from rollback_budget.notifications.dispatch import send
 
     # A notifier is given no task's context here: what it sends is made of the message alone.
-    context: Context = {}  # type: ignore[typeddict-item]
+    context: Context = {}
     try:
         for message in messages:
             missed = send(message, context, log)
