@@ -41,15 +41,15 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
     others = len(dag.task_dict) - len(theirs)
     if limit is not None and 0 < limit < others:
         found.append(
-            f"{dag.dag_id} has max_active_tasks={limit} and {others} tasks beside {names}: when {limit}"
-            " of them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout a"
-            " DAG of its own"
+            f"{dag.dag_id} has max_active_tasks={limit}, and {others} tasks beside {names}: when {limit} of"
+            " them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout"
+            " a DAG of its own"
         )
     parallelism = conf.getint("core", "parallelism", fallback=_PARALLELISM)
     found.append(
         f"{names} put the baseline back as tasks, and [core] parallelism is {parallelism} here: when that"
-        " many tasks of any DAG run, the rollback waits for the first to end. A `target:` that we can write is"
-        " asked by the trigger, which waits for none"
+        " many tasks of any DAG run, the rollback waits for the first to end. A `target:` that we can write"
+        " is asked by the trigger, which waits for none"
     )
     return found
 
