@@ -272,11 +272,12 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
-    def make(spec: RolloutSpec, *, backwards: bool = False) -> SimulatedRollout:
+    def make(spec: RolloutSpec, *, backwards: bool = False, acts: int = 1) -> SimulatedRollout:
         file = folder / "ledger.db"
         monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", f"sqlite:///{file}")
-        sim = SimulatedRollout(spec, file, backwards=backwards)
+        sim = SimulatedRollout(spec, file, backwards=backwards, acts=acts)
         monkeypatch.setattr(control_plane, "open_target", lambda _spec: sim.plane)
+        monkeypatch.setattr(control_plane, "open_target_in_time", lambda _spec, _most: sim.plane)
         sim.settle()
         return sim
 
@@ -301,17 +302,25 @@ def test_the_same_answer_as_the_rule_whatever_happens_in_whatever_order(
 
 
 @pytest.mark.parametrize(
-    ("spec", "backwards"),
+    ("spec", "more"),
     [
-        (rollout_spec(), True),
-        (rollout_spec(OnTimeout.CONTINUE), False),
-        (rollout_spec(watch=Watch(on_blind=OnBlind.ROLLBACK)), False),
+        (rollout_spec(), {"backwards": True}),
+        (rollout_spec(OnTimeout.CONTINUE), {}),
+        (rollout_spec(watch=Watch(on_blind=OnBlind.ROLLBACK)), {}),
+        (rollout_spec(), {"acts": 0}),
+        (rollout_spec(), {"acts": 2}),
     ],
-    ids=["tasks in the opposite order", "silence goes on", "blindness rolls back"],
+    ids=[
+        "tasks in the opposite order",
+        "silence goes on",
+        "blindness rolls back",
+        "triggers that do nothing before their tasks",
+        "triggers that do everything twice",
+    ],
 )
 def test_failed_watches_cleared_runs_and_other_rules_lead_nowhere_else(
-    night_of: Callable[..., SimulatedRollout], spec: RolloutSpec, backwards: bool
+    night_of: Callable[..., SimulatedRollout], spec: RolloutSpec, more: dict[str, Any]
 ) -> None:
-    search = Search(night_of(spec, backwards=backwards))
+    search = Search(night_of(spec, **more))
     search.follow(DEPTH - 3)
     assert len(search.seen) > 30

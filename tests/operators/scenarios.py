@@ -1,12 +1,15 @@
 """One rollout, event by event: the real DAG's tasks and wiring over the real ledger, without an Airflow.
 
 What stands in: the scheduler (three trigger rules, retries without a pause), XCom (a dictionary), the metrics
-(verdicts, made as a watch makes them) and the control plane (in memory). Everything that decides is real.
+(verdicts, made as a watch makes them) and the control plane (in memory). Everything that decides is real, and
+so is what the triggers do before the tasks behind them run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
@@ -26,6 +29,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
     TaskDeferred,
 )
+from airflow.triggers.base import BaseTrigger
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import Choice
@@ -41,8 +45,13 @@ from rollback_budget.ledger.views import CommanderDecision, Final, FinalDecision
 from rollback_budget.model.budget import Budget, Tier
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.base import Serving
+from rollback_budget.triggers.on_verdict import act_on_verdict
+from rollback_budget.triggers.review import ReviewTrigger
+from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
+from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.rollouts import NOON, make_breach, make_evaluation
 
+log = logging.getLogger(__name__)
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 COMMANDER = "casey"
 
@@ -89,6 +98,7 @@ class Snapshot:
     shares: dict[str, float]
     works: bool
     accepted: list[tuple[str, dict[str, float]]]
+    triggers: dict[str, BaseTrigger]
     breached: list[tuple[str, datetime]]
     late: list[tuple[str, datetime]]
     minute: int
@@ -100,10 +110,14 @@ class SimulatedRollout:
 
     :param file: the ledger.
     :param backwards: whether tasks that could run at the same time run in the opposite order.
+    :param acts: how many times a trigger does what a verdict or an answer asks for: 0 for one that is dead, 2
+        for one whose triggerer dies after it, so that another triggerer does it again.
     """
 
-    def __init__(self, spec: RolloutSpec, file: Path, *, backwards: bool = False) -> None:
+    def __init__(self, spec: RolloutSpec, file: Path, *, backwards: bool = False, acts: int = 1) -> None:
         self.spec = spec
+        self.acts = acts
+        self.triggers: dict[str, BaseTrigger] = {}
         self.file = file
         self.ledger = Ledger(f"sqlite:///{file}")
         self.ledger.migrate()
@@ -179,8 +193,9 @@ class SimulatedRollout:
             for skipped in skip.tasks:
                 self.states.setdefault(skipped if isinstance(skipped, str) else skipped[0], "skipped")
             self.states[name] = "success"
-        except TaskDeferred:
+        except TaskDeferred as deferral:
             self.states[name] = "waiting"
+            self.triggers[name] = deferral.trigger
         except AirflowSkipException:
             self.states[name] = "skipped"
         except AirflowFailException:
@@ -226,8 +241,21 @@ class SimulatedRollout:
             self.breached += breached
             if self.final is not None:
                 self.late += breached
-        document = None if evaluation is None else evaluation.model_dump(mode="json")
-        self.resume(f"round_{round_}.{kind}", "execute_complete", event={"evaluation": document})
+        name = f"round_{round_}.{kind}"
+        event: dict[str, Any] = {"evaluation": None}
+        if evaluation is not None:
+            event["evaluation"] = evaluation.model_dump(mode="json")
+            event.update(self._act_on_verdict(name, evaluation))
+        self.resume(name, "execute_complete", event=event)
+
+    def _act_on_verdict(self, name: str, evaluation: Evaluation) -> dict[str, Any]:
+        """Do what the trigger of a watch or a guard does before its event."""
+        trigger, acted = self.triggers[name], dict[str, Any]()
+        assert isinstance(trigger, RollbackBudgetTrigger)
+        plan = WatchPlan.model_validate_json(trigger.plan)
+        for _ in range(self.acts):
+            acted = asyncio.run(act_on_verdict(plan, evaluation, log))
+        return acted
 
     def breach(self, tier: Tier) -> Evaluation:
         budget = self._of_tier(tier)
@@ -249,6 +277,13 @@ class SimulatedRollout:
             "responded_at": self.now,
             "responded_by_user": user,
         }
+        trigger, rollback = self.triggers[f"round_{round_}.review"], None
+        assert isinstance(trigger, ReviewTrigger)
+        for _ in range(self.acts):
+            rollback = asyncio.run(trigger.follow(event))
+        if by is None:
+            # A person's answer is brought by Airflow, which knows nothing of the trigger's doing.
+            event["rollback"] = rollback
         self.resume(f"round_{round_}.review", "execute_complete", event=event)
 
     def close_review(self, round_: int) -> None:
@@ -330,6 +365,7 @@ class SimulatedRollout:
             dict(self.plane.shares),
             self.plane.works,
             list(self.plane.accepted),
+            dict(self.triggers),
             list(self.breached),
             list(self.late),
             self.minute,
@@ -340,6 +376,7 @@ class SimulatedRollout:
         self.states, self.xcom = dict(memory.states), dict(memory.xcom)
         self.plane.shares, self.plane.works = dict(memory.shares), memory.works
         self.plane.accepted = list(memory.accepted)
+        self.triggers = dict(memory.triggers)
         self.breached, self.late, self.minute = list(memory.breached), list(memory.late), memory.minute
         self.file.write_bytes(memory.ledger)
 

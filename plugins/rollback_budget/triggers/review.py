@@ -104,7 +104,7 @@ class ReviewTrigger(BaseTrigger):
             final = None if answer is not None else await self._final()
         if answer is None:
             answer = await self._close(final)
-        event = {**answer, "rollback": await self._follow(answer)}
+        event = {**answer, "rollback": await self.follow(answer)}
         held = datetime.fromisoformat(self.deferred_at) + HOLD_AFTER_DEFER - utc_now()
         await asyncio.sleep(max(held.total_seconds(), 0))
         yield TriggerEvent(event)
@@ -119,7 +119,7 @@ class ReviewTrigger(BaseTrigger):
             return
         answer = await self._read(ANSWER_TIMEOUT)
         if answer is not None:
-            await self._follow(answer)
+            await self.follow(answer)
 
     async def _read(self, timeout: timedelta = READ_WAIT) -> dict[str, Any] | None:
         """Return the answer that Airflow holds, None when it has none or does not say it in time.
@@ -139,8 +139,13 @@ class ReviewTrigger(BaseTrigger):
 
         return await asyncio.to_thread(final_if_known, RolloutKey(self.dag_id, self.run_id), self.log)
 
-    async def _follow(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Request the rollback if that is the answer, and write down who said so."""
+    async def follow(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Request the rollback if that is the answer, and write down who said so.
+
+        :param answer: what Airflow brings, or would bring, of it.
+        :return: the :class:`~rollback_budget.rollback.request.RollbackRequest` as JSON; None when the answer
+            asks for none, or the rollback is not ours to send.
+        """
         if self.order is None or answer["chosen_options"] != [Choice.ROLL_BACK.value]:
             return None
         if answer.get("closed") is not None:
@@ -161,7 +166,8 @@ class ReviewTrigger(BaseTrigger):
         from rollback_budget.common.config import open_ledger
         from rollback_budget.exceptions import LedgerError
 
-        at = datetime.fromisoformat(answer["responded_at"])
+        at = answer["responded_at"]
+        at = datetime.fromisoformat(at) if isinstance(at, str) else at
         try:
             open_ledger().decisions.add(
                 RolloutKey(self.dag_id, self.run_id),

@@ -1,0 +1,247 @@
+"""The trigger beside an open question: it follows silence and answers itself, whatever Airflow does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from rollback_budget.clock import utc_now
+from rollback_budget.common.commander_response import Choice
+from rollback_budget.hooks import traffic_target
+from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.views import FinalDecision
+from rollback_budget.rollback.order import RollbackOrder
+from rollback_budget.targets import apply as change
+from rollback_budget.targets.rollback_terms import rollback_terms
+from rollback_budget.triggers import review as module
+from rollback_budget.triggers.review import ReviewTrigger
+from tests.operators.scenarios import FastClock
+from tests.support.control_plane import TARGET, ControlPlane
+from tests.support.rollouts import KEY, NOON, make_spec
+
+pytestmark = [pytest.mark.airflow, pytest.mark.database]
+
+SPEC = make_spec(target=TARGET)
+SHIPPED = {SPEC.release: 0.1, SPEC.baseline: 0.9}
+ROLLED_BACK = {SPEC.release: 0.0, SPEC.baseline: 1.0}
+SENTENCE = "latency: p95 was 31 % above model-v41"
+LONG_AGO = "2026-03-01T12:00:00+00:00"
+
+
+class Airflow:
+    """What Airflow holds of the question, and whether it can say."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] | None = None
+        self.written: list[str] = []
+        self.refuses = False
+        self.hangs: Event | None = None
+
+    async def read(self, _ti_id: str, _log: Any) -> dict[str, Any] | None:
+        if self.hangs is not None:
+            await asyncio.to_thread(self.hangs.wait)
+        return self.answer
+
+    def write(self, _ti_id: UUID, option: str, _given: dict[str, Any]) -> None:
+        if self.hangs is not None:
+            self.hangs.wait()
+        if self.refuses:
+            raise RuntimeError("409")
+        self.written.append(option)
+
+    def is_answered(self, choice: Choice, by: str = "casey", **given: Any) -> None:
+        self.answer = {
+            "chosen_options": [choice.value],
+            "params_input": given,
+            "responded_at": utc_now().isoformat(),
+            "responded_by_user": {"id": by, "name": by},
+        }
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
+    airflow = Airflow()
+    monkeypatch.setattr(module, "read_answer", airflow.read)
+    monkeypatch.setattr(module, "_write_answer", airflow.write)
+    monkeypatch.setattr(module, "POLL", timedelta(milliseconds=5))
+    return airflow
+
+
+@pytest.fixture
+def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
+    plane = ControlPlane(dict(SHIPPED))
+    monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    return plane
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", url)
+    ledger = Ledger(url)
+    ledger.migrate()
+    ledger.rollouts.open(KEY, SPEC, NOON)
+    return ledger
+
+
+def trigger(
+    *, seconds_left: float = 0.0, default: Choice = Choice.ROLL_BACK, ours: bool = True
+) -> ReviewTrigger:
+    terms = rollback_terms(SPEC, SHIPPED)
+    assert terms is not None
+    order = RollbackOrder(rollout=KEY, spec=SPEC, terms=terms).model_dump_json() if ours else None
+    return ReviewTrigger(
+        ti_id=str(UUID(int=1)),
+        deadline=(utc_now() + timedelta(seconds=seconds_left)).isoformat(),
+        default=default.value,
+        dag_id=KEY.dag_id,
+        run_id=KEY.run_id,
+        deferred_at=LONG_AGO,
+        order=order,
+        reason=SENTENCE,
+        round_=1,
+    )
+
+
+def event_of(waiting: ReviewTrigger) -> dict[str, Any]:
+    async def run() -> list[Any]:
+        return [event.payload async for event in waiting.run()]
+
+    [payload] = asyncio.run(run())
+    assert isinstance(payload, dict)
+    return payload
+
+
+def author(ledger: Ledger) -> tuple[FinalDecision, str, str] | None:
+    final = ledger.final_decisions.of(KEY)
+    return None if final is None else (final.decision, final.by, final.reason)
+
+
+def test_silence_rolls_back_from_the_trigger(airflow: Airflow, plane: ControlPlane, ledger: Ledger) -> None:
+    event = event_of(trigger())
+    assert plane.shares == ROLLED_BACK
+    assert event["rollback"]["outcome"] == "accepted"
+    assert airflow.written == [Choice.ROLL_BACK.value]
+    assert author(ledger) == (FinalDecision.ROLLED_BACK, "the deadline", SENTENCE)
+    [decision] = ledger.decisions.of(KEY)
+    assert decision.timed_out
+    assert decision.at == datetime.fromisoformat(event["responded_at"])
+
+
+def test_silence_that_goes_on_sends_nothing(airflow: Airflow, plane: ControlPlane, ledger: Ledger) -> None:
+    event = event_of(trigger(default=Choice.GO_ON))
+    assert (event["rollback"], airflow.written) == (None, [Choice.GO_ON.value])
+    assert plane.shares == SHIPPED
+    assert author(ledger) is None
+
+
+def test_an_answer_in_the_last_moment_beats_the_deadline(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    reads: list[None] = []
+
+    async def read(_ti_id: str, _log: Any) -> dict[str, Any] | None:
+        reads.append(None)
+        if len(reads) == 2:
+            airflow.is_answered(Choice.GO_ON, reason="a known spike")
+        return airflow.answer
+
+    airflow.refuses = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "read_answer", read)
+        event = event_of(trigger())
+    assert event["chosen_options"] == [Choice.GO_ON.value]
+    assert plane.shares == SHIPPED
+    assert author(ledger) is None
+
+
+def test_where_airflow_hangs_the_deadline_holds(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_WAIT", timedelta(milliseconds=5))
+    monkeypatch.setattr(module, "CLOSE_WAIT", timedelta(milliseconds=5))
+    airflow.hangs = Event()
+
+    async def first_event() -> Any:
+        event = await anext(trigger().run())
+        # Only now does Airflow answer again, and the threads end.
+        assert airflow.hangs is not None
+        airflow.hangs.set()
+        return event.payload
+
+    event = asyncio.run(first_event())
+    assert event["rollback"]["outcome"] == "accepted"
+    assert plane.shares == ROLLED_BACK
+
+
+def test_the_commanders_roll_back_now_leaves_from_the_trigger(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    airflow.is_answered(Choice.ROLL_BACK, reason="no more of this")
+    event = event_of(trigger(seconds_left=600))
+    assert plane.shares == ROLLED_BACK
+    assert event["responded_by_user"]["name"] == "casey"
+    assert author(ledger) == (FinalDecision.ROLLED_BACK, "casey", "no more of this")
+
+
+@pytest.mark.parametrize(
+    ("choice", "shares"),
+    [(Choice.ROLL_BACK, ROLLED_BACK), (Choice.GO_ON, SHIPPED), (Choice.PROMOTE, SHIPPED), (None, SHIPPED)],
+)
+def test_a_trigger_that_airflow_takes_away_follows_the_answer_that_took_it_away(
+    airflow: Airflow,
+    plane: ControlPlane,
+    ledger: Ledger,
+    choice: Choice | None,
+    shares: dict[str, float],
+) -> None:
+    if choice is not None:
+        airflow.is_answered(choice, reason="a reason of its own")
+    asyncio.run(trigger(seconds_left=600).on_kill())
+    assert plane.shares == shares
+    assert (author(ledger) is None) == (shares == SHIPPED)
+
+
+def test_where_a_team_puts_the_baseline_back_nothing_is_sent(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    assert event_of(trigger(ours=False))["rollback"] is None
+    airflow.is_answered(Choice.ROLL_BACK)
+    asyncio.run(trigger(ours=False).on_kill())
+    assert plane.shares == SHIPPED
+    assert author(ledger) is None
+
+
+@pytest.mark.parametrize(
+    ("decision", "option"),
+    [(FinalDecision.ROLLED_BACK, Choice.ROLL_BACK), (FinalDecision.PROMOTED, Choice.PROMOTE)],
+)
+def test_a_question_that_was_overtaken_is_closed_and_sends_nothing(
+    airflow: Airflow,
+    plane: ControlPlane,
+    ledger: Ledger,
+    decision: FinalDecision,
+    option: Choice,
+) -> None:
+    ledger.final_decisions.take(KEY, decision, "the rule", SENTENCE, NOON)
+    event = event_of(trigger(seconds_left=600))
+    assert event["closed"]["by"] == "the rule"
+    assert event["rollback"] is None
+    assert airflow.written == [option.value]
+    assert plane.accepted == []
+
+
+def test_the_arguments_of_an_older_version_are_accepted() -> None:
+    path, arguments = trigger().serialize()
+    assert path == "rollback_budget.workflow.review_trigger.ReviewTrigger"
+    rebuild: Callable[..., ReviewTrigger] = ReviewTrigger
+    old = {name: value for name, value in arguments.items() if name not in ("order", "reason", "round_")}
+    assert rebuild(**old, retired_argument=1).order is None
