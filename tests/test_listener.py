@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_pool_of_the_teams_stays_as_it_is(session: Session) -> None:
 def test_only_a_scheduler_creates_it(
     component: object, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow.utils.session.create_session", lambda: session)
+    monkeypatch.setattr("airflow.utils.session.create_session", lambda: nullcontext(session))
     listener.on_starting(component)
     assert bool(pools(session)) == (component is SCHEDULER)
 

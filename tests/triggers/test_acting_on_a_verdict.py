@@ -42,6 +42,7 @@ def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
     monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    monkeypatch.setattr("rollback_budget.triggers.rollback_budget.process_look_writer", lambda: None)
     monkeypatch.setenv("AIRFLOW_CONN_ROUTER", "http://127.0.0.1:1")
     return plane
 

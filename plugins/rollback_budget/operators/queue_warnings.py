@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator
 
 from rollback_budget.common.config import pool
@@ -14,7 +15,10 @@ from rollback_budget.common.xcom import Tasks
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+#: As many tasks of one rollout may run at once beside its rollback: a stage, and what records and notifies.
+AT_ONCE = 4
 #: What Airflow takes when its configuration does not say.
 _SLOTS, _PARALLELISM = 128, 32
 
@@ -38,12 +42,12 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
         *(_priority_warning(task) for task in theirs if task.priority_weight < PRIORITY),
     ]
     limit = dag.max_active_tasks
-    others = len(dag.task_dict) - len(theirs)
+    others = AT_ONCE + sum(1 for task in dag.tasks if task not in theirs and not _is_of_a_rollout(task))
     if limit is not None and 0 < limit < others:
         found.append(
-            f"{dag.dag_id} has max_active_tasks={limit}, and {others} tasks beside {names}: when {limit} of"
-            " them run, the rollback waits for the first to end. Raise max_active_tasks, or give the rollout"
-            " a DAG of its own"
+            f"{dag.dag_id} has max_active_tasks={limit}, and up to {others} tasks beside {names} may run at"
+            f" once: when {limit} of them do, the rollback waits for the first to end. Raise max_active_tasks,"
+            " or give the rollout a DAG of its own"
         )
     parallelism = conf.getint("core", "parallelism", fallback=_PARALLELISM)
     found.append(
@@ -52,6 +56,13 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
         " is asked by the trigger, which waits for none"
     )
     return found
+
+
+def _is_of_a_rollout(task: BaseOperator | MappedOperator) -> bool:
+    """Whether it is one of ours; an empty one joins branches, and is never run."""
+    return isinstance(task, EmptyOperator) or (
+        isinstance(task, BaseOperator) and type(task).__module__.startswith("rollback_budget.")
+    )
 
 
 def _pool_warning(task: BaseOperator) -> str:
