@@ -46,8 +46,8 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
     if limit is not None and 0 < limit < others:
         found.append(
             f"{dag.dag_id} has max_active_tasks={limit}, and up to {others} tasks beside {names} may run at"
-            f" once: when {limit} of them do, the rollback waits for the first to end. Raise max_active_tasks,"
-            " or give the rollout a DAG of its own"
+            f" once: when {limit} of them do, the rollback waits for the first to end. Raise"
+            " max_active_tasks, or give the rollout a DAG of its own"
         )
     parallelism = conf.getint("core", "parallelism", fallback=_PARALLELISM)
     found.append(
