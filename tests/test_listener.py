@@ -1,15 +1,17 @@
-"""The scheduler makes sure, when it starts, that the tasks of rollouts have a pool to run in."""
+"""Airflow's components make sure, when they start, that the tasks of rollouts have a pool to run in."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.jobs.job import Job
 from airflow.models.base import Base
 from airflow.models.pool import Pool
+from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
@@ -17,8 +19,6 @@ from rollback_budget import listener
 from rollback_budget.common.pool import SLOTS, create_pool
 
 pytestmark = [pytest.mark.airflow, pytest.mark.database]
-
-SCHEDULER = SimpleNamespace(job_type="SchedulerJob")
 
 
 @pytest.fixture
@@ -46,16 +46,37 @@ def test_a_pool_of_the_teams_stays_as_it_is(session: Session) -> None:
     assert pools(session) == [("rollback_budget", 3)]
 
 
-@pytest.mark.parametrize("component", [SCHEDULER, SimpleNamespace(job_type="TriggererJob"), object()])
-def test_only_a_scheduler_creates_it(
-    component: object, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_component_that_starts_creates_it(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow.utils.session.create_session", lambda: nullcontext(session))
-    listener.on_starting(component)
-    assert bool(pools(session)) == (component is SCHEDULER)
+    # As `airflow scheduler` does: what kind of job it is, is set later.
+    Job()
+    assert pools(session) == [("rollback_budget", SLOTS)]
 
 
-def test_a_scheduler_starts_without_it(
+def test_a_process_that_runs_a_task_leaves_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Session:
+        raise AssertionError("there is no database")
+
+    monkeypatch.setattr("airflow.utils.session.create_session", fail)
+    listener.on_starting(TaskRunnerMarker())
+
+
+def test_two_components_that_start_at_once_create_one(session: Session) -> None:
+    class SeesNone(Session):
+        """Does not see yet what another one has just created."""
+
+        def scalar(self, *_args: Any, **_kwargs: Any) -> Any:
+            return None
+
+    assert create_pool(session)
+    session.commit()
+    with SeesNone(session.get_bind()) as other:
+        assert not create_pool(other)
+        other.commit()
+    assert pools(session) == [("rollback_budget", SLOTS)]
+
+
+def test_a_component_starts_without_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> Session:
@@ -63,5 +84,5 @@ def test_a_scheduler_starts_without_it(
 
     monkeypatch.setattr("airflow.utils.session.create_session", fail)
     with caplog.at_level(logging.ERROR):
-        listener.on_starting(SCHEDULER)
+        Job()
     assert "rollback-budget setup" in caplog.text

@@ -1,4 +1,4 @@
-"""What happens when a component of Airflow starts: the scheduler makes sure that our pool is there."""
+"""What happens when a component of Airflow starts: it makes sure that our pool is there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ log = logging.getLogger(__name__)
 def on_starting(component: Any) -> None:
     """Create the pool of the rollouts' tasks before the first task is scheduled: none runs in a missing pool.
 
-    Never raises: the scheduler starts without it, and says of a missing pool what there is to say.
+    Airflow calls this before the component knows what it is: scheduler, triggerer and DAG processor look
+    alike, and all of them have the database. A process that runs a task does not, and is left alone.
+
+    Never raises: the component starts without the pool, and says what there is to say.
     """
-    if getattr(component, "job_type", None) != "SchedulerJob":
+    if type(component).__name__ != "Job":
         return
     try:
         from airflow.utils.session import create_session
