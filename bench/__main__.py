@@ -21,6 +21,7 @@ BENCHES = {
     "decision": "bench.decision",
     "watch": "bench.watch",
     "triggerer": "bench.triggerer",
+    "breaches": "bench.breaches",
 }
 
 
@@ -49,7 +50,8 @@ def _table(title: str, figures: list[Figure]) -> Table:
     table.add_column("kept")
     for figure in figures:
         kept = "" if not figure.target else "yes" if figure.kept else "NO"
-        table.add_row(figure.what, f"{figure.value:.3g} {figure.unit}", figure.target, kept)
+        measured = "" if figure.value is None else f"{figure.value:.3g} {figure.unit}"
+        table.add_row(figure.what, measured, figure.target, kept)
     return table
 
 

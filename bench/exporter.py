@@ -1,7 +1,11 @@
-"""A metrics page of very many versions, counting since EPOCH: ``python -m bench.exporter PORT N EPOCH``."""
+"""A metrics page of very many versions: ``python -m bench.exporter PORT N EPOCH [BREACH]``.
+
+Counts since EPOCH. From BREACH on (seconds since the epoch) every release has an incident a second.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,20 +20,34 @@ def versions_of(rollout: int) -> tuple[str, str]:
     return f"release-{rollout:05}", f"baseline-{rollout:05}"
 
 
-def page(labels: list[str], seconds: float) -> bytes:
-    """Return the metrics of all versions, ``seconds`` after they began."""
+def page(labels: list[str], seconds: float, incidents: int = 0) -> bytes:
+    """Return the metrics of all versions, ``seconds`` after they began.
+
+    :param incidents: that every release has had.
+    """
     values = [(f"llm_{name}_total", f"{seconds * rate:.3f}\n") for name, rate in COUNTERS]
     values.append((f"llm_{GAUGE[0]}", f"{GAUGE[1]}\n"))
-    return "".join(f"{name}{label} {value}" for name, value in values for label in labels).encode()
+    breached = f"{incidents}\n"
+    lines = (
+        f"{name}{label} {breached if incidents and _is_breaching(name, label) else value}"
+        for name, value in values
+        for label in labels
+    )
+    return "".join(lines).encode()
 
 
-def main(port: int, rollouts: int, begun: float) -> None:
+def _is_breaching(name: str, label: str) -> bool:
+    return name == "llm_incidents_total" and "release-" in label
+
+
+def main(port: int, rollouts: int, begun: float, breach: float) -> None:
     """Serve until killed."""
     labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = page(labels, time.time() - begun)
+            now = time.time()
+            body = page(labels, now - begun, int(now - breach) + 1 if now >= breach else 0)
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
@@ -43,4 +61,9 @@ def main(port: int, rollouts: int, begun: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(
+        int(sys.argv[1]),
+        int(sys.argv[2]),
+        float(sys.argv[3]),
+        float(sys.argv[4]) if len(sys.argv) > 4 else math.inf,
+    )

@@ -11,12 +11,13 @@ from time import process_time
 class Figure:
     """What was measured.
 
+    :param value: None for what cannot be measured; ``what`` says why.
     :param limit: what it must stay at or under, in the same unit; None for a figure without a target.
     :param at_least: what it must reach, in the same unit.
     """
 
     what: str
-    value: float
+    value: float | None
     unit: str
     limit: float | None = None
     at_least: float | None = None
@@ -24,6 +25,8 @@ class Figure:
     @property
     def kept(self) -> bool:
         """Whether the target, if there is one, is met."""
+        if self.value is None:
+            return self.limit is None and self.at_least is None
         return (self.limit is None or self.value <= self.limit) and (
             self.at_least is None or self.value >= self.at_least
         )

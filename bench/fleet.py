@@ -20,13 +20,16 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.sources.prometheus.promql import build_query
+from rollback_budget.targets.rollback_terms import rollback_terms
+from rollback_budget.targets.shares import shares_of
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.network import find_free_port
 from tests.support.prometheus import running_prometheus
 
-CONN_ID = "fleet_metrics"
+CONN_ID, TARGET_CONN_ID = "fleet_metrics", "fleet_router"
 SCRAPE = timedelta(seconds=15)
 #: Of a backfilled day: one scrape a step, as sparse as ranges of 75 s allow.
 BACKFILLED_SCRAPE = timedelta(seconds=30)
@@ -47,7 +50,7 @@ METRICS = {
 }
 
 
-def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
+def spec_of(number: int, watch: Watch | None = None, scrape: timedelta = SCRAPE) -> RolloutSpec:
     """Return rollout ``number`` of the fleet: the rule of the design's minimal file, method ``auto``."""
     release, baseline = versions_of(number)
     plain = rollout(days=1)
@@ -58,16 +61,34 @@ def spec_of(number: int, watch: Watch | None = None) -> RolloutSpec:
             "baseline": baseline,
             "metrics": METRICS,
             "budgets": tuple(budget.model_copy(update={"method": Method.AUTO}) for budget in plain.budgets),
-            "source": PrometheusSource(conn_id=CONN_ID, scrape_interval=SCRAPE),
+            "source": PrometheusSource(conn_id=CONN_ID, scrape_interval=scrape),
+            "target": HttpTarget(
+                conn_id=TARGET_CONN_ID,
+                read=HttpRead(path=f"/traffic/{number}"),
+                write=HttpWrite(
+                    path=f"/traffic/{number}",
+                    body={"weights": {"$release": "$release_share", "$baseline": "$baseline_share"}},
+                    headers={"Idempotency-Key": "$idempotency_key"},
+                ),
+            ),
             "watch": watch or Watch(settle=timedelta(seconds=30)),
         }
     )
 
 
-def plan_of(number: int, start: datetime, watch: Watch | None = None) -> WatchPlan:
-    """Return the plan of the watch of rollout ``number``."""
-    spec = spec_of(number, watch)
-    return WatchPlan(spec=spec, window_start=start, window_end=start + spec.window, rollout=key_of(number))
+def plan_of(
+    number: int, start: datetime, watch: Watch | None = None, scrape: timedelta = SCRAPE
+) -> WatchPlan:
+    """Return the plan of the watch of rollout ``number``, with terms: a rollback is its own to request."""
+    spec = spec_of(number, watch, scrape)
+    assert spec.target is not None
+    return WatchPlan(
+        spec=spec,
+        window_start=start,
+        window_end=start + spec.window,
+        rollout=key_of(number),
+        terms=rollback_terms(spec, shares_of(spec, spec.target.ship_share)),
+    )
 
 
 def query_of(number: int) -> str:
@@ -95,16 +116,23 @@ def open_in(ledger: Ledger, rollouts: int, start: datetime, seen_until: datetime
 
 @contextmanager
 def fleet_metrics(
-    folder: Path, rollouts: int, start: datetime, live_from: datetime, scrape: timedelta = SCRAPE
+    folder: Path,
+    rollouts: int,
+    start: datetime,
+    live_from: datetime,
+    scrape: timedelta = SCRAPE,
+    breach: datetime | None = None,
 ) -> Iterator[str]:
     """Run the exporter and a Prometheus that has its past and scrapes it; yield the latter's URL.
 
     :param start: from when on there are metrics.
     :param live_from: the past reaches up to here.
+    :param breach: from when on every release has incidents; None: never.
     """
     port = find_free_port()
-    epoch = f"{start.timestamp():.3f}"
-    exporter = subprocess.Popen([sys.executable, "-m", "bench.exporter", str(port), str(rollouts), epoch])
+    arguments = [str(port), str(rollouts), f"{start.timestamp():.3f}"]
+    arguments += [] if breach is None else [f"{breach.timestamp():.3f}"]
+    exporter = subprocess.Popen([sys.executable, "-m", "bench.exporter", *arguments])
     try:
         with running_prometheus(
             folder,
@@ -118,13 +146,17 @@ def fleet_metrics(
         exporter.wait()
 
 
-def environment(home: Path, url: str) -> dict[str, str]:
-    """Return the environment of a process that watches the fleet, without the caller's Airflow."""
+def environment(home: Path, url: str, target_url: str = "http://127.0.0.1:9") -> dict[str, str]:
+    """Return the environment of a process that watches the fleet, without the caller's Airflow.
+
+    :param target_url: of the control plane; by default nothing listens there.
+    """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return plain | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         f"AIRFLOW_CONN_{CONN_ID.upper()}": url,
+        f"AIRFLOW_CONN_{TARGET_CONN_ID.upper()}": target_url,
     }
 
 

@@ -77,6 +77,7 @@ class Harness:
     :param environment: further variables for every process of Airflow.
     :param programs: the folder of ``airflow``, by default this virtual environment's.
     :param rate: requests per second of each service.
+    :param further_dags: content of further DAG files, by name.
     """
 
     def __init__(
@@ -90,9 +91,11 @@ class Harness:
         users: Mapping[str, str] = USERS,
         programs: Path = BIN,
         rate: float = 30,
+        further_dags: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._rate = rate
+        self._further_dags = further_dags or {}
         self.budgets = folder / "budgets"
         self.backlog = folder / "eval-debt"
         self.dags = folder / "dags"
@@ -121,6 +124,8 @@ class Harness:
         self.budgets.mkdir()
         shutil.copytree(REPOSITORY / "dags", self.dags, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(Path(__file__).with_name("team_dags.py"), self.dags)
+        for file, content in self._further_dags.items():
+            (self.dags / file).write_text(content)
         defaults = (REPOSITORY / "budgets" / "defaults.yaml").read_text()
         # A view between the metrics and the log, so that a test can remove the metrics and give them back.
         (self.budgets / "defaults.yaml").write_text(defaults.replace("FROM requests", "FROM seen"))
