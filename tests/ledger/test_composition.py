@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from rollback_budget.debt.changes import advance_state, waive
 from rollback_budget.debt.owners import owners_of
-from rollback_budget.exceptions import TransitionNotAllowedError
+from rollback_budget.exceptions import TransitionNotAllowedError, UnknownRolloutError
 from rollback_budget.ledger.database import Database, Repository
 from rollback_budget.ledger.debt_views import Debt, DebtEvent, DebtState, Waiver
 from rollback_budget.ledger.debts import DebtRule, LockedDebt
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollouts import Rollouts
 from rollback_budget.ledger.stages import Stages
 from rollback_budget.ledger.views import Rollout
@@ -71,6 +74,44 @@ def test_each_repository_is_made_from_the_database_alone_and_sees_what_the_other
     Rollouts(database).open(KEY, make_spec(), NOON)
     stage = Stages(database).record(KEY, 1, 0.05, NOON)
     assert ledger.stages.of(KEY) == [stage]
+
+
+@pytest.mark.database
+def test_calls_inside_one_transaction_share_a_connection_and_hold_together_or_not_at_all(
+    ledger: Ledger,
+) -> None:
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    connections = []
+
+    def note(*_args: object) -> None:
+        connections.append(1)
+
+    event.listen(Engine, "connect", note)
+    try:
+        with ledger.database.one_transaction():
+            ledger.stages.record(KEY, 1, 0.05, NOON)
+            assert [stage.stage for stage in ledger.stages.of(KEY)] == [1]
+        assert len(connections) == 1
+    finally:
+        event.remove(Engine, "connect", note)
+
+    def fail_in_the_middle() -> None:
+        with ledger.database.one_transaction():
+            ledger.stages.record(KEY, 2, 0.25, NOON)
+            ledger.stages.record(RolloutKey("no such rollout", "run"), 1, 0.05, NOON)
+
+    with pytest.raises(UnknownRolloutError):
+        fail_in_the_middle()
+    ledger.stages.record(KEY, 3, 0.5, NOON)
+    assert [stage.stage for stage in ledger.stages.of(KEY)] == [1, 3]
+
+
+@pytest.mark.database
+def test_one_transaction_is_its_own_threads_alone(ledger: Ledger) -> None:
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    with ledger.database.one_transaction(), ThreadPoolExecutor(1) as other:
+        assert ledger.final_decisions.of(KEY) is None
+        assert other.submit(ledger.final_decisions.of, KEY).result() is None
 
 
 @pytest.mark.pure

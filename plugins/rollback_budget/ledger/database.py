@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -44,6 +45,7 @@ class Database:
     def __init__(self, url: str, connect_timeout_s: float = 5) -> None:
         self.url = url
         self._connect_timeout_s = connect_timeout_s
+        self._of_this_thread = threading.local()
 
     @property
     def place(self) -> str:
@@ -66,6 +68,19 @@ class Database:
             yield session
 
     @contextmanager
+    def one_transaction(self) -> Iterator[None]:
+        """Let all that this thread reads and writes inside be one writing transaction. Raises LedgerError.
+
+        By default each call of a repository has one of its own, on a connection of its own.
+        """
+        with self._transaction(write=True) as session:
+            self._of_this_thread.session = session
+            try:
+                yield
+            finally:
+                self._of_this_thread.session = None
+
+    @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Open a writing transaction whether the ledger exists or not. Raises LedgerError."""
         try:
@@ -83,10 +98,14 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Session]:
+        joined: Session | None = getattr(self._of_this_thread, "session", None)
         # SQLite would create an empty file where there is none.
         if self.file is not None and not self.file.exists():
             raise LedgerUnavailableError(f"there is no ledger at {self.place}. {_MIGRATE}")
         try:
+            if joined is not None:
+                yield joined
+                return
             with (
                 self._engine.connect().execution_options(**{_WRITE: write}) as connection,
                 Session(connection, expire_on_commit=False) as session,

@@ -18,13 +18,18 @@ def named_row(key: RolloutKey) -> Select[RolloutRow]:
 
 
 def rollout_row(database: Database, session: Session, key: RolloutKey) -> RolloutRow:
-    """Return the row of a rollout that must be in the ledger. Raises UnknownRolloutError."""
-    row = session.scalar(named_row(key))
+    """Return the row of a rollout that must be in the ledger. Raises UnknownRolloutError.
+
+    A session reads it once: calls that are one transaction share it.
+    """
+    rows: dict[RolloutKey, RolloutRow] = session.info.setdefault("rollouts", {})
+    row = rows.get(key) or session.scalar(named_row(key))
     if row is None:
         raise UnknownRolloutError(
             f"the rollout {key} is not in the ledger at {database.place}; its preflight task puts it there,"
             " so clear that task first"
         )
+    rows[key] = row
     return row
 
 

@@ -141,10 +141,12 @@ class RollbackSender:
     def _decide(self, order: RollbackOrder, by: str, reason: str, verdict: Verdict | None) -> _Known:
         def decide() -> _Known:
             ledger, key = self.open_ledger(), order.rollout
-            if verdict is not None:
-                ledger.evaluations.add(key, verdict.round_, verdict.kind, verdict.evaluation, self.now())
-            final = ledger.final_decisions.take(key, FinalDecision.ROLLED_BACK, by, reason, self.now())
-            return _Known(final, ledger.rollbacks.of(key), ledger.stages.write_until(key))
+            # Many may breach at once, and four connections would take longer than what is done on them.
+            with ledger.database.one_transaction():
+                if verdict is not None:
+                    ledger.evaluations.add(key, verdict.round_, verdict.kind, verdict.evaluation, self.now())
+                final = ledger.final_decisions.take(key, FinalDecision.ROLLED_BACK, by, reason, self.now())
+                return _Known(final, ledger.rollbacks.of(key), ledger.stages.write_until(key))
 
         try:
             return call_within(LEDGER_WAIT, decide)
