@@ -1,4 +1,4 @@
-"""What happens when a component of Airflow starts: the scheduler makes sure that our pool is there."""
+"""What happens when a component of Airflow starts: it makes sure that our pool is there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ log = logging.getLogger(__name__)
 def on_starting(component: Any) -> None:
     """Create the pool of the rollouts' tasks before the first task is scheduled: none runs in a missing pool.
 
-    Never raises: the scheduler starts without it, and says of a missing pool what there is to say.
+    Scheduler, triggerer and DAG processor do; a task, which cannot reach Airflow's database, does not. Never
+    raises: a component starts without it, and the scheduler warns of a pool that is missing.
     """
-    if getattr(component, "job_type", None) != "SchedulerJob":
+    # A job does not know its type yet, so early does Airflow say that it starts.
+    if type(component).__module__ != "airflow.jobs.job":
         return
     try:
         from airflow.utils.session import create_session

@@ -1,4 +1,4 @@
-"""The pool of the rollouts' tasks: made by the scheduler, and at setup."""
+"""The pool of the rollouts' tasks: made by every component that starts, and at setup."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ def create_pool(session: Session) -> bool:
     """Create the pool unless it is there; return whether this call did. One that is there stays as it is."""
     from airflow.models.pool import Pool
     from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
 
     name = pool()
     if session.scalar(select(Pool.id).where(Pool.pool == name)) is not None:
         return False
-    session.add(
-        Pool(
-            pool=name,
-            slots=SLOTS,
-            description="Tasks of rollouts under a rollback budget: they never wait for other DAGs' tasks.",
-            include_deferred=False,
-        )
+    created = Pool(
+        pool=name,
+        slots=SLOTS,
+        description="Tasks of rollouts under a rollback budget: they never wait for other DAGs' tasks.",
+        include_deferred=False,
     )
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(created)
+    except IntegrityError:
+        # Another component that starts at the same time was a moment faster.
+        return False
     return True
