@@ -77,9 +77,13 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
     def ask(self, context: Context) -> Any:
         """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
         xcom = RolloutXcom(self.tasks, context)
+        over = nothing_left(xcom.key, self.log)
+        if over is not None:
+            raise AirflowSkipException(f"nothing to decide: {over}")
         final = final_if_known(xcom.key, self.log)
         if final is not None:
-            raise AirflowSkipException(f"nothing to decide: {final}")
+            self.log.warning("nothing to decide, the rollback task verifies this: %s", final)
+            return self.do_branch(context, self.options_mapping[Choice.ROLL_BACK.value])
         spec = xcom.spec()
         evaluation = xcom.evaluation(self.round_)
         question = review_terms(spec, evaluation)
@@ -116,6 +120,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             budgets=_budgets(evaluation),
             window_end=shipment.window_end.isoformat(),
         )
+        return None
 
     def _order(self, xcom: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> RollbackOrder | None:
         """Return what the trigger needs to request a rollback; None when that is not ours to do."""
@@ -161,18 +166,18 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             context["ti"].xcom_push(key=REQUEST_KEY, value=event["rollback"])
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
         self._record(xcom, answer, shipment)
-        over = self._over(xcom, answer, event)
+        over = self._over(xcom, answer)
         if over is not None:
             self.log.warning("this answer changes nothing, the rollout has ended: %s", over)
             return self.do_branch(context, None)
         return super().execute_complete(context, {**event, "responded_at": answer.at})
 
-    def _over(self, xcom: RolloutXcom, answer: ReviewAnswer, event: dict[str, Any]) -> Final | None:
+    def _over(self, xcom: RolloutXcom, answer: ReviewAnswer) -> Final | None:
         """Return the final decision that makes the answer pointless.
 
-        A rollback that the trigger requested for this answer does not: the tasks behind it verify that one.
+        A rollback that is not verified yet does not: whoever requested it, the tasks behind verify it.
         """
-        if answer.option == Choice.ROLL_BACK.value and event.get("closed") is None:
+        if answer.option == Choice.ROLL_BACK.value:
             return nothing_left(xcom.key, self.log)
         return final_if_known(xcom.key, self.log)
 

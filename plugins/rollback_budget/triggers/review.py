@@ -127,6 +127,8 @@ class ReviewTrigger(BaseTrigger):
         Also runs when the task is cleared, and when a triggerer that hung wakes up. Then there is no answer,
         or one that was followed before, and following it again changes nothing.
         """
+        # A look that is still under way may have begun before the answer came.
+        self._reading = None
         answer = await self._read(ANSWER_TIMEOUT)
         if answer is not None:
             await self.follow(answer)
