@@ -61,8 +61,8 @@ def get_provider_info() -> dict[str, Any]:
                         sensitive=True,
                     ),
                     "pool": _option(
-                        "Pool of the tasks of rollouts. Empty: `rollback_budget`, a pool of their own. The "
-                        "scheduler and `rollback-budget setup` create it."
+                        "Pool of the tasks of rollouts. Empty: `rollback_budget`, a pool of their own, which "
+                        "Airflow creates when it starts, and `rollback-budget setup`."
                     ),
                     "budgets_folder": _option(
                         "Folder of the budget files. Empty: `budgets` beside the DAGs."

@@ -14,12 +14,11 @@ log = logging.getLogger(__name__)
 def on_starting(component: Any) -> None:
     """Create the pool of the rollouts' tasks before the first task is scheduled: none runs in a missing pool.
 
-    Airflow calls this before the component knows what it is: scheduler, triggerer and DAG processor look
-    alike, and all of them have the database. A process that runs a task does not, and is left alone.
-
-    Never raises: the component starts without the pool, and says what there is to say.
+    Scheduler, triggerer and DAG processor do; a task, which cannot reach Airflow's database, does not. Never
+    raises: a component starts without it, and the scheduler warns of a pool that is missing.
     """
-    if type(component).__name__ != "Job":
+    # A job does not know its type yet, so early does Airflow say that it starts.
+    if type(component).__module__ != "airflow.jobs.job":
         return
     try:
         from airflow.utils.session import create_session

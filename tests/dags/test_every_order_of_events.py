@@ -112,6 +112,10 @@ EVENTS: dict[str, Event] = {
         lambda sim: setattr(sim.plane, "works", False),
     ),
     "cleared": (lambda sim: sim.has_ended, lambda sim: sim.clear()),
+    "window ends for the guard": (
+        lambda sim: bool(sim.waiting("guard")),
+        lambda sim: sim.see(sim.healthy(), "guard", sim.waiting("guard")[-1]),
+    ),
     # What triggers do by themselves, sooner or later.
     "guard ends": (
         lambda sim: any(sim.review_is_over(round_) for round_ in sim.waiting("guard")),
@@ -128,7 +132,7 @@ EVENTS: dict[str, Event] = {
 }
 BY_THEMSELVES = {"guard ends", "overtaken watch ends", "overtaken review closes"}
 #: What multiplies the states without leading anywhere else; tried in shorter nights.
-FURTHER = {"watch fails", "go on, muted", "go on, no reason", "cleared"}
+FURTHER = {"watch fails", "go on, muted", "go on, no reason", "window ends for the guard", "cleared"}
 
 
 def be_silent(sim: SimulatedRollout, round_: int) -> None:

@@ -136,6 +136,28 @@ def test_a_guards_breach_is_rolled_back_at_once(tmp_path: Path, plane: ControlPl
     assert logged.kind == "guard"
 
 
+def test_a_guard_that_saw_nothing_to_the_windows_end_asks_for_nothing(
+    tmp_path: Path, plane: ControlPlane, ledger: Ledger
+) -> None:
+    plan = breaching(tmp_path, Tier.B).model_copy(
+        update={"role": Role.GUARD, "until": LONG_AGO + timedelta(hours=2)}
+    )
+    ledger.rollouts.open(KEY, plan.spec, LONG_AGO)
+    assert event_of(plan)["rollback"] is None
+    assert plane.shares == SHIPPED
+    assert ledger.final_decisions.of(KEY) is None
+
+
+def test_a_window_that_ends_well_asks_for_nothing(
+    tmp_path: Path, plane: ControlPlane, ledger: Ledger
+) -> None:
+    plan = breaching(tmp_path, Tier.C)
+    ledger.rollouts.open(KEY, plan.spec, LONG_AGO)
+    event = event_of(plan)
+    assert (event["rollback"], event["deadline"]) == (None, None)
+    assert plane.shares == SHIPPED
+
+
 def test_a_tier_b_breach_sets_the_deadline_and_keeps_the_evidence(
     tmp_path: Path, plane: ControlPlane, ledger: Ledger
 ) -> None:

@@ -108,6 +108,8 @@ def trigger(
         order=order,
         reason=SENTENCE,
         round_=1,
+        budgets=["latency.p95_delta_pct"],
+        window_end=(utc_now() + timedelta(hours=20)).isoformat(),
     )
 
 
@@ -210,6 +212,29 @@ def test_a_trigger_that_airflow_takes_away_follows_the_answer_that_took_it_away(
     assert (author(ledger) is None) == (shares == SHIPPED)
 
 
+@pytest.mark.parametrize("choice", [Choice.GO_ON, Choice.PROMOTE])
+def test_an_answer_is_in_the_ledger_before_its_task_runs(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, choice: Choice
+) -> None:
+    airflow.is_answered(choice, reason="a known spike")
+    asyncio.run(trigger(seconds_left=600).on_kill())
+    [decision] = ledger.decisions.of(KEY)
+    assert (decision.option, decision.by, decision.reason) == (choice.value, "casey", "a known spike")
+    overridden = [override.budget_ids for override in ledger.overrides.of(KEY)]
+    assert overridden == ([("latency.p95_delta_pct",)] if choice is Choice.GO_ON else [])
+    assert plane.accepted == []
+
+
+def test_an_answer_that_cannot_be_followed_is_left_to_the_task(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    airflow.is_answered(Choice.GO_ON)
+    event = event_of(trigger(seconds_left=600))
+    assert event["chosen_options"] == [Choice.GO_ON.value]
+    assert ledger.decisions.of(KEY) == []
+    assert plane.accepted == []
+
+
 def test_where_a_team_puts_the_baseline_back_nothing_is_sent(
     airflow: Airflow, plane: ControlPlane, ledger: Ledger
 ) -> None:
@@ -243,5 +268,6 @@ def test_the_arguments_of_an_older_version_are_accepted() -> None:
     path, arguments = trigger().serialize()
     assert path == "rollback_budget.workflow.review_trigger.ReviewTrigger"
     rebuild: Callable[..., ReviewTrigger] = ReviewTrigger
-    old = {name: value for name, value in arguments.items() if name not in ("order", "reason", "round_")}
+    new = ("order", "reason", "round_", "budgets", "window_end")
+    old = {name: value for name, value in arguments.items() if name not in new}
     assert rebuild(**old, retired_argument=1).order is None

@@ -19,7 +19,7 @@ def setup(url: str | None) -> None:
     """Bring the ledger up to this version, and create the pool of the rollouts' tasks in Airflow's database.
 
     Run it after every installation and upgrade, where `airflow db migrate` is run; again is harmless. The
-    scheduler creates the pool, too, when it starts.
+    pool is created by Airflow, too, when it starts.
     """
     store = open_ledger(url)
     click.echo(f"the ledger at {store.place} is at revision {store.migrate()}")

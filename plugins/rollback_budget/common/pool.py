@@ -1,4 +1,4 @@
-"""The pool of the rollouts' tasks: made by Airflow's components when they start, and at setup."""
+"""The pool of the rollouts' tasks: made by every component that starts, and at setup."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def create_pool(session: Session) -> bool:
     name = pool()
     if session.scalar(select(Pool.id).where(Pool.pool == name)) is not None:
         return False
-    row = Pool(
+    created = Pool(
         pool=name,
         slots=SLOTS,
         description="Tasks of rollouts under a rollback budget: they never wait for other DAGs' tasks.",
@@ -30,8 +30,8 @@ def create_pool(session: Session) -> bool:
     )
     try:
         with session.begin_nested():
-            session.add(row)
+            session.add(created)
     except IntegrityError:
-        # Components that start at the same moment all find it missing.
+        # Another component that starts at the same time was a moment faster.
         return False
     return True

@@ -244,6 +244,7 @@ class ReviewRow(Base):
     opened_at: Mapped[datetime]
     deadline: Mapped[datetime]
     on_timeout: Mapped[str] = mapped_column(String(20))
+    asked_at: Mapped[datetime | None]
 
 
 class NotificationRow(Base):

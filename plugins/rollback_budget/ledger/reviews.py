@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import ReviewRow
@@ -37,6 +37,19 @@ class Reviews(Repository):
             stored = select(ReviewRow).where(ReviewRow.rollout_id == rollout_id, ReviewRow.round == round_)
             return _review(session.scalars(stored).one())
 
+    def note_asked(self, key: RolloutKey, round_: int, at: datetime) -> None:
+        """Store since when a round's review can be answered; the first call wins."""
+        with self._database.write() as session:
+            session.execute(
+                update(ReviewRow)
+                .where(
+                    ReviewRow.rollout_id == rollout_row(self._database, session, key).id,
+                    ReviewRow.round == round_,
+                    ReviewRow.asked_at.is_(None),
+                )
+                .values(asked_at=at)
+            )
+
     def of(self, key: RolloutKey) -> list[Review]:
         """Return a rollout's reviews, by round."""
         with self._database.read() as session:
@@ -48,4 +61,4 @@ class Reviews(Repository):
 
 
 def _review(row: ReviewRow) -> Review:
-    return Review(row.round, row.opened_at, row.deadline, OnTimeout(row.on_timeout))
+    return Review(row.round, row.opened_at, row.deadline, OnTimeout(row.on_timeout), row.asked_at)

@@ -193,13 +193,16 @@ class LoggedSuspension:
 class Review:
     """A question to the incident commander.
 
+    :param opened_at: when the verdict made it necessary.
     :param on_timeout: what silence leads to at the deadline.
+    :param asked_at: since when an answer can be given in Airflow; None before that.
     """
 
     round: int
     opened_at: datetime
     deadline: datetime
     on_timeout: OnTimeout
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,13 @@ from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
 
-from rollback_budget.common.commander_response import (
-    SHORTEST_REASON,
-    Choice,
-    InvalidResponseError,
-    read_response,
-)
+from rollback_budget.clock import utc_now
+from rollback_budget.common.commander_response import SHORTEST_REASON, Choice, InvalidResponseError
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
 from rollback_budget.common.ledger_sync import final_if_known, nothing_left, record_answer
 from rollback_budget.common.priority import rollout_task
 from rollback_budget.common.retries import WATCH_RETRIES
+from rollback_budget.common.review_answer import answer_of
 from rollback_budget.common.review_body import ReviewContext, review_body
 from rollback_budget.common.xcom import (
     ANSWER_KEY,
@@ -39,6 +36,7 @@ from rollback_budget.targets.rollback_terms import rollback_terms
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from rollback_budget.engine.evaluation import Evaluation
     from rollback_budget.ledger.views import Final
     from rollback_budget.model.spec import RolloutSpec
 
@@ -79,9 +77,13 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
     def ask(self, context: Context) -> Any:
         """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
         xcom = RolloutXcom(self.tasks, context)
+        over = nothing_left(xcom.key, self.log)
+        if over is not None:
+            raise AirflowSkipException(f"nothing to decide: {over}")
         final = final_if_known(xcom.key, self.log)
         if final is not None:
-            raise AirflowSkipException(f"nothing to decide: {final}")
+            self.log.warning("nothing to decide, the rollback task verifies this: %s", final)
+            return self.do_branch(context, self.options_mapping[Choice.ROLL_BACK.value])
         spec = xcom.spec()
         evaluation = xcom.evaluation(self.round_)
         question = review_terms(spec, evaluation)
@@ -103,7 +105,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
         default = _default(question).value
         self.defaults = [default]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
-        order = self._order(xcom, spec)
+        self._note_asked(xcom, deadline, question)
+        shipment = xcom.shipment()
+        assert shipment is not None
+        order = self._order(xcom, spec, shipment)
         self.put(
             context,
             xcom.key,
@@ -112,15 +117,27 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             order=None if order is None else order.model_dump_json(),
             reason="the watch gave no verdict" if evaluation is None else evaluation.sentence,
             round_=self.round_,
+            budgets=_budgets(evaluation),
+            window_end=shipment.window_end.isoformat(),
         )
+        return None
 
-    def _order(self, xcom: RolloutXcom, spec: RolloutSpec) -> RollbackOrder | None:
+    def _order(self, xcom: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> RollbackOrder | None:
         """Return what the trigger needs to request a rollback; None when that is not ours to do."""
-        shipment = xcom.shipment()
-        if not self.sends or shipment is None:
-            return None
-        terms = rollback_terms(spec, shipment.shares)
+        terms = rollback_terms(spec, shipment.shares) if self.sends else None
         return None if terms is None else RollbackOrder(rollout=xcom.key, spec=spec, terms=terms)
+
+    def _note_asked(self, xcom: RolloutXcom, deadline: datetime, question: ReviewTerms) -> None:
+        """Write down that the commander can answer from now on."""
+        now = utc_now()
+        try:
+            reviews = open_ledger().reviews
+            reviews.open(xcom.key, self.round_, deadline, question.on_timeout, deadline - question.within)
+            reviews.note_asked(xcom.key, self.round_, now)
+        except LedgerUnavailableError as error:
+            self.log.warning("the ledger does not show the review: %s", error)
+        except LedgerRuleError as error:
+            self.log.error("the ledger refuses the review, which no retry changes: %s", error)
 
     def deadline_of(self, xcom: RolloutXcom) -> datetime:
         """Return the deadline that the decision set."""
@@ -149,37 +166,24 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             context["ti"].xcom_push(key=REQUEST_KEY, value=event["rollback"])
         self.log.info("%s decided %r: %s", answer.author, answer.option, answer.reason)
         self._record(xcom, answer, shipment)
-        over = self._over(xcom, answer, event)
+        over = self._over(xcom, answer)
         if over is not None:
             self.log.warning("this answer changes nothing, the rollout has ended: %s", over)
             return self.do_branch(context, None)
         return super().execute_complete(context, {**event, "responded_at": answer.at})
 
-    def _over(self, xcom: RolloutXcom, answer: ReviewAnswer, event: dict[str, Any]) -> Final | None:
+    def _over(self, xcom: RolloutXcom, answer: ReviewAnswer) -> Final | None:
         """Return the final decision that makes the answer pointless.
 
-        A rollback that the trigger requested for this answer does not: the tasks behind it verify that one.
+        A rollback that is not verified yet does not: whoever requested it, the tasks behind verify it.
         """
-        if answer.option == Choice.ROLL_BACK.value and event.get("closed") is None:
+        if answer.option == Choice.ROLL_BACK.value:
             return nothing_left(xcom.key, self.log)
         return final_if_known(xcom.key, self.log)
 
     def _answer(self, xcom: RolloutXcom, event: dict[str, Any], shipment: Shipment) -> ReviewAnswer:
-        evaluation = xcom.evaluation(self.round_)
-        response = read_response(event, shipment.window_end)
-        closed = event.get("closed")
-        return ReviewAnswer(
-            round_=self.round_,
-            option=response.choice.value,
-            go_on=response.choice is Choice.GO_ON,
-            by=response.by if closed is None else closed["by"],
-            reason=response.reason if closed is None else f"closed without an answer: {closed['reason']}",
-            at=response.at,
-            budgets=() if evaluation is None else tuple(breach.budget for breach in evaluation.breaches),
-            until=response.until,
-            mute=response.mute,
-            promote=response.choice is Choice.PROMOTE,
-        )
+        budgets = _budgets(xcom.evaluation(self.round_))
+        return answer_of(event, round_=self.round_, budgets=budgets, window_end=shipment.window_end)
 
     def _record(self, xcom: RolloutXcom, answer: ReviewAnswer, shipment: Shipment) -> None:
         try:
@@ -189,6 +193,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
         except LedgerRuleError as error:
             # The answer is followed all the same; the tasks that write the ledger later fail for it.
             self.log.error("the ledger refuses the answer, which no retry changes: %s", error)
+
+
+def _budgets(evaluation: Evaluation | None) -> list[str]:
+    return [] if evaluation is None else [breach.budget for breach in evaluation.breaches]
 
 
 def _default(question: ReviewTerms) -> Choice:

@@ -74,8 +74,7 @@ class RollbackOperator(BaseOperator):
         spec = xcom.spec()
         shipment = xcom.shipment()
         assert shipment is not None
-        by, reason = author_of(xcom, self.rounds)
-        take_rolled_back(xcom, by, reason, self.log)
+        by, reason = take_rolled_back(xcom, *author_of(xcom, self.rounds), self.log)
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
         # What a trigger got accepted is not sent again, unless it turns out not to be effective.
         accepted_at = self._requested_at(xcom) if context["ti"].try_number == 1 else None
@@ -232,8 +231,7 @@ class VerdictOperator(BaseOperator):
         if xcom.shipment() is None:
             raise AirflowSkipException("nothing was shipped, so there is nothing to roll back")
         spec = xcom.spec()
-        by, reason = author_of(xcom, self.rounds)
-        take_rolled_back(xcom, by, reason, self.log)
+        by, reason = take_rolled_back(xcom, *author_of(xcom, self.rounds), self.log)
         evaluation = evaluation_behind(xcom, self.rounds)
         verdict = RollbackContext(
             release=spec.release,
@@ -250,10 +248,12 @@ class VerdictOperator(BaseOperator):
         return verdict.model_dump(mode="json")
 
 
-def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> None:
+def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> tuple[str, str]:
     """Take the final decision "rolled back"; a rollout that was promoted is skipped.
 
     Without the ledger the rollback goes on.
+
+    :return: who decided it and why: a trigger, or standby, may have done so before.
     """
     from rollback_budget.ledger.views import FinalDecision
 
@@ -261,13 +261,14 @@ def take_rolled_back(xcom: RolloutXcom, by: str, reason: str, log: Log) -> None:
         final = open_ledger().final_decisions.take(xcom.key, FinalDecision.ROLLED_BACK, by, reason, utc_now())
     except LedgerUnavailableError as error:
         log.warning("a rollback does not wait for the ledger: %s", error)
-        return
+        return by, reason
     except LedgerRuleError:
         # Traffic goes back first; the task that records the rollback fails for it.
         logging.getLogger(__name__).exception("the ledger refuses the final decision; the rollback goes on")
-        return
+        return by, reason
     if final.decision is FinalDecision.PROMOTED:
         raise AirflowSkipException(f"not rolled back, this rollout has ended already: {final}")
+    return final.by, final.reason
 
 
 def evaluation_behind(xcom: RolloutXcom, rounds: int) -> Evaluation | None:

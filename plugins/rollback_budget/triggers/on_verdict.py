@@ -60,8 +60,10 @@ async def act_on_verdict(plan: WatchPlan, evaluation: Evaluation, log: Log) -> d
 
 
 async def _act(plan: WatchPlan, evaluation: Evaluation, log: Log, acted: dict[str, Any]) -> None:
-    step = NextStep.ROLL_BACK
-    if plan.role is not Role.GUARD:
+    if plan.role is Role.GUARD:
+        # A guard acts on tier A; that it saw none, to its end, asks for nothing.
+        step = NextStep.ROLL_BACK if evaluation.breaches else None
+    else:
         step = next_step(plan.spec, evaluation, round_=plan.round_, rounds=rounds_of(plan.spec))
     order = plan.order if step is NextStep.ROLL_BACK else None
     deadline = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,12 +11,15 @@ from uuid import UUID
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rollback_budget.clock import utc_now
-from rollback_budget.common.commander_response import Choice
+from rollback_budget.common.commander_response import Choice, InvalidResponseError
+from rollback_budget.common.review_answer import answer_of
+from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.triggers.hitl_response import ANSWER_TIMEOUT, read_answer
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
 if TYPE_CHECKING:
+    from rollback_budget.common.xcom import ReviewAnswer
     from rollback_budget.ledger.views import Final
 
 #: How often it is looked whether there is an answer, or the rollout has ended meanwhile.
@@ -45,6 +48,9 @@ class ReviewTrigger(BaseTrigger):
         deadline and when a person says so; None when the rollback is not ours to send.
     :param reason: why the question was asked.
     :param round_: of the question, counted from 1.
+    :param budgets: what the question is about.
+    :param window_end: until when the release is watched, ISO 8601; empty where an answer is not written down
+        from here.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class ReviewTrigger(BaseTrigger):
         order: str | None = None,
         reason: str = "",
         round_: int = 0,
+        budgets: Sequence[str] = (),
+        window_end: str = "",
         **retired: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,6 +79,8 @@ class ReviewTrigger(BaseTrigger):
         self.order = order
         self.reason = reason
         self.round_ = round_
+        self.budgets = list(budgets)
+        self.window_end = window_end
         self.retired = retired
         self._reading: asyncio.Future[dict[str, Any] | None] | None = None
 
@@ -86,6 +96,8 @@ class ReviewTrigger(BaseTrigger):
             "order",
             "reason",
             "round_",
+            "budgets",
+            "window_end",
         )
         return (
             "rollback_budget.workflow.review_trigger.ReviewTrigger",
@@ -110,13 +122,13 @@ class ReviewTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Request what a person just answered: Airflow resumes the task with it, and takes this trigger away.
+        """Follow what a person just answered: Airflow resumes the task with it, and takes this trigger away.
 
         Also runs when the task is cleared, and when a triggerer that hung wakes up. Then there is no answer,
         or one that was followed before, and following it again changes nothing.
         """
-        if self.order is None:
-            return
+        # A look that is still under way may have begun before the answer came.
+        self._reading = None
         answer = await self._read(ANSWER_TIMEOUT)
         if answer is not None:
             await self.follow(answer)
@@ -140,44 +152,37 @@ class ReviewTrigger(BaseTrigger):
         return await asyncio.to_thread(final_if_known, RolloutKey(self.dag_id, self.run_id), self.log)
 
     async def follow(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Request the rollback if that is the answer, and write down who said so.
+        """Request the rollback if that is the answer, and write the answer down.
 
         :param answer: what Airflow brings, or would bring, of it.
         :return: the :class:`~rollback_budget.rollback.request.RollbackRequest` as JSON; None when the answer
             asks for none, or the rollback is not ours to send.
         """
-        if self.order is None or answer["chosen_options"] != [Choice.ROLL_BACK.value]:
+        if answer.get("closed") is not None or not self.window_end:
             return None
-        if answer.get("closed") is not None:
+        try:
+            window_end = datetime.fromisoformat(self.window_end)
+            read = answer_of(dict(answer), round_=self.round_, budgets=self.budgets, window_end=window_end)
+        except InvalidResponseError as error:
+            self.log.info("this answer cannot be followed, the task asks again: %s", error)
             return None
-        from rollback_budget.rollback.order import RollbackOrder
-        from rollback_budget.triggers.on_verdict import request_rollback
+        request = None
+        if self.order is not None and read.option == Choice.ROLL_BACK.value:
+            from rollback_budget.rollback.order import RollbackOrder
+            from rollback_budget.triggers.on_verdict import request_rollback
 
-        user = answer["responded_by_user"]
-        by = "the deadline" if user is None else str(user["name"])
-        given = str((answer.get("params_input") or {}).get("reason") or "").strip()
-        order = RollbackOrder.model_validate_json(self.order)
-        request = await request_rollback(order, by, given or self.reason, self.log)
-        await asyncio.to_thread(self._record_answer, answer, None if user is None else by, given or None)
-        return request.model_dump(mode="json")
+            order = RollbackOrder.model_validate_json(self.order)
+            request = await request_rollback(order, read.author, read.reason or self.reason, self.log)
+        await asyncio.to_thread(self._record, read, window_end)
+        return None if request is None else request.model_dump(mode="json")
 
-    def _record_answer(self, answer: Mapping[str, Any], by: str | None, reason: str | None) -> None:
+    def _record(self, answer: ReviewAnswer, window_end: datetime) -> None:
         """Write it into the ledger now; the task that it resumes may have to wait, and writes the same."""
         from rollback_budget.common.config import open_ledger
-        from rollback_budget.exceptions import LedgerError
+        from rollback_budget.common.ledger_sync import record_answer
 
-        at = answer["responded_at"]
-        at = datetime.fromisoformat(at) if isinstance(at, str) else at
         try:
-            open_ledger().decisions.add(
-                RolloutKey(self.dag_id, self.run_id),
-                self.round_,
-                Choice.ROLL_BACK.value,
-                by,
-                reason,
-                at,
-                timed_out=by is None,
-            )
+            record_answer(open_ledger(), RolloutKey(self.dag_id, self.run_id), answer, window_end)
         except LedgerError as error:
             self.log.warning("the answer reaches the ledger later: %s", error)
 

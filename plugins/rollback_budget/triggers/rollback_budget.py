@@ -20,6 +20,7 @@ from rollback_budget.common.watch_process import (
 )
 from rollback_budget.model.interning import share
 from rollback_budget.sources.base import OpenSource
+from rollback_budget.triggers.deadline import keep_deadline
 from rollback_budget.triggers.on_verdict import act_on_verdict, keep_connections
 from rollback_budget.watch.gc_freeze import process_gc_freeze
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
@@ -76,6 +77,9 @@ class RollbackBudgetTrigger(BaseTrigger):
             self.log.info("the verdict is %s: %s", evaluation.verdict.value, evaluation.sentence)
             acted = await act_on_verdict(plan, evaluation, self.log)
             event = {"evaluation": evaluation.model_dump(mode="json"), **acted}
+            if acted["deadline"] is not None and plan.order is not None:
+                deadline = datetime.fromisoformat(acted["deadline"])
+                keep_deadline(plan.order, plan.round_, deadline, evaluation.sentence)
         ahead.cancel()
         await self._hold()
         yield TriggerEvent(event)

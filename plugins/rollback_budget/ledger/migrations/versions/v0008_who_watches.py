@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("rollouts", sa.Column("rollback_terms", sa.Text(), nullable=True))
     op.add_column("rollouts", sa.Column("stage_write_until", sa.DateTime(timezone=True), nullable=True))
     op.add_column("looks", sa.Column("by", sa.String(length=20), nullable=True))
+    op.add_column("reviews", sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "watch_heartbeats",
         sa.Column("rollout_id", sa.Integer(), nullable=False),
@@ -48,6 +49,8 @@ def downgrade() -> None:
 
     for table in ("standbys", "watch_leases", "watch_heartbeats"):
         op.drop_table(table)
+    with op.batch_alter_table("reviews") as reviews:
+        reviews.drop_column("asked_at")
     with op.batch_alter_table("looks") as looks:
         looks.drop_column("by")
     with op.batch_alter_table("rollouts") as rollouts:
