@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.figure import Figure
@@ -51,7 +52,7 @@ def _table(title: str, figures: list[Figure]) -> Table:
     for figure in figures:
         kept = "" if not figure.target else "yes" if figure.kept else "NO"
         measured = "" if figure.value is None else f"{figure.value:.3g} {figure.unit}"
-        table.add_row(figure.what, measured, figure.target, kept)
+        table.add_row(escape(figure.what), measured, figure.target, kept)
     return table
 
 

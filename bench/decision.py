@@ -3,7 +3,8 @@
 Many rollouts are brought to the point where each waits for what is measured; a part of Airflow is filled or
 killed; then they are let go one after another, so that they do not compete for the machine's cores. When the
 part is back, each of them must end verified, and recorded once. ``BENCH_RUNS`` sets how many rollouts there
-are, ``BENCH_ONLY`` (names of :class:`Disturbance`, with commas between) which disturbances.
+are; ``BENCH_DISTURBANCES`` and ``BENCH_KINDS`` (names of :class:`Disturbance` and of :class:`Kind`, with
+commas between) choose some of the table.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
-from bench import disturbances, team_rollback
-from bench.disturbances import Disturbance, disturbed, filled
+from bench import team_rollback
+from bench.disturbances import ENVIRONMENT, OTHER_DAGS, Disturbance, disturbed, filled
 from bench.figure import Figure
 from bench.waiting_rollouts import NEVER_S, PARKED_S, Kind, WaitingRollouts
 from demo.waiting import DemoError
@@ -39,52 +42,58 @@ BUDGETS = {
     "escalation": {"human_handoff_above": 0.5, "max_duration": "2s", "method": "threshold"},
 }
 
+T = TypeVar("T", bound=Enum)
+
 
 def measure(runs: int | None = None) -> list[Figure]:
     """Let ``runs`` rollouts go for each of what lets them go and each disturbance."""
     runs = runs or int(os.environ.get("BENCH_RUNS", RUNS))
-    only = os.environ.get("BENCH_ONLY")
-    chosen = list(Disturbance) if not only else [Disturbance[name] for name in only.split(",")]
+    disturbances, kinds = _chosen(Disturbance, "BENCH_DISTURBANCES"), _chosen(Kind, "BENCH_KINDS")
     with running_airflow(runs) as harness:
         ours = [name for name in harness.scenarios if not name.startswith(team_rollback.PREFIX)]
         theirs = [name for name in harness.scenarios if name.startswith(team_rollback.PREFIX)]
-        figures, undisturbed = _ours(WaitingRollouts(harness, ours), harness, chosen, runs)
-        return figures + _theirs(WaitingRollouts(harness, theirs), harness, undisturbed)
+        cells = [(kind, disturbance) for kind in kinds for disturbance in disturbances]
+        figures, medians = _ours(WaitingRollouts(harness, ours), harness, cells, runs)
+        if medians:
+            figures += _theirs(WaitingRollouts(harness, theirs), harness, medians)
+        return figures
+
+
+def _chosen(values: type[T], variable: str) -> list[T]:
+    names = os.environ.get(variable)
+    return [values[name] for name in names.split(",")] if names else list(values)
 
 
 def _ours(
-    rollouts: WaitingRollouts, harness: Harness, chosen: Sequence[Disturbance], runs: int
+    rollouts: WaitingRollouts, harness: Harness, cells: Sequence[tuple[Kind, Disturbance]], runs: int
 ) -> tuple[list[Figure], dict[Disturbance, float]]:
     """Return the figures, and the median from a tier A verdict by disturbance."""
     figures: list[Figure] = []
     problems: list[str] = []
     medians: dict[Disturbance, float] = {}
     psutil.cpu_percent()
-    for kind in Kind:
-        for disturbance in chosen:
-            what = f"{kind.value}: {disturbance.value}"
-            if kind is Kind.ANSWER and disturbance is Disturbance.API:
-                figures.append(
-                    Figure(f"{what}: none, since Airflow takes answers by its API alone", None, "")
-                )
-                continue
-            _say(f"{what}: shipping")
-            rollouts.ship(kind)
-            with disturbed(harness, disturbance):
-                _say(f"{what}: letting go")
-                seconds = rollouts.let_go(kind)
-            _say(f"{what}: {', '.join(f'{one:.2f}' for one in seconds)}; waiting for the ends")
-            found = rollouts.end()
-            problems += [f"{what}: {one}" for one in found]
-            for one in found:
-                _say(one)
-            most, worst = LIMITS[kind]
-            figures += [
-                Figure(f"{what}, median of {runs}", median(seconds), "s", most),
-                Figure(f"{what}, worst of {runs}", max(seconds), "s", worst),
-            ]
-            if kind is Kind.TIER_A:
-                medians[disturbance] = median(seconds)
+    for kind, disturbance in cells:
+        what = f"{kind.value}: {disturbance.value}"
+        if kind is Kind.ANSWER and disturbance is Disturbance.API:
+            figures.append(Figure(f"{what}: none, since Airflow takes answers by its API alone", None, ""))
+            continue
+        _say(f"{what}: shipping")
+        rollouts.ship(kind)
+        with disturbed(harness, disturbance):
+            _say(f"{what}: letting go")
+            seconds = rollouts.let_go(kind)
+        _say(f"{what}: {', '.join(f'{one:.2f}' for one in seconds)}; waiting for the ends")
+        found = rollouts.end()
+        problems += [f"{what}: {one}" for one in found]
+        for one in found:
+            _say(one)
+        most, worst = LIMITS[kind]
+        figures += [
+            Figure(f"{what}, median of {runs}", median(seconds), "s", most),
+            Figure(f"{what}, worst of {runs}", max(seconds), "s", worst),
+        ]
+        if kind is Kind.TIER_A:
+            medians[disturbance] = median(seconds)
     busy = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
     figures += [
         Figure("not rolled back, verified and recorded exactly once afterwards", len(problems), "", 0),
@@ -144,9 +153,9 @@ def running_airflow(runs: int) -> Iterator[Harness]:
             scenarios,
             database_url=cluster.database().replace("postgresql:", "postgresql+psycopg2:"),
             ledger_url=cluster.database(),
-            environment=disturbances.ENVIRONMENT,
+            environment=ENVIRONMENT,
             rate=10,
-            further_dags={"other_teams.py": disturbances.OTHER_DAGS, "team_rollback.py": team_rollback.DAGS},
+            further_dags={"other_teams.py": OTHER_DAGS, "team_rollback.py": team_rollback.DAGS},
         )
         try:
             harness.start()
