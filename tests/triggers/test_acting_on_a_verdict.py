@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,22 @@ def test_a_tier_a_breach_is_rolled_back_before_its_event(
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, "the rule")
     assert final.reason == Evaluation.model_validate(event["evaluation"]).sentence
+
+
+def test_what_is_logged_while_it_is_requested_belongs_to_the_log_of_the_watch(
+    tmp_path: Path, plane: ControlPlane, ledger: Ledger
+) -> None:
+    task: ContextVar[str] = ContextVar("task", default="none")
+    seen = []
+    plane.before_write = lambda _key: seen.append(task.get())
+    plan = breaching(tmp_path, Tier.A)
+    ledger.rollouts.open(KEY, plan.spec, LONG_AGO)
+    token = task.set("the watch")
+    try:
+        event_of(plan)
+    finally:
+        task.reset(token)
+    assert seen == ["the watch"]
 
 
 def test_without_the_ledger_it_is_rolled_back_all_the_same(

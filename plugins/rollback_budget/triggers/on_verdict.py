@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -84,9 +85,14 @@ async def request_rollback(
     order: RollbackOrder, by: str, reason: str, log: Log, verdict: Verdict | None = None
 ) -> RollbackRequest:
     """Request the rollback without blocking the event loop; see :class:`RollbackSender`."""
-    request = await _in_thread(_senders(), lambda: rollback_sender(log).request(order, by, reason, verdict))
-    log.info("%s", request)
-    return request
+
+    def request() -> RollbackRequest:
+        found = rollback_sender(log).request(order, by, reason, verdict)
+        # Said here: while many threads are at work, each line that the event loop writes keeps it waiting.
+        log.info("%s", found)
+        return found
+
+    return await _in_thread(_senders(), request)
 
 
 def rollback_sender(log: Log) -> RollbackSender:
@@ -155,7 +161,9 @@ def _send(messages: Sequence[Notification], log: Log) -> None:
 
 
 async def _in_thread(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, function)
+    # By the context Airflow knows which task's log a line belongs to.
+    run = copy_context().run
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: run(function))
 
 
 @cache
