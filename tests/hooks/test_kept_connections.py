@@ -92,3 +92,12 @@ def test_many_watches_of_one_target_look_it_up_once_in_a_while(
     airflow.elapsed += FRESH_FOR.total_seconds()
     kept.keep(SPEC, LOG)
     assert airflow.lookups == 2
+
+
+def test_what_the_first_request_would_import_is_imported_ahead_of_it(
+    kept: KeptConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    monkeypatch.setattr(traffic_target, "load_blocking_client", lambda: loaded.append(1))
+    kept.keep(SPEC, LOG)
+    assert loaded

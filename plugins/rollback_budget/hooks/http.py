@@ -19,6 +19,7 @@ import json
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -108,6 +109,13 @@ def open_blocking_http_client(
     except Exception as error:
         said = f"the connection {conn_id} cannot be used: {type(error).__name__}"
         raise TransportError(Failure.UNUSABLE, said) from error
+
+
+@cache
+def load_blocking_client() -> None:
+    """Import what :func:`open_blocking_http_client` needs, which takes up to a second the first time."""
+    import_module("requests")
+    import_module(_PROVIDER)
 
 
 async def shared_session() -> ClientSession:

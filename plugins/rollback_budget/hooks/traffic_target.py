@@ -13,7 +13,7 @@ from airflow.sdk import BaseHook, Connection
 
 from rollback_budget.clock import Log
 from rollback_budget.exceptions import TargetError
-from rollback_budget.hooks.http import keep_connection, open_blocking_http_client
+from rollback_budget.hooks.http import keep_connection, load_blocking_client, open_blocking_http_client
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.rollback.bounded_call import call_within
 from rollback_budget.targets.base import Target, target_class
@@ -114,6 +114,7 @@ class _Ahead:
         self._kept = kept
 
     def sender(self, conn_id: str, timeout: timedelta) -> Send:
+        load_blocking_client()
         self._kept.look_up_ahead(conn_id)
         return send_through(conn_id, timeout.total_seconds(), self._kept.get)
 
