@@ -62,6 +62,8 @@ class WaitingRollouts:
                 self._harness.worsen(service, handoff=1.0)
             for service in self._services:
                 self._harness.reach(service, "round_1.review", "deferred", timeout_s=300)
+            # The first call of a triggerer's triggers to Airflow imports its API there, which takes seconds.
+            time.sleep(PARKED_S)
         for service in self._services:
             wait_for(lambda: self._is_quiet(service), f"no task of {service} to run", timeout_s=300)  # noqa: B023
 
