@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cache
@@ -103,13 +104,28 @@ def rollback_sender(log: Log) -> RollbackSender:
     return RollbackSender(config.open_ledger, open_target_in_time, log)
 
 
-async def keep_connections(plan: WatchPlan, log: Log) -> None:
+async def prepare_rollback(plan: WatchPlan, log: Log) -> None:
     """Look up what a rollback will need, so that it needs nothing of Airflow when it leaves."""
+    if plan.rollout is None:
+        return
+    await _in_thread(_askers(), _call_airflow_once)
     if plan.order is None:
         return
     from rollback_budget.hooks.traffic_target import kept_connections
 
     await _in_thread(_askers(), lambda: kept_connections().keep(plan.spec, log))
+
+
+@cache
+def _call_airflow_once() -> None:
+    """Ask Airflow something harmless: at its first question a triggerer's supervisor imports its API.
+
+    That takes seconds, in which it answers nobody: better now than when a commander's answer is read.
+    """
+    with suppress(Exception):
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        RuntimeTaskInstance.get_dr_count(dag_id="rollback_budget")
 
 
 def _open_review(plan: WatchPlan, evaluation: Evaluation, log: Log) -> datetime:

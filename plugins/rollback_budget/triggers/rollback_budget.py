@@ -21,7 +21,7 @@ from rollback_budget.common.watch_process import (
 from rollback_budget.model.interning import share
 from rollback_budget.sources.base import OpenSource
 from rollback_budget.triggers.deadline import keep_deadline
-from rollback_budget.triggers.on_verdict import act_on_verdict, keep_connections
+from rollback_budget.triggers.on_verdict import act_on_verdict, prepare_rollback
 from rollback_budget.watch.gc_freeze import process_gc_freeze
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.watch.watcher import Watcher
@@ -66,7 +66,7 @@ class RollbackBudgetTrigger(BaseTrigger):
                 elapsed=time.monotonic,
             )
             process_gc_freeze().count_watch()
-        ahead = asyncio.ensure_future(keep_connections(plan, self.log))
+        ahead = asyncio.ensure_future(prepare_rollback(plan, self.log))
         evaluation = await watcher.look()
         process_gc_freeze().count_watch()
         while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
