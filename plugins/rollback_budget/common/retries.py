@@ -8,8 +8,8 @@ from typing import Any
 
 #: A restart of a worker or of the scheduler costs seconds, not Airflow's default of five minutes.
 QUICK_RETRIES: Mapping[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
-#: For tasks that wait in the triggerer: each restart of a scheduler or of a triggerer may cost one try, and an
-#: API server that is away several. Retries over about eight minutes.
+#: For tasks that wait in the triggerer: each restart of a scheduler or of a triggerer may cost one try, and
+#: an API server that is away several. Retries over about eight minutes.
 WATCH_RETRIES: Mapping[str, Any] = {
     "retries": 10,
     "retry_delay": timedelta(seconds=5),
