@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,7 +282,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
         monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__SQL_ALCHEMY_CONN", f"sqlite:///{file}")
         sim = SimulatedRollout(spec, file, backwards=backwards, acts=acts)
         monkeypatch.setattr(control_plane, "open_target", lambda _spec: sim.plane)
-        monkeypatch.setattr(control_plane, "open_target_in_time", lambda _spec, _most: sim.plane)
+        monkeypatch.setattr(control_plane, "open_target_in_time", lambda _spec, _most: nullcontext(sim.plane))
         sim.settle()
         return sim
 

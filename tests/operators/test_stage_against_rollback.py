@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +46,7 @@ def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
     monkeypatch.setattr(traffic_target, "open_target", lambda _spec: plane)
-    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     monkeypatch.setattr(requesting, "STAGE_WAIT", timedelta(milliseconds=20))
     return plane
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from threading import Event
 
@@ -54,8 +55,8 @@ def opened(ledger: Ledger) -> Ledger:
 
 
 def sender(open_ledger: Callable[[], Ledger], plane: ControlPlane) -> RollbackSender:
-    def open_target(_spec: RolloutSpec, _most: timedelta) -> Target:
-        return plane
+    def open_target(_spec: RolloutSpec, _most: timedelta) -> AbstractContextManager[Target]:
+        return nullcontext(plane)
 
     return RollbackSender(open_ledger, open_target, logging.getLogger(__name__))
 
@@ -152,7 +153,7 @@ def test_a_target_that_refuses_for_long_is_left_to_the_tasks(opened: Ledger, pla
 
 @pytest.mark.parametrize("error", [TargetError("the connection router cannot be used"), RuntimeError("odd")])
 def test_a_target_that_cannot_be_opened_is_left_to_the_tasks(opened: Ledger, error: Exception) -> None:
-    def open_target(_spec: RolloutSpec, _most: timedelta) -> Target:
+    def open_target(_spec: RolloutSpec, _most: timedelta) -> AbstractContextManager[Target]:
         raise error
 
     request = RollbackSender(lambda: opened, open_target, logging.getLogger(__name__)).request(
@@ -176,9 +177,9 @@ def test_a_request_takes_no_longer_for_one_answer_than_the_budget_allows(
 ) -> None:
     asked: list[timedelta] = []
 
-    def open_target(_spec: RolloutSpec, most: timedelta) -> Target:
+    def open_target(_spec: RolloutSpec, most: timedelta) -> AbstractContextManager[Target]:
         asked.append(most)
-        return plane
+        return nullcontext(plane)
 
     RollbackSender(lambda: opened, open_target, logging.getLogger(__name__)).request(
         ORDER, "the rule", SENTENCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,7 @@ ASKS = TierDecision(action=Action.INCIDENT_COMMANDER_DECISION, within=timedelta(
 def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
-    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     monkeypatch.setattr("rollback_budget.triggers.rollback_budget.process_look_writer", lambda: None)
     monkeypatch.setenv("AIRFLOW_CONN_ROUTER", "http://127.0.0.1:1")
     return plane

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
     monkeypatch.setattr(module, "MARGIN", timedelta(0))
-    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     return plane
 
 

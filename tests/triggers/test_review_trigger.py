@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -78,7 +79,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
 def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
-    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: plane)
+    monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     return plane
 
 

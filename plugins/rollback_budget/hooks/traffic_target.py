@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.rollback.bounded_call import call_within
 from rollback_budget.targets.base import Target, target_class
 from rollback_budget.targets.http_responses import Send
+from rollback_budget.transport.client import RequestsClient
 from rollback_budget.transport.errors import TransportError
 from rollback_budget.transport.response import Response
 
@@ -32,20 +34,17 @@ FRESH_FOR = timedelta(minutes=5)
 class AirflowTargetConnections:
     """Airflow's connections, as targets ask for them.
 
+    A client is opened for each request, so that a long verification goes by the connection as it is then.
+
     :param get_connection: looks one up.
-    :param most: a limit for each request, below what the target asks for.
     """
 
-    def __init__(
-        self, get_connection: GetConnection = BaseHook.get_connection, most: timedelta | None = None
-    ) -> None:
+    def __init__(self, get_connection: GetConnection = BaseHook.get_connection) -> None:
         self._get_connection = get_connection
-        self._most = most
 
     def sender(self, conn_id: str, timeout: timedelta) -> Send:
         """Return what sends requests through an ``http`` connection."""
-        limit = timeout if self._most is None else min(timeout, self._most)
-        return send_through(conn_id, limit.total_seconds(), self._get_connection)
+        return send_through(conn_id, timeout.total_seconds(), self._get_connection)
 
     def connection(self, conn_id: str) -> Connection:
         """Return any connection."""
@@ -53,6 +52,31 @@ class AirflowTargetConnections:
             return self._get_connection(conn_id)
         except Exception as error:
             raise TargetError(f"the connection {conn_id} cannot be used: {type(error).__name__}") from error
+
+
+class _InTime(AirflowTargetConnections):
+    """Connections for a few requests in a row: one client each, and a limit for each request.
+
+    :param clients: closes them.
+    """
+
+    def __init__(self, get_connection: GetConnection, most: timedelta, clients: ExitStack) -> None:
+        super().__init__(get_connection)
+        self._most = most
+        self._clients = clients
+
+    def sender(self, conn_id: str, timeout: timedelta) -> Send:
+        """Return what sends requests, through a client that is opened with the first one."""
+        kept: list[RequestsClient] = []
+
+        @contextmanager
+        def client() -> Iterator[RequestsClient]:
+            if not kept:
+                opened = open_blocking_http_client(conn_id, self._get_connection)
+                kept.append(self._clients.enter_context(opened))
+            yield kept[0]
+
+        return _sender(conn_id, client, min(timeout, self._most))
 
 
 class KeptConnections:
@@ -133,12 +157,14 @@ def open_target(spec: RolloutSpec) -> Target:
     return _open(spec, AirflowTargetConnections())
 
 
-def open_target_in_time(spec: RolloutSpec, most: timedelta) -> Target:
-    """Return the target of ``spec`` for a request that cannot wait: with connections that were kept.
+@contextmanager
+def open_target_in_time(spec: RolloutSpec, most: timedelta) -> Iterator[Target]:
+    """Open the target of ``spec`` for a request that cannot wait: with connections that were kept.
 
     :param most: a limit for each request to it.
     """
-    return _open(spec, AirflowTargetConnections(kept_connections().get, most))
+    with ExitStack() as clients:
+        yield _open(spec, _InTime(kept_connections().get, most, clients))
 
 
 def _open(spec: RolloutSpec, connections: AirflowTargetConnections) -> Target:
@@ -154,11 +180,17 @@ def send_through(
 
     Errors name the connection and never its content.
     """
+    return _sender(
+        conn_id, lambda: open_blocking_http_client(conn_id, get_connection), timedelta(seconds=timeout_s)
+    )
 
+
+def _sender(
+    conn_id: str, open_client: Callable[[], AbstractContextManager[RequestsClient]], timeout: timedelta
+) -> Send:
     def send(method: str, path: str, body: Any, headers: Mapping[str, str]) -> Response:
         try:
-            with open_blocking_http_client(conn_id, get_connection) as client:
-                timeout = timedelta(seconds=timeout_s)
+            with open_client() as client:
                 return client.request(method, path, body=body, headers=headers, timeout=timeout)
         except TransportError as error:
             what = f"{method} {path.partition('?')[0]} by the connection {conn_id}"

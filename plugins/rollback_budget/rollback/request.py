@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -97,7 +98,7 @@ class RollbackSender:
     """
 
     open_ledger: Callable[[], Ledger]
-    open_target: Callable[[RolloutSpec, timedelta], Target]
+    open_target: Callable[[RolloutSpec, timedelta], AbstractContextManager[Target]]
     log: Log
     now: Callable[[], datetime] = field(default=utc_now)
 
@@ -177,9 +178,8 @@ class RollbackSender:
         assert order.spec.target is not None
         timeout = min(order.spec.target.request_timeout, REQUEST_TIMEOUT)
         try:
-            found = request_traffic(
-                self.open_target(order.spec, timeout), order.change(), within=within, log=self._say
-            )
+            with self.open_target(order.spec, timeout) as target:
+                found = request_traffic(target, order.change(), within=within, log=self._say)
         except TargetError as error:
             return RollbackRequest(
                 outcome=RequestOutcome.NOT_ACCEPTED, by=by, reason=reason, detail=str(error)
