@@ -217,6 +217,14 @@ class SentNotification:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StandbyWatch:
+    """A time in which standby watched a rollout in place of Airflow, by the times of its looks."""
+
+    since: datetime
+    until: datetime
+
+
 #: Something that happened in a rollout.
 HistoryEvent = (
     LoggedEvaluation
@@ -228,5 +236,6 @@ HistoryEvent = (
     | LoggedSuspension
     | SentNotification
     | RollbackRecord
+    | StandbyWatch
     | Final
 )

@@ -16,6 +16,7 @@ from rollback_budget.common.commander_response import (
     read_response,
 )
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
+from rollback_budget.common.ledger_answer import recorded_answer
 from rollback_budget.common.ledger_sync import final_if_known, nothing_left, record_answer
 from rollback_budget.common.priority import rollout_task
 from rollback_budget.common.retries import WATCH_RETRIES
@@ -78,6 +79,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def ask(self, context: Context) -> Any:
         """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
+        answer = self.recorded(context)
+        if answer is not None:
+            self.log.info("answered already, while Airflow could not ask")
+            return self.execute_complete(context, answer)
         xcom = RolloutXcom(self.tasks, context)
         final = final_if_known(xcom.key, self.log)
         if final is not None:
@@ -113,6 +118,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             reason="the watch gave no verdict" if evaluation is None else evaluation.sentence,
             round_=self.round_,
         )
+
+    def recorded(self, context: Context) -> dict[str, Any] | None:
+        """Return the answer that the ledger holds for this round."""
+        return recorded_answer(RolloutXcom(self.tasks, context).key, self.round_, self.log)
 
     def _order(self, xcom: RolloutXcom, spec: RolloutSpec) -> RollbackOrder | None:
         """Return what the trigger needs to request a rollback; None when that is not ours to do."""
