@@ -109,7 +109,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
         self.defaults = [default]
         self.assigned_users = [{"id": user.id, "name": user.name} for user in spec.incident_commanders]
         order = self._order(xcom, spec)
-        self.put(
+        return self.put(
             context,
             xcom.key,
             deadline,

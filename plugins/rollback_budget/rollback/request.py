@@ -18,7 +18,7 @@ from rollback_budget.ledger.views import FinalDecision, RollbackRecord
 from rollback_budget.model.base import Frozen
 from rollback_budget.rollback.bounded_call import NoAnswerError, call_within
 from rollback_budget.rollback.order import RollbackOrder
-from rollback_budget.targets.apply import Outcome, request_traffic
+from rollback_budget.targets.apply import DeadlineClock, Outcome, request_traffic
 
 if TYPE_CHECKING:
     from rollback_budget.engine.evaluation import Evaluation
@@ -176,7 +176,11 @@ class RollbackSender:
         timeout = min(order.spec.target.request_timeout, REQUEST_TIMEOUT)
         try:
             found = request_traffic(
-                self.open_target(order.spec, timeout), order.change(), within=within, log=self._say
+                self.open_target(order.spec, timeout),
+                order.change(),
+                within=within,
+                clock=DeadlineClock(self.now),
+                log=self._say,
             )
         except TargetError as error:
             return RollbackRequest(

@@ -7,12 +7,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rollback_budget.clock import utc_now
 from rollback_budget.engine.evaluation import Breach
 from rollback_budget.ledger.views import RollbackRecord
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import OpenSource
-from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
+from rollback_budget.targets.apply import ChangeReport, DeadlineClock, Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import NOTHING, Target
 from rollback_budget.targets.verification import ReleaseTraffic
 
@@ -76,6 +75,7 @@ def verify_rollback(
     before: Mapping[str, float] | None = None,
     warn: Callable[[str], None],
     log: Callable[[str], None],
+    clock: DeadlineClock = DeadlineClock(),
 ) -> VerifiedRollback:
     """Bring the target to ``change`` where it is not there yet, and verify it within the change's deadline.
 
@@ -83,9 +83,10 @@ def verify_rollback(
     :param breaches: what was breached, and shall recover.
     :param before: the baseline's values when the rollout began, by series; None when not known.
     :param warn: called at once when the baseline is itself unhealthy.
+    :param clock: whose time of day counts.
     """
     if spec.source is None:
-        return _verified(spec, change_traffic(target, change, log=log), ())
+        return _verified(spec, change_traffic(target, change, clock=clock, log=log), ())
     with asyncio.Runner() as runner:
         observe = ReleaseTraffic(
             spec,
@@ -94,10 +95,11 @@ def verify_rollback(
             breaches=breaches,
             before=before,
             warn=lambda problem: warn(say_baseline_problem(problem)),
+            now=clock.now,
         )
         try:
-            report = change_traffic(target, change, observe=observe, log=log)
-            problems = observe.baseline_problems(report.requested_at or utc_now())
+            report = change_traffic(target, change, observe=observe, clock=clock, log=log)
+            problems = observe.baseline_problems(report.requested_at or clock.now())
             return _verified(spec, report, tuple(problems))
         finally:
             runner.run(close_sources())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,10 +20,16 @@ from rollback_budget.standby.daemon_thread import in_daemon_thread
 from rollback_budget.standby.situation import Situation
 from rollback_budget.standby.tools import RolloutLog, StandbyTools
 from rollback_budget.standby.verdict_record import record_verdict
-from rollback_budget.targets.apply import Outcome
+from rollback_budget.targets.apply import DeadlineClock, Outcome
 
 #: A target that did not accept is asked again after this time, for as long as the lease is ours.
 PAUSE_S = 5.0
+
+
+def _pause(seconds: float) -> None:
+    """Wait by the monotonic clock, whatever is done to the time of day of this host."""
+    threading.Event().wait(seconds)
+
 
 #: Sends a message: event, occasion, sentence.
 Say = Callable[[Event, str, str], None]
@@ -153,6 +160,7 @@ class RollingBack:
                 breaches=() if evaluation is None else evaluation.breaches,
                 warn=lambda line: self._log.warning("%s", line),
                 log=lambda line: self._log.info("%s", line),
+                clock=DeadlineClock(tools.clock.now, _pause),
             )
 
         for _ in range(MOST_PROOFS):

@@ -135,7 +135,7 @@ class ReviewTrigger(BaseTrigger):
         return reading.result()
 
     async def _recorded(self) -> dict[str, Any] | None:
-        """Return the answer that was given without Airflow while it was down, and close the question in it."""
+        """Return the answer that was given while Airflow was down, and close the question in it."""
         from rollback_budget.common.ledger_answer import recorded_answer
 
         if not self.round_:
