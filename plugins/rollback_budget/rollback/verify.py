@@ -75,7 +75,7 @@ def verify_rollback(
     before: Mapping[str, float] | None = None,
     warn: Callable[[str], None],
     log: Callable[[str], None],
-    clock: DeadlineClock = DeadlineClock(),
+    clock: DeadlineClock | None = None,
 ) -> VerifiedRollback:
     """Bring the target to ``change`` where it is not there yet, and verify it within the change's deadline.
 
@@ -83,8 +83,9 @@ def verify_rollback(
     :param breaches: what was breached, and shall recover.
     :param before: the baseline's values when the rollout began, by series; None when not known.
     :param warn: called at once when the baseline is itself unhealthy.
-    :param clock: whose time of day counts.
+    :param clock: whose time of day counts; None for this host's.
     """
+    clock = clock or DeadlineClock()
     if spec.source is None:
         return _verified(spec, change_traffic(target, change, clock=clock, log=log), ())
     with asyncio.Runner() as runner:
