@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.exceptions import RollbackBudgetError
@@ -24,6 +25,8 @@ from rollback_budget.targets.apply import DeadlineClock, Outcome
 
 #: A target that did not accept is asked again after this time, for as long as the lease is ours.
 PAUSE_S = 5.0
+#: It is asked for this long at a time, before it is paged.
+WITHIN = timedelta(seconds=10)
 
 
 def _pause(seconds: float) -> None:
@@ -115,7 +118,7 @@ class RollingBack:
         unwritten = verdict
         while True:
             request = await in_daemon_thread(
-                lambda: sender.request(order, final.by, final.reason), tools.rollback_slots
+                lambda: sender.request(order, final.by, final.reason, within=WITHIN), tools.rollback_slots
             )
             self._log.info("%s", request)
             if unwritten is not None:
