@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,31 +35,12 @@ SHARES = {RELEASE: 0.5, BASELINE: 0.5}
 INCIDENTS = budget(
     "incidents", Comparison.INCREASE, 0.0, minutes=0, area="safety", worse=Worse.HIGHER, tier=Tier.A
 )
-LATENCY = budget(minutes=5)
+LATENCY = budget(minutes=1)
+#: Looks of a second each, so that a rollback is proven on the traffic within seconds.
+WATCH = Watch(settle=timedelta(0), poll=SECOND, step=SECOND)
 TARGET = HttpTarget(
-    conn_id="router", read=HttpRead(path="/"), write=HttpWrite(path="/"), deadline=timedelta(seconds=3)
+    conn_id="router", read=HttpRead(path="/"), write=HttpWrite(path="/"), deadline=timedelta(seconds=20)
 )
-
-
-@dataclass
-class Metrics:
-    """A metric source whose release is slow, or has incidents, from a time on; it counts no requests."""
-
-    slow_from: datetime | None = None
-    incidents_from: datetime | None = None
-
-    async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
-        found = []
-        time = grid_floor(request.start, request.step) + request.step
-        while time <= request.end:
-            for version in (RELEASE, BASELINE):
-                is_release = version == RELEASE
-                slow = is_release and self.slow_from is not None and time > self.slow_from
-                hurt = is_release and self.incidents_from is not None and time > self.incidents_from
-                found.append(Sample(time, "p95", version, 200.0 if slow else 100.0))
-                found.append(Sample(time, "incidents", version, 1.0 if hurt else 0.0, math.nan))
-            time += request.step
-        return found
 
 
 @dataclass
@@ -70,6 +50,7 @@ class Router:
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
     works: bool = True
     accepted: list[str] = field(default_factory=list)
+    moved_at: datetime | None = None
 
     def read(self) -> Serving:
         return Serving(dict(self.shares))
@@ -79,9 +60,32 @@ class Router:
             raise TargetError("503")
         self.shares = dict(shares)
         self.accepted.append(idempotency_key)
+        self.moved_at = utc_now()
 
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         return ()
+
+
+@dataclass
+class Metrics:
+    """A metric source whose release is slow, or has incidents, from a time on until it gets no traffic."""
+
+    router: Router
+    slow_from: datetime | None = None
+    incidents_from: datetime | None = None
+
+    async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
+        found = []
+        time = grid_floor(request.start, request.step) + request.step
+        while time <= request.end:
+            for version in (RELEASE, BASELINE):
+                serves = version == RELEASE and (self.router.moved_at is None or time <= self.router.moved_at)
+                slow = serves and self.slow_from is not None and time > self.slow_from
+                hurt = serves and self.incidents_from is not None and time > self.incidents_from
+                found.append(Sample(time, "p95", version, 200.0 if slow else 100.0))
+                found.append(Sample(time, "incidents", version, 1.0 if hurt else 0.0))
+            time += request.step
+        return found
 
 
 class CutOff:
@@ -102,13 +106,12 @@ class CutOff:
 def shipped_rollout(
     ledger: Ledger,
     *,
-    ago: timedelta = 30 * MINUTE,
+    ago: timedelta = 5 * MINUTE,
     key: RolloutKey = KEY,
     ours: bool = True,
     on_timeout: OnTimeout = OnTimeout.ROLLBACK,
     within: timedelta = 15 * MINUTE,
     window: timedelta = timedelta(hours=24),
-    watch: Watch | None = None,
 ) -> RolloutSpec:
     """A rollout that shipped a while ago, and whose watch has never given a sign of life.
 
@@ -120,7 +123,7 @@ def shipped_rollout(
     spec = rollout(
         LATENCY,
         INCIDENTS,
-        watch=watch or Watch(settle=timedelta(0)),
+        watch=WATCH,
         minutes=window / MINUTE,
         decision=Decision(tier_b_breach=asks),
         source=RecordedSource(path="nowhere.csv"),
@@ -141,7 +144,8 @@ class StandbyInMemory:
     def __init__(self, ledger: Ledger, name: str = "host-1", after: timedelta | None = None) -> None:
         self.ledger = ledger
         self.open_ledger = CutOff(ledger)
-        self.metrics, self.router = Metrics(), Router()
+        self.router = Router()
+        self.metrics = Metrics(self.router)
         self.sent: list[StandbyMessage] = []
         log = logging.getLogger(__name__)
         self.looks = LookWriter(
