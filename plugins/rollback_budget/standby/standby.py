@@ -15,6 +15,7 @@ from rollback_budget.clock import Elapsed
 from rollback_budget.exceptions import LedgerError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
+from rollback_budget.ledger.rollout_rows import batches
 from rollback_budget.ledger.watch_leases import holder_of
 from rollback_budget.ledger.watch_signs import WatchSigns
 from rollback_budget.model.watch_settings import Watch
@@ -23,7 +24,7 @@ from rollback_budget.standby.loss import Loss, LossDetector
 from rollback_budget.standby.rolling_back import LeaseLostError
 from rollback_budget.standby.situation import Situation, read_situation
 from rollback_budget.standby.takeover import Takeover
-from rollback_budget.standby.tools import StandbyTools
+from rollback_budget.standby.tools import AT_ONCE, StandbyTools
 from rollback_budget.text import plural
 
 #: A lease holds for this long after the standby was last alive, and no longer than a watch may be lost.
@@ -140,9 +141,9 @@ class Standby:
         for key in [key for key in self._in_hand if key not in expected]:
             await self._let_go_when_done(key)
         due = [loss for loss in losses if loss.key in free and self._is_due(loss.key)]
-        # In turn: thousands at once would keep the renewals waiting.
-        for loss in due:
-            await self._take_over(loss, once=once)
+        # Not thousands at once: they would keep the renewals waiting.
+        for some in batches(due, AT_ONCE):
+            await asyncio.gather(*(self._take_over(loss, once=once) for loss in some))
 
     async def pulse(self) -> None:
         """Read what was decided about the rollouts in hand; raises LedgerError."""

@@ -56,6 +56,7 @@ class Takeover:
         self._signs: WatchSigns | None = None
         self._change = asyncio.Event()
         self._opened_round = 0
+        self._replayed_round = 0
         self._is_idle = False
         self._messages: set[asyncio.Task[None]] = set()
 
@@ -175,6 +176,9 @@ class Takeover:
 
     async def _review(self, review: Review) -> bool:
         """Guard until there is an answer, or the deadline; then do what the budget says of silence."""
+        if self._situation.evaluation is None and self._replayed_round != review.round:
+            await self._find_reason(review)
+            return True
         if self._opened_round != review.round:
             said = f"{self._situation.sentence}. {self._how_to_answer(review)}"
             self._say(Event.REVIEW_OPENED, f"standby_review {review.round}", said, review)
@@ -188,6 +192,13 @@ class Takeover:
             return not self._once
         await self._follow_silence(review)
         return True
+
+    async def _find_reason(self, review: Review) -> None:
+        """Replay what the question is about, where Airflow died before it had written that."""
+        self._replayed_round = review.round
+        evaluation = await self._watcher(self._situation.plan()).look()
+        if evaluation is not None:
+            await self._tools.wait_for_ledger(lambda ledger: self._record(ledger, evaluation), self._log)
 
     async def _follow_silence(self, review: Review) -> None:
         """Answer as the budget says, unless somebody has by now."""
