@@ -51,11 +51,7 @@ def assert_rolled_back_once(rollout: WatchedService, by: str = "the rule") -> No
     assert final is not None
     assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, by)
     wait_until(lambda: "rolled_back" in rollout.inbox.events(), what="the notification of the rollback")
-    said = rollout.inbox.events()
-    assert {event: said.count(event) for event in ("watch_lost", "rolled_back")} == {
-        "watch_lost": said.count("watch_lost"),
-        "rolled_back": 1,
-    }
+    assert rollout.inbox.events().count("rolled_back") == 1
 
 
 def test_all_of_airflow_killed_in_mid_watch_the_breach_is_found_and_rolled_back_and_written_down(

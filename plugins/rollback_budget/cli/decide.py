@@ -83,7 +83,7 @@ def decide(
         situation, choice, _commander(rollout, by), reason.strip() or None, until, mute, signs.now
     )
     taken = ledger.answers.take(rollout.key, answer)
-    if taken != answer:
+    if taken is not answer:
         raise LedgerRuleError(
             f"answered already: {taken.author} decided {taken.option!r} at {utc_second(taken.at)}"
         )
@@ -127,7 +127,8 @@ def _refuse_beside_airflow(rollout: Rollout, situation: Situation, who: WatchedB
     raise LedgerRuleError(
         f"Airflow watches {rollout.spec.release}, and takes the answer itself: open {link}, required actions,"
         f" or PATCH /api/v2/dags/{key.dag_id}/dagRuns/{key.run_id}/taskInstances/{task}/-1/hitlDetails with"
-        ' {"chosen_options": ["Roll back now"], "params_input": {"reason": "..."}}'
+        ' {"chosen_options": ["Roll back now"], "params_input": {"reason": "..."}}. If it is down, standby'
+        " takes over within minutes, and the answer is taken here"
     )
 
 

@@ -125,18 +125,21 @@ async def _once(process: Standby) -> None:
 def _tools() -> tuple[LookWriter, StandbyTools]:
     """Return what a standby works with: Airflow's configuration, connections and notifiers."""
     from rollback_budget.common.config import open_ledger
-    from rollback_budget.common.watch_process import process_suspension_cache
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.hooks.traffic_target import open_target, open_target_in_time
     from rollback_budget.ledger.looks import STANDBY
+    from rollback_budget.standby.ledger_clock import LedgerClock
     from rollback_budget.standby.tools import StandbyTools
     from rollback_budget.watch.look_writer import LookWriter
+    from rollback_budget.watch.suspension_cache import SuspensionCache
 
+    clock = LedgerClock()
     looks = LookWriter(
         lambda: open_ledger().looks,
         log=logging.getLogger(LookWriter.__module__),
         batch_wait=BATCH_WAIT,
+        now=clock.now,
         by=STANDBY,
     )
     return looks, StandbyTools(
@@ -147,7 +150,10 @@ def _tools() -> tuple[LookWriter, StandbyTools]:
         send=_send,
         problems=connection_problems,
         looks=looks,
-        suspensions=process_suspension_cache(),
+        suspensions=SuspensionCache(
+            lambda after: open_ledger().suspensions.ending_after(after=after), clock.now
+        ),
+        clock=clock,
     )
 
 
@@ -164,6 +170,10 @@ def _send(message: StandbyMessage) -> None:
     send(notification, {}, logging.getLogger("rollback_budget.standby"))
 
 
+#: Connections that were found once: a secrets backend is not asked for each of thousands of rollouts.
+_found: set[str] = set()
+
+
 def connection_problems(spec: RolloutSpec) -> list[str]:
     """Say which connections of a spec cannot be found here."""
     from airflow.sdk import BaseHook
@@ -171,9 +181,10 @@ def connection_problems(spec: RolloutSpec) -> list[str]:
     parts = (spec.source, spec.target, *spec.notify)
     names = {getattr(part, "conn_id", None) for part in parts if part is not None}
     problems = []
-    for name in sorted(name for name in names if name is not None):
+    for name in sorted(name for name in names if name is not None and name not in _found):
         try:
             BaseHook.get_connection(name)
+            _found.add(name)
         except Exception as error:
             problems.append(f"connection {name!r} cannot be found: {error}")
     return problems

@@ -115,7 +115,7 @@ class RollingBack:
         """Ask the target until it accepts; what was breached is written down meanwhile."""
         tools = self._tools
         sender = RollbackSender(tools.open_ledger, tools.open_target, self._log, tools.clock.now)
-        unwritten = verdict
+        unwritten, is_paged = verdict, False
         while True:
             request = await in_daemon_thread(
                 lambda: sender.request(order, final.by, final.reason, within=WITHIN), tools.rollback_slots
@@ -126,11 +126,12 @@ class RollingBack:
                 unwritten = None
             if request.outcome is not RequestOutcome.NOT_ACCEPTED:
                 return request
-            self._say(
-                Event.VERIFICATION_FAILED,
-                "standby_not_accepted",
-                f"The target has not accepted the rollback yet, standby goes on trying: {request.detail}",
-            )
+            if not is_paged:
+                said = (
+                    f"The target has not accepted the rollback yet, standby goes on trying: {request.detail}"
+                )
+                self._say(Event.VERIFICATION_FAILED, "standby_not_accepted", said)
+                is_paged = True
             if self._once:
                 return request
             await asyncio.sleep(PAUSE_S)

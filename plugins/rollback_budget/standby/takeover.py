@@ -232,9 +232,11 @@ class Takeover:
 
     async def _look_on(self, role: Role, review: Review | None = None) -> Evaluation | None:
         """Look until there is a verdict; None when something was decided, or a review's deadline is there."""
-        watcher = self._watcher(self._situation.plan(role))
         async with self._tools.start_slots:
-            evaluation = await watcher.look()
+            watcher = self._watcher(self._situation.plan(role))
+            # Of thousands that may be due, others' looks come in between.
+            await asyncio.sleep(0)
+        evaluation = await watcher.look()
         while evaluation is None and not self._once:
             wait_s = watcher.seconds_to_next_look()
             if review is not None:

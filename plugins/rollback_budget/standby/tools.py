@@ -24,8 +24,8 @@ from rollback_budget.watch.suspension_cache import SuspensionLookup
 
 #: Calls to the ledger, to targets and to notifiers at the same time.
 AT_ONCE = 16
-#: Watches that begin at the same time: each replays its window.
-STARTS_AT_ONCE = 4
+#: Watches that are made at the same time.
+STARTS_AT_ONCE = 1
 #: An unavailable ledger is tried again after this time.
 LEDGER_PAUSE_S = 1.0
 
