@@ -45,6 +45,7 @@ ROLLED_BACK = {SPEC.release: 0.0, SPEC.baseline: 1.0}
 def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
     monkeypatch.setattr(traffic_target, "open_target", lambda _spec: plane)
     monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     monkeypatch.setattr(requesting, "STAGE_WAIT", timedelta(milliseconds=20))

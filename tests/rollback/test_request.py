@@ -41,6 +41,7 @@ SENTENCE = "latency: p95 was 31 % above model-v41"
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ ASKS = TierDecision(action=Action.INCIDENT_COMMANDER_DECISION, within=timedelta(
 def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
     monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     monkeypatch.setattr("rollback_budget.triggers.rollback_budget.process_look_writer", lambda: None)
     monkeypatch.setenv("AIRFLOW_CONN_ROUTER", "http://127.0.0.1:1")

@@ -33,6 +33,7 @@ SENTENCE = "latency: p95 was 31 % above model-v41"
 def plane(monkeypatch: pytest.MonkeyPatch) -> ControlPlane:
     plane = ControlPlane(dict(SHIPPED))
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
     monkeypatch.setattr(module, "MARGIN", timedelta(0))
     monkeypatch.setattr(traffic_target, "open_target_in_time", lambda _spec, _most: nullcontext(plane))
     return plane

@@ -107,6 +107,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
         RollbackRecord,
         SentNotification,
         StageRecord,
+        StandbyWatch,
     )
 
     detail: dict[str, Any]
@@ -164,6 +165,9 @@ def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
                 what = "notifying"
             detail = {"occasion": event.occasion, "notifier": event.notifier, "error": event.error}
             return [HistoryLine(event.sent_at or event.claimed_at, what, None, text, detail)]
+        case StandbyWatch():
+            text = f"looks until {utc_second(event.until)}, in place of Airflow"
+            return [HistoryLine(event.since, "standby watched", None, text, {"until": iso(event.until)})]
         case RollbackRecord():
             outcome = "under way" if event.outcome is None else event.outcome.value
             planes = f"control plane: {event.control_plane}; data plane: {event.data_plane}"

@@ -19,6 +19,8 @@ COMMANDS = {
     "backtest": "rollback_budget.cli.backtest:backtest",
     "schema": "rollback_budget.cli.schema:schema",
     "status": "rollback_budget.cli.status:status",
+    "decide": "rollback_budget.cli.decide:decide",
+    "standby": "rollback_budget.cli.standby:standby",
     "history": "rollback_budget.cli.history:history",
     "suspend": "rollback_budget.cli.suspend:suspend",
     "resume": "rollback_budget.cli.suspend:resume",

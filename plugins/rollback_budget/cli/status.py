@@ -11,6 +11,7 @@ import click
 
 from rollback_budget.cli.common import find_rollouts, iso, json_option, short_duration, url_option, utc_second
 from rollback_budget.cli.ledger import open_ledger
+from rollback_budget.cli.standby import watched_by_json
 from rollback_budget.cli.suspend import suspension_json
 from rollback_budget.text import printable
 
@@ -94,6 +95,7 @@ def status_json(one: RolloutStatus) -> dict[str, Any]:
             "reason": rollout.final.reason,
             "at": iso(rollout.final.at),
         },
+        "watched_by": None if one.watched_by is None else watched_by_json(one.watched_by),
         "rollback_outcome": None if one.outcome is None else one.outcome.value,
         "evaluated_until": iso(max((gauge.at for gauge in one.gauges.values()), default=None)),
         "budgets": [
@@ -161,6 +163,8 @@ def _table(statuses: list[RolloutStatus], now: datetime) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from rollback_budget.ledger.watched_by import Who
+
     if not statuses:
         return Text("no rollout is under way")
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -169,6 +173,9 @@ def _table(statuses: list[RolloutStatus], now: datetime) -> RenderableType:
     for one in statuses:
         spec = one.rollout.spec
         what = Text(printable(spec.release), style="bold")
+        if one.watched_by is not None and one.watched_by.who in (Who.STANDBY, Who.NOBODY):
+            watched = f"\nwatched by {printable(str(one.watched_by))}"
+            what.append(watched, style="bold red" if one.watched_by.who is Who.NOBODY else "bold yellow")
         what.append(f"\nagainst {printable(spec.baseline)}\n{printable(spec.service)}", style="dim")
         lines = [_budget(one, line) for line in spec.budgets]
         names, burns, looks = (Text("\n").join(column) for column in zip(*lines, strict=True))

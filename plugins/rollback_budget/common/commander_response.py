@@ -5,25 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from enum import StrEnum
 from typing import Any
+
+from rollback_budget.model.choice import Choice as Choice
 
 SHORTEST_REASON = 5
 
 _TIME_OF_DAY = re.compile(r"(\d{1,2})[:.](\d{2})\s*(?:UTC|Z)?", re.IGNORECASE)
-
-
-class Choice(StrEnum):
-    """The options of a review, as they stand on the buttons."""
-
-    ROLL_BACK = "Roll back now"
-    GO_ON = "Go on"
-    PROMOTE = "Promote now"
-
-    @property
-    def needs_reason(self) -> bool:
-        """Whether it goes against the rule, so that a reason is required."""
-        return self is not Choice.ROLL_BACK
 
 
 class InvalidResponseError(ValueError):

@@ -42,4 +42,8 @@ def process_suspension_cache() -> SuspensionCache:
 def process_look_writer() -> LookWriter:
     """Return the one that all watches of this process share."""
 
-    return LookWriter(lambda: config.open_ledger().looks, log=logging.getLogger(LookWriter.__module__))
+    return LookWriter(
+        lambda: config.open_ledger().looks,
+        log=logging.getLogger(LookWriter.__module__),
+        open_heartbeats=lambda: config.open_ledger().watch_heartbeats,
+    )

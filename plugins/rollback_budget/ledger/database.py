@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from rollback_budget.clock import utc_now
 from rollback_budget.exceptions import LedgerError, LedgerRuleError, LedgerUnavailableError
 from rollback_budget.ledger.models import REVISION, Base
 
@@ -202,6 +204,18 @@ def current_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     return found
+
+
+def database_time(session: Session) -> datetime:
+    """Return the time of day of the database's host, whatever the clock of this one says.
+
+    SQLite has no host but this one.
+    """
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        return utc_now()
+    found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return found.astimezone(UTC)
 
 
 def insert_once(session: Session, row: type[Base], values: Mapping[str, Any]) -> bool:

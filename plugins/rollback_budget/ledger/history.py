@@ -18,6 +18,7 @@ from rollback_budget.ledger.views import (
     RollbackRecord,
     SentNotification,
     StageRecord,
+    StandbyWatch,
 )
 
 
@@ -34,6 +35,7 @@ def history_of(ledger: Ledger, key: RolloutKey) -> list[HistoryEvent]:
         *ledger.overrides.of(key),
         *ledger.suspensions.of(key),
         *ledger.notifications.of(key),
+        *(StandbyWatch(since, until) for since, until in ledger.looks.standby_periods(key)),
     ]
     if rollback is not None:
         events.append(rollback)
@@ -50,6 +52,8 @@ def _time(event: HistoryEvent) -> datetime:
             return event.suspension.since
         case Review():
             return event.opened_at
+        case StandbyWatch():
+            return event.since
         case SentNotification():
             return event.sent_at or event.claimed_at
         case RollbackRecord():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rollback_budget.ledger.answers import Answers
 from rollback_budget.ledger.breaches import Breaches
 from rollback_budget.ledger.cases import CaseIndex
 from rollback_budget.ledger.database import Database, current_revision
@@ -18,9 +19,13 @@ from rollback_budget.ledger.reviews import Reviews
 from rollback_budget.ledger.rollbacks import Rollbacks
 from rollback_budget.ledger.rollouts import Rollouts
 from rollback_budget.ledger.stages import Stages
+from rollback_budget.ledger.standbys import Standbys
 from rollback_budget.ledger.suspensions import Suspensions
 from rollback_budget.ledger.ticket_operations import TicketOperations
 from rollback_budget.ledger.tickets import Tickets
+from rollback_budget.ledger.watch_heartbeats import WatchHeartbeats
+from rollback_budget.ledger.watch_leases import WatchLeases
+from rollback_budget.ledger.watch_signs import SignsOfLife
 
 
 class Ledger:
@@ -44,9 +49,14 @@ class Ledger:
         self.reviews = Reviews(database)
         self.decisions = Decisions(database)
         self.overrides = Overrides(database)
+        self.answers = Answers(database)
         self.suspensions = Suspensions(database)
         self.rollbacks = Rollbacks(database)
         self.stages = Stages(database)
+        self.watch_heartbeats = WatchHeartbeats(database)
+        self.watch_leases = WatchLeases(database)
+        self.standbys = Standbys(database)
+        self.signs_of_life = SignsOfLife(database)
         self.notifications = Notifications(database)
         self.debts = Debts(database)
         self.debt_events = DebtEvents(database)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import groupby
 from math import nan
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, delete, exists, func, select, tuple_
+from sqlalchemy import CursorResult, delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from rollback_budget.engine.frame import FINITE
 from rollback_budget.ledger.database import Repository
 from rollback_budget.ledger.models import LookRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollout_rows import rollout_row
+from rollback_budget.ledger.rollout_rows import among, batches, rollout_row
 from rollback_budget.ledger.views import LoggedLook
 from rollback_budget.model.spec import RolloutSpec
 
@@ -31,15 +31,20 @@ _STATUS = {Status.GOOD: "g", Status.BAD: "b", Status.UNKNOWN: "u"}
 _READ = {letter: status for status, letter in _STATUS.items()}
 _SUSPENDED = "s"
 
-T = TypeVar("T")
+#: Marks the looks of a standby; those of Airflow have no mark.
+STANDBY = "standby"
 
 
 class LookRecord(NamedTuple):
-    """One look at all budgets of a rollout, as it is stored: see :func:`pack`."""
+    """One look at all budgets of a rollout, as it is stored: see :func:`pack`.
+
+    :param by: :data:`STANDBY`, or None for a watch in Airflow.
+    """
 
     key: RolloutKey
     time: datetime
     standings: str
+    by: str | None = None
 
 
 class Looks(Repository):
@@ -48,6 +53,8 @@ class Looks(Repository):
     def add(self, records: Sequence[LookRecord]) -> int:
         """Append looks in one transaction; what is there already stays as it is.
 
+        A look that a standby and Airflow both took is marked as Airflow's: its watch is back.
+
         :return: how many were left out, because their rollout is not in the ledger.
         """
         left_out = 0
@@ -55,6 +62,7 @@ class Looks(Repository):
             ids = _ids(session, {record.key for record in records})
             dialect = session.connection().dialect.name
             insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(LookRow)
+            keys = [LookRow.rollout_id, LookRow.time]
             rows = []
             for record in records:
                 rollout_id = ids.get(record.key)
@@ -62,12 +70,23 @@ class Looks(Repository):
                     left_out += 1
                 else:
                     rows.append(
-                        {"rollout_id": rollout_id, "time": record.time, "standings": record.standings}
+                        {
+                            "rollout_id": rollout_id,
+                            "time": record.time,
+                            "standings": record.standings,
+                            "by": record.by,
+                        }
                     )
             # In one order everywhere, so that two writers of the same looks never wait in a ring.
             rows.sort(key=lambda row: (row["rollout_id"], row["time"]))
-            for some in _batches(rows, _ROWS):
+            for some in batches([row for row in rows if row["by"] is not None], _ROWS):
                 session.execute(insert.values(some).on_conflict_do_nothing())
+            for some in batches([row for row in rows if row["by"] is None], _ROWS):
+                session.execute(
+                    insert.values(some).on_conflict_do_update(
+                        index_elements=keys, set_={"by": None}, where=LookRow.by.is_not(None)
+                    )
+                )
         return left_out
 
     def newest_times(self, keys: Collection[RolloutKey]) -> dict[RolloutKey, datetime]:
@@ -75,12 +94,25 @@ class Looks(Repository):
         newest = select(func.max(LookRow.time)).where(LookRow.rollout_id == RolloutRow.id).scalar_subquery()
         found: dict[RolloutKey, datetime] = {}
         with self._database.read() as session:
-            for some in _batches(keys, _KEYS):
-                query = select(RolloutRow.dag_id, RolloutRow.run_id, newest).where(_among(some))
+            for some in batches(keys, _KEYS):
+                query = select(RolloutRow.dag_id, RolloutRow.run_id, newest).where(among(some))
                 for dag_id, run_id, until in session.execute(query):
                     if until is not None:
                         found[RolloutKey(dag_id, run_id)] = until
         return found
+
+    def standby_periods(self, key: RolloutKey) -> list[tuple[datetime, datetime]]:
+        """Return from when to when standby watched a rollout, by the times of its looks, earliest first."""
+        query = select(LookRow.time, LookRow.by).order_by(LookRow.time)
+        with self._database.read() as session:
+            rollout_id = rollout_row(self._database, session, key).id
+            rows = session.execute(query.where(LookRow.rollout_id == rollout_id)).all()
+        periods = []
+        for by, looks in groupby(rows, key=lambda row: row.by):
+            if by is not None:
+                times = [look.time for look in looks]
+                periods.append((times[0], times[-1]))
+        return periods
 
     def of(
         self, key: RolloutKey, budget: str | None = None, since: datetime | None = None
@@ -159,8 +191,8 @@ def pack(spec: RolloutSpec, snapshots: Sequence[BudgetSnapshot]) -> str:
 
 def _ids(session: Session, keys: Collection[RolloutKey]) -> dict[RolloutKey, int]:
     found = {}
-    for some in _batches(keys, _KEYS):
-        query = select(RolloutRow.dag_id, RolloutRow.run_id, RolloutRow.id).where(_among(some))
+    for some in batches(keys, _KEYS):
+        query = select(RolloutRow.dag_id, RolloutRow.run_id, RolloutRow.id).where(among(some))
         found.update({RolloutKey(dag_id, run_id): id_ for dag_id, run_id, id_ in session.execute(query)})
     return found
 
@@ -200,13 +232,3 @@ def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[Logg
                 )
             )
     return looks
-
-
-def _among(keys: Collection[RolloutKey]) -> ColumnElement[bool]:
-    return tuple_(RolloutRow.dag_id, RolloutRow.run_id).in_([(key.dag_id, key.run_id) for key in keys])
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some

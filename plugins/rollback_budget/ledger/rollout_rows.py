@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, select
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from rollback_budget.exceptions import UnknownRolloutError
@@ -10,6 +14,20 @@ from rollback_budget.ledger.database import Database
 from rollback_budget.ledger.models import RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.views import Final, FinalDecision
+
+T = TypeVar("T")
+
+
+def among(keys: Collection[RolloutKey]) -> ColumnElement[bool]:
+    """Return the condition that a row is one of these rollouts."""
+    return tuple_(RolloutRow.dag_id, RolloutRow.run_id).in_([(key.dag_id, key.run_id) for key in keys])
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Return the items in lists of at most ``size``: databases limit the values of one statement."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def named_row(key: RolloutKey) -> Select[RolloutRow]:

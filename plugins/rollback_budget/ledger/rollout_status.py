@@ -10,6 +10,7 @@ from enum import StrEnum
 from rollback_budget.engine.evaluation import Evaluation, Status
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import FinalDecision, LoggedLook, LoggedSuspension, Review, Rollout
+from rollback_budget.ledger.watched_by import WatchedBy, watched_by
 from rollback_budget.targets.apply import Outcome
 
 
@@ -48,6 +49,7 @@ class RolloutStatus:
     :param gauges: by budget; one without a look has none.
     :param outcome: of the rollback; None while it is under way, and without one.
     :param suspensions: those that hold now.
+    :param watched_by: who watches it; None when nothing has to be watched.
     """
 
     rollout: Rollout
@@ -57,6 +59,7 @@ class RolloutStatus:
     gauges: Mapping[str, Gauge]
     outcome: Outcome | None
     suspensions: tuple[LoggedSuspension, ...]
+    watched_by: WatchedBy | None = None
 
 
 def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
@@ -77,7 +80,16 @@ def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
         gauges=_gauges(ledger.looks.newest(rollout.key), evaluations[-1].evaluation if evaluations else None),
         outcome=outcome,
         suspensions=tuple(one for one in ledger.suspensions.of(rollout.key) if one.is_active(now)),
+        watched_by=_watched_by(ledger, rollout, outcome),
     )
+
+
+def _watched_by(ledger: Ledger, rollout: Rollout, outcome: Outcome | None) -> WatchedBy | None:
+    final = rollout.final
+    if final is not None and (final.decision is FinalDecision.PROMOTED or outcome is not None):
+        return None
+    signs = ledger.signs_of_life.of(rollout.key)
+    return None if signs is None else watched_by(signs, rollout.spec.watch)
 
 
 def _gauges(looks: Sequence[LoggedLook], evaluation: Evaluation | None) -> dict[str, Gauge]:

@@ -14,7 +14,7 @@ from rollback_budget.exceptions import UnreadableSpecError
 from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import RollbackRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
-from rollback_budget.ledger.rollout_rows import final_of, named_row, rollout_row
+from rollback_budget.ledger.rollout_rows import among, batches, final_of, named_row, rollout_row
 from rollback_budget.ledger.views import FinalDecision, Rollout
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: A rollout that began longer ago holds its service no more, whatever became of it.
 LONGEST_CLAIM = timedelta(days=90)
 _CLAIMS = 72_094
+#: Databases limit the values of one statement.
+_KEYS = 400
 #: After these, nothing of this rollout moves traffic any more.
 _SETTLED = (Outcome.EFFECTIVE.value, Outcome.SUPERSEDED.value)
 
@@ -91,6 +93,15 @@ class Rollouts(Repository):
         with self._database.read() as session:
             row = session.scalar(named_row(key))
             return None if row is None else _view(row)
+
+    def many(self, keys: Collection[RolloutKey]) -> list[Rollout]:
+        """Return those of these rollouts whose budget can be read here."""
+        with self._database.read() as session:
+            return [
+                view
+                for some in batches(keys, _KEYS)
+                for view in _views(session.scalars(select(RolloutRow).where(among(some))))
+            ]
 
     def newest(self, limit: int = 100) -> list[Rollout]:
         """Return the newest rollouts, newest first."""

@@ -220,6 +220,14 @@ class SentNotification:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StandbyWatch:
+    """A time in which standby watched a rollout in place of Airflow, by the times of its looks."""
+
+    since: datetime
+    until: datetime
+
+
 #: Something that happened in a rollout.
 HistoryEvent = (
     LoggedEvaluation
@@ -231,5 +239,6 @@ HistoryEvent = (
     | LoggedSuspension
     | SentNotification
     | RollbackRecord
+    | StandbyWatch
     | Final
 )

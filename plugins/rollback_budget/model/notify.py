@@ -28,6 +28,8 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
     VERIFICATION_FAILED = "verification_failed"
     PROMOTED = "promoted"
+    WATCH_LOST = "watch_lost"
+    WATCH_BACK = "watch_back"
     DEBT_DUE = "debt_due"
     DEBT_OVERDUE = "debt_overdue"
     DEBT_BACKLOG = "debt_backlog"

@@ -19,6 +19,8 @@ _HEADLINES = {
     Event.ROLLED_BACK: "rolled back",
     Event.VERIFICATION_FAILED: "the rollback is NOT proven, the on-call engineer must look now",
     Event.PROMOTED: "promoted",
+    Event.WATCH_LOST: "Airflow does not watch any more, standby does",
+    Event.WATCH_BACK: "Airflow watches again",
     Event.DEBT_DUE: "an eval debt falls due",
     Event.DEBT_OVERDUE: "an eval debt is overdue",
     Event.DEBT_BACKLOG: "what is owed",
@@ -28,6 +30,7 @@ _CRITICAL = {
     Event.REVIEW_OPENED,
     Event.DEADLINE_NEAR,
     Event.VERIFICATION_FAILED,
+    Event.WATCH_LOST,
     Event.DEBT_OVERDUE,
 }
 

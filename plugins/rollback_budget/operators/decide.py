@@ -10,6 +10,7 @@ from airflow.sdk import BaseBranchOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from rollback_budget.clock import utc_now
+from rollback_budget.common.ledger_answer import recorded_deadline
 from rollback_budget.common.ledger_sync import final_if_known, nothing_left
 from rollback_budget.common.priority import rollout_task
 from rollback_budget.common.retries import QUICK_RETRIES
@@ -78,7 +79,11 @@ class DecideOperator(BaseBranchOperator):
         }[step]
         if step is NextStep.ASK:
             # The deadline that the trigger set, and that the commander was told.
-            deadline = xcom.asked_until(self.round_) or utc_now() + review_terms(spec, evaluation).within
+            deadline = (
+                xcom.asked_until(self.round_)
+                or recorded_deadline(xcom.key, self.round_, self.log)
+                or utc_now() + review_terms(spec, evaluation).within
+            )
             context["ti"].xcom_push(key=DEADLINE_KEY, value=deadline.isoformat())
         if evaluation is not None and evaluation.breaches:
             names.append("log_breach")

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import SHORTEST_REASON, Choice, InvalidResponseError
 from rollback_budget.common.config import link_to_chart, link_to_run, open_ledger
+from rollback_budget.common.ledger_answer import recorded_answer
 from rollback_budget.common.ledger_sync import final_if_known, nothing_left, record_answer
 from rollback_budget.common.priority import rollout_task
 from rollback_budget.common.retries import WATCH_RETRIES
@@ -76,6 +77,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
     def ask(self, context: Context) -> Any:
         """Wait until the commander answers or the deadline comes, unless this rollout has ended."""
+        answer = self.recorded(context)
+        if answer is not None:
+            self.log.info("answered already, while Airflow could not ask")
+            return self.execute_complete(context, answer)
         xcom = RolloutXcom(self.tasks, context)
         over = nothing_left(xcom.key, self.log)
         if over is not None:
@@ -121,6 +126,10 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
             window_end=shipment.window_end.isoformat(),
         )
         return None
+
+    def recorded(self, context: Context) -> dict[str, Any] | None:
+        """Return the answer that the ledger holds for this round."""
+        return recorded_answer(RolloutXcom(self.tasks, context).key, self.round_, self.log)
 
     def _order(self, xcom: RolloutXcom, spec: RolloutSpec, shipment: Shipment) -> RollbackOrder | None:
         """Return what the trigger needs to request a rollback; None when that is not ours to do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,19 +29,15 @@ from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.notifications.task_notifications import page, rollback_message
 from rollback_budget.rollback.order import rollback_key, rolled_back
-from rollback_budget.targets.apply import ChangeReport, Outcome, TrafficChange, change_traffic
-from rollback_budget.targets.base import NOTHING
+from rollback_budget.rollback.verify import MOST_PROOFS, VerifiedRollback, verify_rollback
+from rollback_budget.targets.apply import Outcome, TrafficChange
 from rollback_budget.targets.shares import shares_left
-from rollback_budget.targets.verification import ReleaseTraffic
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from rollback_budget.clock import Log
     from rollback_budget.engine.evaluation import Evaluation
-
-#: How many times a change that was accepted is waited for, a whole deadline each.
-MOST_PROOFS = 2
 
 
 class RollbackOperator(BaseOperator):
@@ -78,18 +73,19 @@ class RollbackOperator(BaseOperator):
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
         # What a trigger got accepted is not sent again, unless it turns out not to be effective.
         accepted_at = self._requested_at(xcom) if context["ti"].try_number == 1 else None
-        report, problems = self._roll_back(spec, shipment, xcom, accepted_at)
+        verified = self._roll_back(spec, shipment, xcom, accepted_at)
+        report = verified.report
         document = RollbackReport(
             outcome=report.outcome,
             requested_at=report.requested_at,
             verified_at=report.verified_at,
             control_plane=report.control_plane,
             data_plane=report.data_plane,
-            detail=" ".join([report.detail, *map(_say_problem, problems)]),
+            detail=verified.detail,
             by=by,
             reason=reason,
-            baseline_troubles=tuple(problems),
-            release_serves=report.serving is not None and report.serving.share(spec.release) > NOTHING,
+            baseline_troubles=verified.baseline_problems,
+            release_serves=verified.release_serves,
         )
         context["ti"].xcom_push(key=REPORT_KEY, value=document.model_dump(mode="json"))
         self.log.info("%s", report)
@@ -123,7 +119,7 @@ class RollbackOperator(BaseOperator):
 
     def _roll_back(
         self, spec: RolloutSpec, shipment: Shipment, xcom: RolloutXcom, accepted_at: datetime | None
-    ) -> tuple[ChangeReport, list[str]]:
+    ) -> VerifiedRollback:
         from rollback_budget.hooks.http import close_shared_session
         from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.hooks.traffic_target import open_target
@@ -137,24 +133,18 @@ class RollbackOperator(BaseOperator):
             send=self.send,
             accepted_at=accepted_at,
         )
-        target = open_target(spec)
-        if spec.source is None:
-            return change_traffic(target, change, log=self.log.info), []
         evaluation = evaluation_behind(xcom, self.rounds)
-        with asyncio.Runner() as runner:
-            observe = ReleaseTraffic(
-                spec,
-                open_shared_source,
-                runner,
-                breaches=() if evaluation is None else evaluation.breaches,
-                before=xcom.pull(self.tasks.id("preflight"), BASELINE_KEY),
-                warn=lambda problem: self.log.error("%s", _say_problem(problem)),
-            )
-            try:
-                report = change_traffic(target, change, observe=observe, log=self.log.info)
-                return report, observe.baseline_problems(report.requested_at or utc_now())
-            finally:
-                runner.run(close_shared_session())
+        return verify_rollback(
+            open_target(spec),
+            spec,
+            change,
+            open_source=open_shared_source,
+            close_sources=close_shared_session,
+            breaches=() if evaluation is None else evaluation.breaches,
+            before=xcom.pull(self.tasks.id("preflight"), BASELINE_KEY),
+            warn=lambda problem: self.log.error("%s", problem),
+            log=self.log.info,
+        )
 
 
 class RecordRollbackOperator(BaseOperator):
@@ -279,10 +269,6 @@ def evaluation_behind(xcom: RolloutXcom, rounds: int) -> Evaluation | None:
             if evaluation is not None:
                 return evaluation
     return None
-
-
-def _say_problem(problem: str) -> str:
-    return f"The baseline is itself unhealthy: {problem}."
 
 
 def author_of(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from rollback_budget.ledger.views import FinalDecision, RollbackRecord
 from rollback_budget.model.base import Frozen
 from rollback_budget.rollback.bounded_call import NoAnswerError, call_within
 from rollback_budget.rollback.order import RollbackOrder
-from rollback_budget.targets.apply import Outcome, request_traffic
+from rollback_budget.targets.apply import DeadlineClock, Outcome, request_traffic
 
 if TYPE_CHECKING:
     from rollback_budget.engine.evaluation import Evaluation
@@ -179,7 +179,13 @@ class RollbackSender:
         timeout = min(order.spec.target.request_timeout, REQUEST_TIMEOUT)
         try:
             with self.open_target(order.spec, timeout) as target:
-                found = request_traffic(target, order.change(), within=within, log=self._say)
+                found = request_traffic(
+                    target,
+                    order.change(),
+                    within=within,
+                    clock=DeadlineClock(self.now),
+                    log=self._say,
+                )
         except TargetError as error:
             return RollbackRequest(
                 outcome=RequestOutcome.NOT_ACCEPTED, by=by, reason=reason, detail=str(error)

@@ -9,7 +9,7 @@ from datetime import datetime
 from math import isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from rollback_budget.clock import grid_floor, utc_now
+from rollback_budget.clock import Now, grid_floor, utc_now
 from rollback_budget.engine.delta import delta_of
 from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN, Breach, Status
 from rollback_budget.engine.frame import Arms, frame_of
@@ -37,6 +37,7 @@ class ReleaseTraffic:
     :param breaches: what was breached, and shall recover.
     :param before: the baseline's values when the rollout began, by series.
     :param warn: called once, at the first look, when the baseline is itself unhealthy.
+    :param now: the clock.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ReleaseTraffic:
         breaches: Sequence[Breach] = (),
         before: Mapping[str, float] | None = None,
         warn: Callable[[str], None] = lambda _line: None,
+        now: Now = utc_now,
     ) -> None:
         self._spec = spec
         self._open_source = open_source
@@ -55,6 +57,7 @@ class ReleaseTraffic:
         self._breaches = breaches
         self._before = before or {}
         self._warn = warn
+        self._now = now
         self._source: Source | None = None
         self._problems: list[str] | None = None
 
@@ -63,7 +66,7 @@ class ReleaseTraffic:
         self.baseline_problems(since)
         step = self._spec.watch.step
         start = grid_floor(since, step) + step
-        end = grid_floor(utc_now() - self._spec.watch.settle, step)
+        end = grid_floor(self._now() - self._spec.watch.settle, step)
         if end <= start:
             return Traffic(None, "no whole bucket since the change yet")
         try:
@@ -78,7 +81,7 @@ class ReleaseTraffic:
         """Return where the baseline is itself beyond a budget; queried once, up to then; empty if unknown."""
         if self._problems is None:
             spec = self._spec
-            end = grid_floor(min(until, utc_now() - spec.watch.settle), spec.watch.step)
+            end = grid_floor(min(until, self._now() - spec.watch.settle), spec.watch.step)
             start = end - STEPS_OF_HEALTH * spec.watch.step
             try:
                 samples = self._runner.run(self._fetch(start, end))

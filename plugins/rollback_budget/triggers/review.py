@@ -108,11 +108,11 @@ class ReviewTrigger(BaseTrigger):
         """Wait for the deadline, an answer, or the rollout's end; request what it asks for, then fire."""
         deadline = datetime.fromisoformat(self.deadline)
         # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
-        answer = await self._read()
+        answer = await self._read() or await self._recorded()
         final = None if answer is not None else await self._final()
         while answer is None and final is None and (left := deadline - utc_now()) > timedelta(0):
             await asyncio.sleep(min(left, POLL).total_seconds())
-            answer = await self._read()
+            answer = await self._read() or await self._recorded()
             final = None if answer is not None else await self._final()
         if answer is None:
             answer = await self._close(final)
@@ -145,6 +145,25 @@ class ReviewTrigger(BaseTrigger):
             return None
         reading, self._reading = self._reading, None
         return reading.result()
+
+    async def _recorded(self) -> dict[str, Any] | None:
+        """Return the answer that was given while Airflow was down, and close the question in it."""
+        from rollback_budget.common.ledger_answer import recorded_answer
+
+        if not self.round_:
+            return None
+        key = RolloutKey(self.dag_id, self.run_id)
+        answer = await asyncio.to_thread(recorded_answer, key, self.round_, self.log)
+        if answer is None:
+            return None
+        try:
+            async with asyncio.timeout(CLOSE_WAIT.total_seconds()):
+                await asyncio.to_thread(
+                    _write_answer, UUID(self.ti_id), answer["chosen_options"][0], answer["params_input"]
+                )
+        except Exception as error:
+            self.log.info("the request could not be answered in Airflow: %s", error)
+        return answer
 
     async def _final(self) -> Final | None:
         from rollback_budget.common.ledger_sync import final_if_known

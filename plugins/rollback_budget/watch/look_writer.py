@@ -49,6 +49,10 @@ class LookSink(Protocol):
         """Record one look; returns at once and never raises."""
         ...
 
+    def alive(self, plan: WatchPlan) -> None:
+        """Record that a watch has polled without a look to record; returns at once and never raises."""
+        ...
+
 
 class LookRepository(Protocol):
     """The part of the ledger that the writer uses; both methods may raise LedgerError."""
@@ -62,6 +66,14 @@ class LookRepository(Protocol):
         ...
 
 
+class HeartbeatRepository(Protocol):
+    """The part of the ledger that knows which watches are alive; may raise LedgerError."""
+
+    def beat(self, keys: Collection[RolloutKey]) -> None:
+        """Note that the watches of these rollouts are alive now."""
+        ...
+
+
 class LookWriter:
     """Writes the looks of all watches of this process; a watch never waits for it.
 
@@ -71,6 +83,9 @@ class LookWriter:
     :param open_looks: opens the ledger's looks; called in the writing thread.
     :param batch_wait: how long a look waits for others.
     :param retry_after: how long until an unavailable ledger is tried again.
+    :param open_heartbeats: opens where it is noted that a watch lives which has no look to record; called in
+        the writing thread. None notes nothing.
+    :param by: who watches, as a mark on each look; None for Airflow.
     """
 
     def __init__(
@@ -82,8 +97,12 @@ class LookWriter:
         retry_after: timedelta = RETRY_AFTER,
         max_queued: int = MAX_QUEUED,
         now: Now = utc_now,
+        open_heartbeats: Callable[[], HeartbeatRepository] | None = None,
+        by: str | None = None,
     ) -> None:
         self._open_looks = open_looks
+        self._open_heartbeats = open_heartbeats
+        self._by = by
         self._log = log
         self._batch_wait_s = batch_wait.total_seconds()
         self._retry_after_s = retry_after.total_seconds()
@@ -91,6 +110,7 @@ class LookWriter:
         self._now = now
         self._change = Condition()
         self._queue: deque[LookRecord] = deque()
+        self._alive: set[RolloutKey] = set()
         self._writing = False
         self._flushing = False
         self._dropped = 0
@@ -121,17 +141,24 @@ class LookWriter:
             return
         from rollback_budget.ledger.looks import LookRecord, pack
 
-        record = LookRecord(plan.rollout, at, pack(plan.spec, snapshots))
+        record = LookRecord(plan.rollout, at, pack(plan.spec, snapshots), self._by)
         with self._change:
             self._queue.append(record)
             if len(self._queue) > self._max_queued:
                 self._queue.popleft()
                 self._dropped += 1
-            if self._thread is None:
-                self._thread = Thread(target=self._write_forever, name="rollback-budget-looks", daemon=True)
-                self._thread.start()
-                atexit.register(self.flush)
+            self._start()
             if len(self._queue) in (1, BATCH_SIZE):
+                self._change.notify_all()
+
+    def alive(self, plan: WatchPlan) -> None:
+        """Record that a watch has polled without a look to record; returns at once and never raises."""
+        if plan.rollout is None or self._open_heartbeats is None:
+            return
+        with self._change:
+            self._alive.add(plan.rollout)
+            self._start()
+            if len(self._alive) == 1:
                 self._change.notify_all()
 
     def flush(self, timeout: timedelta = FLUSH_TIMEOUT) -> bool:
@@ -144,6 +171,12 @@ class LookWriter:
             self._change.wait_for(lambda: not self._flushing, timeout=timeout.total_seconds())
             self._flushing = False
             return not self._queue and not self._writing
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._write_forever, name="rollback-budget-looks", daemon=True)
+            self._thread.start()
+            atexit.register(self.flush)
 
     async def _query_newest(self, keys: set[RolloutKey]) -> dict[RolloutKey, datetime] | None:
         await asyncio.sleep(_QUERY_WAIT_S)
@@ -159,9 +192,11 @@ class LookWriter:
 
     def _write_forever(self) -> None:
         while True:
-            batch = self._next_batch()
+            batch, alive = self._next_batch()
             try:
                 left_out = self._open_looks().add(batch) if batch else 0
+                if alive and self._open_heartbeats is not None:
+                    self._open_heartbeats().beat(alive)
             except LedgerUnavailableError as error:
                 self._requeue(batch, error)
             except Exception:
@@ -173,14 +208,16 @@ class LookWriter:
                 self._note_written(left_out)
                 self._close(())
 
-    def _next_batch(self) -> list[LookRecord]:
+    def _next_batch(self) -> tuple[list[LookRecord], set[RolloutKey]]:
         with self._change:
-            self._change.wait_for(lambda: self._queue or self._flushing)
+            self._change.wait_for(lambda: self._queue or self._alive or self._flushing)
             self._change.wait_for(
                 lambda: self._flushing or len(self._queue) >= BATCH_SIZE, timeout=self._batch_wait_s
             )
             self._writing = True
-            return [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SIZE))]
+            # A heartbeat that cannot be written is not kept: the next poll brings another.
+            alive, self._alive = self._alive, set()
+            return [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SIZE))], alive
 
     def _close(self, unwritten: Sequence[LookRecord]) -> None:
         """End a batch; a flush waits until the queue is empty, or until the ledger has failed once."""

@@ -87,6 +87,7 @@ class Watcher:
         """
         verdict = await self._look()
         self._task_log.after_look(self._fold, self._read_until)
+        self._look_recorder.after_poll()
         return verdict
 
     async def _look(self) -> Evaluation | None:
