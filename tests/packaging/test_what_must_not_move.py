@@ -64,6 +64,11 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
             "dag_id": "d",
             "run_id": "r",
             "deferred_at": AT,
+            "order": None,
+            "reason": "",
+            "round_": 1,
+            "budgets": [],
+            "window_end": AT,
         },
     ),
     (
@@ -100,9 +105,11 @@ NEXT_METHODS = {
 }
 XCOM_KEYS = {
     "ANSWER_KEY": "answer",
+    "ASKED_UNTIL_KEY": "asked_until",
     "BASELINE_KEY": "baseline",
     "DEADLINE_KEY": "review_deadline",
     "REPORT_KEY": "report",
+    "REQUEST_KEY": "rollback_request",
     "SURVEY_KEY": "survey",
 }
 ROUND = {
@@ -120,6 +127,7 @@ DEBT_TASKS = {
 }
 OPTIONS = {
     "sql_alchemy_conn",
+    "pool",
     "budgets_folder",
     "backlog_folder",
     "cases_folder",
