@@ -109,11 +109,15 @@ async def prepare_rollback(plan: WatchPlan, log: Log) -> None:
     if plan.rollout is None:
         return
     await _in_thread(_askers(), _call_airflow_once)
-    if plan.order is None:
-        return
+    if plan.terms is not None:
+        await _in_thread(_askers(), lambda: _keep_connections(plan, log))
+
+
+def _keep_connections(plan: WatchPlan, log: Log) -> None:
+    # Imported here, in a thread: it takes a good part of a second, and an event loop must not wait for it.
     from rollback_budget.hooks.traffic_target import kept_connections
 
-    await _in_thread(_askers(), lambda: kept_connections().keep(plan.spec, log))
+    kept_connections().keep(plan.spec, log)
 
 
 @cache
