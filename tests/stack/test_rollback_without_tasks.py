@@ -12,13 +12,13 @@ import pytest
 from demo.waiting import wait_for
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.targets.apply import Outcome
-from tests.stack.airflow_harness import BASELINE, COMMANDER, Harness, Scenario
+from tests.stack.airflow_harness import BASELINE, COMMANDER, PATIENCE_S, Harness, Scenario
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "2s", "method": "threshold"}
-WITHIN = {"decision": {"tier_b_breach": "incident_commander_decision_within_150s"}}
+WITHIN = {"decision": {"tier_b_breach": "incident_commander_decision_within_3m"}}
 SCENARIOS = [
     Scenario("breached", 900, {"safety": INCIDENTS}),
     Scenario("answered", 900, {"escalation": HANDOFF}),
@@ -49,7 +49,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory, airflow_url: str | None) -
 
 
 def wait_until_rolled_back(harness: Harness, name: str) -> None:
-    wait_for(lambda: harness.weights(name) == ROLLED_BACK, f"the rollback of {name}", timeout_s=200)
+    wait_for(lambda: harness.weights(name) == ROLLED_BACK, f"the rollback of {name}", timeout_s=PATIENCE_S)
     states = harness.states(name)
     assert states["rollback"] is None, "no task has run for it"
 
@@ -81,7 +81,7 @@ def test_with_a_scheduler_again_each_is_verified_and_recorded_once(harness: Harn
     harness.stack.start("scheduler")
     for scenario in SCENARIOS:
         name = scenario.name
-        assert harness.end(name, timeout_s=300) == "success"
+        assert harness.end(name) == "success"
         record = harness.ledger.rollbacks.of(harness.key(name))
         assert record is not None
         assert record.outcome is Outcome.EFFECTIVE
