@@ -171,14 +171,14 @@ class Harness:
         final = self.rollout(name).final
         return None if final is None else final.decision
 
-    def end(self, name: str) -> str:
+    def end(self, name: str, timeout_s: float = PATIENCE_S) -> str:
         """Wait until the run has ended and return its state."""
-        return self.stack.wait_for_run(self.scenarios[name].dag_id, self.runs[name], timeout_s=PATIENCE_S)
+        return self.stack.wait_for_run(self.scenarios[name].dag_id, self.runs[name], timeout_s=timeout_s)
 
-    def reach(self, name: str, task_id: str, *states: str) -> str:
+    def reach(self, name: str, task_id: str, *states: str, timeout_s: float = PATIENCE_S) -> str:
         """Wait until a task is in one of the states."""
         dag_id = self.scenarios[name].dag_id
-        return self.stack.wait_for_task(dag_id, self.runs[name], task_id, states, timeout_s=PATIENCE_S)
+        return self.stack.wait_for_task(dag_id, self.runs[name], task_id, states, timeout_s=timeout_s)
 
     def states(self, name: str) -> dict[str, str | None]:
         return self.stack.api.task_states(self.scenarios[name].dag_id, self.runs[name])
