@@ -76,6 +76,24 @@ def test_an_airflow_that_hangs_is_not_waited_for(
         test_is_over.set()
 
 
+def test_looking_up_ahead_of_a_rollback_ends_when_airflow_hangs(
+    kept: KeptConnections, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(traffic_target, "LOOKUP_AHEAD_TIMEOUT", FRESH_FOR / 1e6)
+    test_is_over = Event()
+
+    def hang(_conn_id: str) -> Connection:
+        test_is_over.wait()
+        raise RuntimeError
+
+    monkeypatch.setattr(kept, "_look_up", hang)
+    try:
+        kept.keep(SPEC, LOG)
+    finally:
+        test_is_over.set()
+    assert "cannot be read ahead of a rollback: no answer within" in caplog.text
+
+
 def test_what_was_never_looked_up_fails_as_airflow_says(airflow: Airflow, kept: KeptConnections) -> None:
     airflow.is_there = False
     kept.keep(SPEC, LOG)

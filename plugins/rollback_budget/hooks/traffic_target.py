@@ -27,6 +27,8 @@ GetConnection = Callable[[str], Connection]
 
 #: How long Airflow may take to look a connection up when there is one that was looked up before.
 LOOKUP_TIMEOUT = timedelta(seconds=1)
+#: How long Airflow may take to look a connection up ahead of its use.
+LOOKUP_AHEAD_TIMEOUT = timedelta(seconds=10)
 #: A connection is looked up again, ahead of its use, when the one that is kept is older than this.
 FRESH_FOR = timedelta(minutes=5)
 
@@ -123,7 +125,7 @@ class KeptConnections:
             kept = self._kept.get(conn_id)
             if kept is not None and self._elapsed() - kept[1] < FRESH_FOR.total_seconds():
                 return kept[0]
-            return self._refresh(conn_id)
+            return call_within(LOOKUP_AHEAD_TIMEOUT, lambda: self._refresh(conn_id))
 
     def _refresh(self, conn_id: str) -> Connection:
         connection = keep_connection(self._look_up(conn_id))

@@ -106,18 +106,17 @@ def rollback_sender(log: Log) -> RollbackSender:
 
 async def prepare_rollback(plan: WatchPlan, log: Log) -> None:
     """Look up what a rollback will need, so that it needs nothing of Airflow when it leaves."""
-    if plan.rollout is None:
-        return
-    await _in_thread(_askers(), _call_airflow_once)
+    if plan.rollout is not None:
+        await _in_thread(_preparer(), lambda: _prepare(plan, log))
+
+
+def _prepare(plan: WatchPlan, log: Log) -> None:
+    _call_airflow_once()
     if plan.terms is not None:
-        await _in_thread(_askers(), lambda: _keep_connections(plan, log))
+        # Imported in this thread: it takes a good part of a second, and an event loop must not wait for it.
+        from rollback_budget.hooks.traffic_target import kept_connections
 
-
-def _keep_connections(plan: WatchPlan, log: Log) -> None:
-    # Imported here, in a thread: it takes a good part of a second, and an event loop must not wait for it.
-    from rollback_budget.hooks.traffic_target import kept_connections
-
-    kept_connections().keep(plan.spec, log)
+        kept_connections().keep(plan.spec, log)
 
 
 @cache
@@ -184,6 +183,12 @@ async def _in_thread(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     # By the context Airflow knows which task's log a line belongs to.
     run = copy_context().run
     return await asyncio.get_running_loop().run_in_executor(pool, lambda: run(function))
+
+
+@cache
+def _preparer() -> ThreadPoolExecutor:
+    # One thread: where thousands of watches start at once, more would only keep the event loop waiting.
+    return ThreadPoolExecutor(1, "ahead of a rollback")
 
 
 @cache
