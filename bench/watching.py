@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import logging
 import resource
@@ -147,6 +148,9 @@ def _full_collection() -> float:
 
 async def run(rollouts: int, seconds: float, start: datetime) -> dict[str, Any]:
     """Start all at once, as after a mass restart; then watch for a while."""
+    # What a triggerer has imported before its first trigger.
+    importlib.import_module("airflow.jobs.triggerer_job_runner")
+    importlib.import_module("airflow.sdk.execution_time.task_runner")
     empty = _full_collection()
     records = [Record()]
     now = utc_now()

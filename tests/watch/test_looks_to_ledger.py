@@ -237,6 +237,27 @@ async def test_five_hundred_watches_ask_the_ledger_once_what_it_has(ledger: Ledg
     assert requests == [500]
 
 
+async def test_watches_that_share_the_ledgers_answer_let_others_run_between_them(ledger: Ledger) -> None:
+    simulation = start_watch(ledger)
+    writer = LookWriter(lambda: ledger.looks, log=LOG)
+    turns, resumed_in = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def begin() -> None:
+        await writer.looks_until(simulation.plan)
+        resumed_in.append(turns)
+
+    others = asyncio.create_task(count_turns())
+    await asyncio.gather(*(begin() for _ in range(50)))
+    others.cancel()
+    assert len(set(resumed_in)) == 50
+
+
 async def test_pruning_takes_old_looks_and_leaves_the_evidence(ledger: Ledger) -> None:
     simulation = start_watch(ledger)
     simulation.backend.samples = samples(600, onset=31)

@@ -119,6 +119,7 @@ class LookWriter:
         self._thread: Thread | None = None
         self._query: asyncio.Task[dict[RolloutKey, datetime] | None] | None = None
         self._queried_keys: set[RolloutKey] = set()
+        self._turn = asyncio.Lock()
 
     async def looks_until(self, plan: WatchPlan) -> datetime | None:
         """Return up to where the ledger has this rollout's looks; watches share one query."""
@@ -126,10 +127,14 @@ class LookWriter:
             return None
         query, loop = self._query, asyncio.get_running_loop()
         if query is None or query.done() or query.get_loop() is not loop:
-            self._queried_keys = set()
+            self._queried_keys, self._turn = set(), asyncio.Lock()
             query = self._query = loop.create_task(self._query_newest(self._queried_keys))
         self._queried_keys.add(plan.rollout)
+        turn = self._turn
         done, _ = await asyncio.wait({query}, timeout=QUERY_TIMEOUT.total_seconds())
+        async with turn:
+            # Each that shares the answer folds for a while now: whatever else is due comes in between.
+            await asyncio.sleep(0)
         known = query.result() if done else None
         if known is None:
             return max(plan.window_start, self._now() - REWRITE_PERIOD)
