@@ -40,6 +40,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedRollout
         raising=False,
     )
     monkeypatch.setattr(apply, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.verify.DeadlineClock", FastClock)
     asks = TierDecision(action=Action.INCIDENT_COMMANDER_DECISION, within=15 * MINUTE)
     incidents = budget(
         "incidents", Comparison.INCREASE, 0.0, minutes=0, area="safety", worse=Worse.HIGHER, tier=Tier.A

@@ -275,6 +275,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
         raising=False,
     )
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    monkeypatch.setattr("rollback_budget.rollback.verify.DeadlineClock", FastClock)
     monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 

@@ -6,8 +6,10 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
+from sqlalchemy import text
 
 from rollback_budget.exceptions import (
     LedgerError,
@@ -19,7 +21,9 @@ from rollback_budget.exceptions import (
 )
 from rollback_budget.ledger.debt_views import CaseEntry, CaseState
 from rollback_budget.ledger.ledger import Ledger
+from rollback_budget.ledger.views import FinalDecision
 from tests.debt.factories import make_debt, make_proof
+from tests.support.network import wait_until
 from tests.support.rollouts import KEY, NOON, make_breach, make_spec
 
 pytestmark = pytest.mark.database
@@ -57,6 +61,56 @@ def test_a_ledger_that_another_process_locks_is_unavailable(
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailableError, match="Check its disk, its rights and its locks"):
             ledger.rollouts.open(KEY, make_spec(), NOON)
+
+
+def test_a_process_that_hangs_in_mid_transaction_does_not_keep_the_others_waiting(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollback_budget.ledger.database._LOCK_TIMEOUT_S", 0.05)
+    ledger = Ledger(postgres_url)
+    ledger.migrate()
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    hangs, may_end = Event(), Event()
+
+    def hang() -> None:
+        with ledger.database.one_transaction():
+            ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "the rule", "one incident", NOON)
+            hangs.set()
+            may_end.wait()
+
+    other = Thread(target=hang)
+    other.start()
+    try:
+        assert hangs.wait(30)
+        with pytest.raises(LedgerUnavailableError, match="locks"):
+            ledger.final_decisions.take(KEY, FinalDecision.PROMOTED, "casey", "it is fine", NOON)
+    finally:
+        may_end.set()
+        other.join()
+
+
+def test_the_server_ends_a_transaction_that_is_left_open(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollback_budget.ledger.database._IDLE_TIMEOUT_S", 0.05)
+    ledger = Ledger(postgres_url)
+    ledger.migrate()
+    ledger.rollouts.open(KEY, make_spec(), NOON)
+    other = Ledger(postgres_url)
+
+    def are_locks_left() -> bool:
+        with other.database.read() as session:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+            return bool(session.execute(text(query)).scalar_one())
+
+    def hang() -> None:
+        with ledger.database.one_transaction():
+            ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "the rule", "one incident", NOON)
+            wait_until(lambda: not are_locks_left(), what="the server to end the transaction")
+            ledger.rollouts.get(KEY)
+
+    with pytest.raises(LedgerUnavailableError):
+        hang()
 
 
 def test_a_ledger_whose_tables_are_gone_is_unavailable(ledger: Ledger) -> None:

@@ -81,3 +81,19 @@ def test_what_a_team_writes_in_default_args_wins() -> None:
 def test_the_pool_can_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__POOL", "release_engineering")
     assert RolloutDag(budget=BUDGET).get_task("rollback").pool == "release_engineering"
+
+
+def test_our_own_tasks_that_the_defaults_of_a_dag_put_into_another_pool_are_named() -> None:
+    with DAG("team", schedule=None, default_args={"pool": "etl"}) as dag:
+        RollbackBudgetGroup(budget=BUDGET, rollback=EmptyOperator(task_id="argo_undo", **GOOD))
+    said = "\n".join(queue_warnings(dag, Tasks("rollback_budget.")))
+    for task in ("round_1.decide", "round_1.review", "verdict"):
+        assert f"{task} runs in the pool etl" in said
+
+
+def test_a_callback_for_all_tasks_makes_no_join_a_task_that_has_to_run() -> None:
+    with DAG("team", schedule=None, default_args={"on_success_callback": print}) as dag:
+        RollbackBudgetGroup(budget=BUDGET, rollback=EmptyOperator(task_id="argo_undo", **GOOD))
+    joins = [task for task in dag.tasks if task.task_id.endswith((".breached", ".overruled"))]
+    assert joins
+    assert not any(task.has_on_success_callback for task in joins)

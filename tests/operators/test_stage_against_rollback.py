@@ -11,18 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException, TaskDeferred
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.xcom import Shipment, Tasks
 from rollback_budget.hooks import traffic_target
 from rollback_budget.ledger.ledger import Ledger
-from rollback_budget.ledger.views import FinalDecision
+from rollback_budget.ledger.views import FinalDecision, RollbackRecord
+from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.target import Stage
 from rollback_budget.operators.traffic_ramp import StagesOperator
 from rollback_budget.rollback import request as requesting
-from rollback_budget.rollback.order import RollbackOrder
+from rollback_budget.rollback.order import RollbackOrder, rollback_key
 from rollback_budget.targets import apply as change
+from rollback_budget.targets.apply import Outcome
 from rollback_budget.targets.rollback_terms import rollback_terms
 from rollback_budget.triggers.on_verdict import rollback_sender
 from tests.operators.scenarios import FastClock
@@ -115,5 +117,65 @@ def test_a_stage_that_lands_after_the_rollback_is_taken_back(plane: ControlPlane
     plane.before_write = at_the_write_of("stage_2", lambda: roll_back(log))
     with pytest.raises(AirflowSkipException, match="the ramp ends here"):
         raise_stage()
-    assert [key.rsplit("/", 1)[1] for key, _ in plane.accepted] == ["rollback", "stage_2"]
+    # With a key of its own: a target that knows the rollback's would answer that it has done it.
+    assert [key.rsplit("/", 1)[1] for key, _ in plane.accepted] == ["rollback", "stage_2", "after_stage"]
     assert plane.shares == ROLLED_BACK
+    assert ledger.stages.write_until(KEY) is None
+
+
+def test_one_that_lands_after_a_rollback_that_is_verified_already_is_taken_back(
+    plane: ControlPlane, ledger: Ledger
+) -> None:
+    log = logging.getLogger(__name__)
+
+    def roll_back_and_verify() -> None:
+        roll_back(log)
+        ledger.rollbacks.record(
+            KEY, RollbackRecord(rollback_key(KEY), Outcome.EFFECTIVE, utc_now(), utc_now())
+        )
+
+    plane.before_write = at_the_write_of("stage_2", roll_back_and_verify)
+    with pytest.raises(AirflowSkipException, match="the ramp ends here"):
+        raise_stage()
+    assert plane.shares == ROLLED_BACK
+
+
+def test_one_whose_task_was_killed_in_mid_write_is_taken_back_by_its_next_try(
+    plane: ControlPlane, ledger: Ledger
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def be_killed(_self: StagesOperator, *_: Any) -> None:
+        raise KilledError
+
+    plane.before_write = at_the_write_of("stage_2", lambda: roll_back(logging.getLogger(__name__)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StagesOperator, "_after_write", be_killed)
+        with pytest.raises(KilledError):
+            raise_stage()
+    assert plane.shares[SPEC.release] == 0.5
+    raise_stage()
+    assert plane.shares == ROLLED_BACK
+    assert ledger.stages.write_until(KEY) is None
+
+
+def test_a_stage_that_cannot_be_taken_back_fails_its_task(plane: ControlPlane, ledger: Ledger) -> None:
+    def refuse() -> None:
+        roll_back(logging.getLogger(__name__))
+        plane.before_write = lambda key: setattr(plane, "refuses", -1 if "after" in key else 0)
+
+    plane.before_write = at_the_write_of("stage_2", refuse)
+    with pytest.raises(AirflowException, match="is not moved back"):
+        raise_stage()
+    assert ledger.stages.write_until(KEY) is not None
+
+
+def test_while_the_commander_is_asked_no_stage_is_raised(plane: ControlPlane, ledger: Ledger) -> None:
+    ledger.reviews.open(KEY, 1, utc_now() + HOUR, OnTimeout.ROLLBACK, utc_now())
+    with pytest.raises(TaskDeferred):
+        raise_stage()
+    assert plane.accepted == []
+    ledger.decisions.add(KEY, 1, "Go on", "casey", "a known spike", utc_now(), timed_out=False)
+    raise_stage()
+    assert plane.shares[SPEC.release] == 0.5

@@ -218,3 +218,23 @@ def test_a_rollback_does_not_wait_for_a_stage_whose_task_is_gone(opened: Ledger,
     opened.stages.begin_write(KEY, utc_now() - timedelta(seconds=1))
     sender(lambda: opened, plane).request(ORDER, "the rule", SENTENCE)
     assert plane.shares == ROLLED_BACK
+
+
+def test_what_came_after_a_verified_rollback_is_moved_back_under_a_key_of_its_own(
+    opened: Ledger, plane: ControlPlane
+) -> None:
+    opened.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "the rule", SENTENCE, NOON)
+    opened.rollbacks.record(KEY, RollbackRecord(rollback_key(KEY), Outcome.EFFECTIVE, NOON, NOON))
+    request = sender(lambda: opened, plane).request(ORDER, "the rule", SENTENCE, after="stage")
+    assert request.outcome is RequestOutcome.ACCEPTED
+    assert plane.accepted == [(f"{rollback_key(KEY)}/after_stage", ROLLED_BACK)]
+
+
+def test_traffic_on_its_way_back_by_another_process_is_not_taken_for_a_newer_change(
+    opened: Ledger, plane: ControlPlane
+) -> None:
+    opened.rollbacks.record_request(KEY, rollback_key(KEY), NOON, "model-v42 10 %", "requested")
+    plane.shares = {SPEC.release: 0.05, SPEC.baseline: 0.95}
+    assert (
+        sender(lambda: opened, plane).request(ORDER, "the rule", SENTENCE).outcome is RequestOutcome.ACCEPTED
+    )

@@ -196,6 +196,35 @@ def test_a_rollback_by_another_user_is_verified_without_sending() -> None:
     assert still.applied == []
 
 
+def test_what_another_process_got_accepted_is_sent_again_once_nothing_is_seen_of_it() -> None:
+    change = TrafficChange(
+        BASELINE, [SHIPPED], idempotency_key="k", deadline=timedelta(seconds=30), accepted_at=START
+    )
+    lost = Router(SHIPPED)
+    assert change_traffic(lost, change, clock=ManualClock().clock()).outcome is Outcome.EFFECTIVE
+    assert lost.applied == ["k"]
+    held = Router(BASELINE)
+    assert change_traffic(held, change, clock=ManualClock().clock()).outcome is Outcome.EFFECTIVE
+    assert held.applied == []
+
+
+def test_traffic_that_moves_after_a_lost_reply_is_not_taken_for_another_clients_change() -> None:
+    steps = iter([{"v2": 0.3, "v1": 0.7}, {"v2": 0.1, "v1": 0.9}, BASELINE])
+
+    class Moving(Router):
+        def read(self) -> Serving:
+            if self.applied:
+                self.shares = dict(next(steps, BASELINE))
+            return Serving(self.shares)
+
+    def lose_the_reply(_router: Router, _shares: Mapping[str, float]) -> None:
+        raise TargetError("no reply within 4 s", accepted=None)
+
+    router = Moving(SHIPPED)
+    router.on_apply = lose_the_reply
+    assert roll_back(router).outcome is Outcome.EFFECTIVE
+
+
 def recovering(good: bool | None, *, knowable: bool = True) -> Callable[[datetime], Traffic]:
     recovery = Recovery(good, "p95 is what it is", knowable)
     return lambda _since: Traffic(0.0, "0 of 100 requests", recovery=recovery)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from rollback_budget.clock import utc_now
 from rollback_budget.hooks import traffic_target
@@ -95,8 +96,39 @@ def test_an_answer_or_an_end_in_the_ledger_holds(plane: ControlPlane, ledger: Le
     assert plane.accepted == []
 
 
-def test_without_the_ledger_nothing_is_guessed(plane: ControlPlane, ledger: Ledger, tmp_path: Path) -> None:
+def test_without_the_ledger_nothing_is_guessed(
+    plane: ControlPlane, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEP_ON", timedelta(seconds=-1))
     open_review(ledger)
     (tmp_path / "ledger.db").unlink()
     pass_deadline()
     assert plane.accepted == []
+
+
+def test_a_ledger_that_is_away_at_the_deadline_is_asked_again(
+    plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_AFTER", timedelta(0))
+    open_review(ledger)
+    asked: list[None] = []
+
+    def open_ledger() -> Ledger:
+        asked.append(None)
+        return Ledger("sqlite:////nowhere/ledger.db") if len(asked) == 1 else ledger
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.config, "open_ledger", open_ledger)
+        pass_deadline()
+    assert plane.shares[SPEC.release] == 0.0
+
+
+@pytest.mark.parametrize(("state", "sends"), [("deferred", False), ("success", False), ("scheduled", True)])
+def test_a_question_that_airflow_has_asked_is_left_to_its_task_though_the_ledger_does_not_say_so(
+    plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, state: str, sends: bool
+) -> None:
+    open_review(ledger)
+    states = {KEY.run_id: {"rollout.round_1.watch": "success", "rollout.round_1.review": state}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_which: states)
+    pass_deadline()
+    assert bool(plane.accepted) is sends

@@ -15,11 +15,14 @@ import pytest
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import Choice
+from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.hooks import traffic_target
 from rollback_budget.ledger.ledger import Ledger
-from rollback_budget.ledger.views import FinalDecision
-from rollback_budget.rollback.order import RollbackOrder
+from rollback_budget.ledger.views import FinalDecision, RollbackRecord
+from rollback_budget.model.decision import OnTimeout
+from rollback_budget.rollback.order import RollbackOrder, rollback_key
 from rollback_budget.targets import apply as change
+from rollback_budget.targets.apply import Outcome
 from rollback_budget.targets.rollback_terms import rollback_terms
 from rollback_budget.triggers import review as module
 from rollback_budget.triggers.review import ReviewTrigger
@@ -170,7 +173,7 @@ def test_an_answer_in_the_last_moment_beats_the_deadline(
 def test_where_airflow_hangs_the_deadline_holds(
     airflow: Airflow, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "READ_WAIT", timedelta(milliseconds=5))
+    monkeypatch.setattr(module, "LOOK_WAIT", timedelta(milliseconds=5))
     monkeypatch.setattr(module, "CLOSE_WAIT", timedelta(milliseconds=5))
     airflow.hangs = Event()
 
@@ -251,7 +254,7 @@ def test_where_a_team_puts_the_baseline_back_nothing_is_sent(
     ("decision", "option"),
     [(FinalDecision.ROLLED_BACK, Choice.ROLL_BACK), (FinalDecision.PROMOTED, Choice.PROMOTE)],
 )
-def test_a_question_that_was_overtaken_is_closed_and_sends_nothing(
+def test_a_question_that_was_overtaken_is_closed(
     airflow: Airflow,
     plane: ControlPlane,
     ledger: Ledger,
@@ -261,9 +264,92 @@ def test_a_question_that_was_overtaken_is_closed_and_sends_nothing(
     ledger.final_decisions.take(KEY, decision, "the rule", SENTENCE, NOON)
     event = event_of(trigger(seconds_left=600))
     assert event["closed"]["by"] == "the rule"
-    assert event["rollback"] is None
     assert airflow.written == [option.value]
+    # Whoever decided the rollback may have ended before it was requested.
+    assert plane.shares == (ROLLED_BACK if decision is FinalDecision.ROLLED_BACK else SHIPPED)
+
+
+def test_what_was_rolled_back_and_verified_before_is_not_sent_again(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "the rule", SENTENCE, NOON)
+    ledger.rollbacks.record(KEY, RollbackRecord(rollback_key(KEY), Outcome.EFFECTIVE, NOON, NOON))
+    assert event_of(trigger(seconds_left=600))["rollback"]["outcome"] == "settled"
     assert plane.accepted == []
+
+
+def test_where_the_ledger_hangs_the_deadline_holds(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wait in ("LOOK_WAIT", "RECORD_WAIT"):
+        monkeypatch.setattr(module, wait, timedelta(milliseconds=5))
+    monkeypatch.setattr("rollback_budget.rollback.request.LEDGER_WAIT", timedelta(milliseconds=5))
+    test_is_over = Event()
+
+    def hang() -> Ledger:
+        test_is_over.wait()
+        raise LedgerUnavailableError("gone")
+
+    for user in ("common.config", "common.ledger_sync", "common.ledger_answer"):
+        monkeypatch.setattr(f"rollback_budget.{user}.open_ledger", hang)
+
+    async def first_event() -> Any:
+        event = await anext(trigger().run())
+        test_is_over.set()
+        return event.payload
+
+    assert asyncio.run(first_event())["rollback"]["outcome"] == "accepted"
+    assert plane.shares == ROLLED_BACK
+
+
+def test_an_answer_that_a_slow_look_missed_beats_the_deadline(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_WAIT", timedelta(milliseconds=5))
+    airflow.refuses = True
+    test_is_over = asyncio.Event()
+    reads: list[None] = []
+
+    async def read(_ti_id: str, _log: Any) -> dict[str, Any] | None:
+        reads.append(None)
+        if len(reads) == 1:
+            # It began before the answer came.
+            await test_is_over.wait()
+            return None
+        return airflow.answer
+
+    airflow.is_answered(Choice.GO_ON, reason="a known spike")
+    monkeypatch.setattr(module, "read_answer", read)
+    assert event_of(trigger())["chosen_options"] == [Choice.GO_ON.value]
+    assert plane.shares == SHIPPED
+
+
+def test_an_open_question_is_noted_in_the_ledger_once_it_can_be(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger
+) -> None:
+    ledger.reviews.open(KEY, 1, NOON, OnTimeout.ROLLBACK, NOON)
+    event_of(trigger())
+    [review] = ledger.reviews.of(KEY)
+    assert review.asked_at is not None
+
+
+def test_an_answer_reaches_a_ledger_that_was_away(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECORD_WAIT", timedelta(0))
+    monkeypatch.setattr(module, "RECORD_AGAIN_AFTER", timedelta(milliseconds=50))
+    airflow.is_answered(Choice.GO_ON, reason="a known spike")
+    file = tmp_path / "ledger.db"
+    file.rename(tmp_path / "aside.db")
+
+    async def run() -> None:
+        [_ async for _ in trigger().run()]
+        (tmp_path / "aside.db").rename(file)
+        await asyncio.gather(*module._recordings)
+
+    asyncio.run(run())
+    [decision] = ledger.decisions.of(KEY)
+    assert decision.option == Choice.GO_ON.value
 
 
 def test_the_arguments_of_an_older_version_are_accepted() -> None:

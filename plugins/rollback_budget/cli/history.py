@@ -11,6 +11,7 @@ import click
 
 from rollback_budget.cli.common import find_rollouts, iso, json_option, url_option, utc_second
 from rollback_budget.cli.ledger import open_ledger
+from rollback_budget.model.choice import SILENCE
 from rollback_budget.text import plural, printable
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
             }
             return [HistoryLine(event.opened_at, "review opened", None, text, detail)]
         case CommanderDecision():
-            by = event.by or "the deadline"
+            by = event.by or SILENCE
             text = f"round {event.round}: {event.option}{_because(event.reason)}"
             detail = {
                 "round": event.round,

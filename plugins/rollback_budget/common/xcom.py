@@ -11,6 +11,7 @@ from pydantic import AwareDatetime
 from rollback_budget.engine.evaluation import Breach, Evaluation
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.base import Frozen
+from rollback_budget.model.choice import SILENCE
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.rollback.request import RequestOutcome, RollbackRequest
 from rollback_budget.targets.apply import Outcome
@@ -76,7 +77,7 @@ class ReviewAnswer(Frozen):
     @property
     def author(self) -> str:
         """Return who decided, in words."""
-        return self.by or "the deadline"
+        return self.by or SILENCE
 
 
 class RollbackReport(Frozen):

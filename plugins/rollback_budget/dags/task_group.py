@@ -167,8 +167,8 @@ def _build_round(
             budget=budget,
             trigger_rule=TriggerRule.NONE_SKIPPED,
         )
-        kept = EmptyOperator(task_id="kept")
-        breached = EmptyOperator(task_id="breached")
+        kept = _join("kept")
+        breached = _join("breached")
         log_breach = LogBreachOperator(task_id="log_breach", tasks=tasks, round_=round_)
         announce = AnnounceRoundOperator(task_id="announce", tasks=tasks, round_=round_)
         after >> watch >> decide >> [kept, breached, log_breach, announce]
@@ -178,11 +178,16 @@ def _build_round(
             return decide
         review = ReviewOperator(task_id="review", tasks=tasks, round_=round_, rounds=rounds, sends=sends)
         guard = GuardSensor(task_id="guard", tasks=tasks, round_=round_, sends=sends)
-        overruled = EmptyOperator(task_id="overruled")
-        accepted = EmptyOperator(task_id="accepted")
+        overruled = _join("overruled")
+        accepted = _join("accepted")
         log_guard = LogBreachOperator(task_id="log_guard_breach", tasks=tasks, round_=round_, task="guard")
         decide >> [review, guard]
         review >> overruled >> rollback
         review >> accepted >> promote
         guard >> [rollback, log_guard]
     return review
+
+
+def _join(task_id: str) -> EmptyOperator:
+    """Return a task that is never run: one with a callback, of ``default_args`` perhaps, would be."""
+    return EmptyOperator(task_id=task_id, on_execute_callback=None, on_success_callback=None)

@@ -27,7 +27,9 @@ GetConnection = Callable[[str], Connection]
 
 #: How long Airflow may take to look a connection up when there is one that was looked up before.
 LOOKUP_TIMEOUT = timedelta(seconds=1)
-#: How long Airflow may take to look a connection up ahead of its use.
+#: How long it may take where there is none.
+FIRST_LOOKUP_TIMEOUT = timedelta(seconds=4)
+#: How long it may take ahead of a connection's use.
 LOOKUP_AHEAD_TIMEOUT = timedelta(seconds=10)
 #: A connection is looked up again, ahead of its use, when the one that is kept is older than this.
 FRESH_FOR = timedelta(minutes=5)
@@ -105,19 +107,21 @@ class KeptConnections:
         """Return the connection as it is now, or as it was when Airflow last said it."""
         kept = self._kept.get(conn_id)
         if kept is None:
-            return self._refresh(conn_id)
+            return call_within(FIRST_LOOKUP_TIMEOUT, lambda: self._refresh(conn_id))
         try:
             return call_within(LOOKUP_TIMEOUT, lambda: self._refresh(conn_id))
         except Exception:
             return kept[0]
 
-    def keep(self, spec: RolloutSpec, log: Log) -> None:
-        """Look up what the target of ``spec`` will need; what cannot be looked up is said, and left."""
+    def keep(self, spec: RolloutSpec, log: Log) -> bool:
+        """Look up what the target of ``spec`` will need; say what cannot be. Return whether all is kept."""
         try:
             if spec.target is not None:
                 target_class(spec.target.type).open(spec, _Ahead(self))
         except Exception as error:
             log.warning("the target's connection cannot be read ahead of a rollback: %s", error)
+            return False
+        return True
 
     def look_up_ahead(self, conn_id: str) -> Connection:
         """Return a connection; looked up once in :data:`FRESH_FOR`, whatever the number of watches."""

@@ -13,9 +13,7 @@ from rollback_budget.ledger.database import Repository, insert_once
 from rollback_budget.ledger.models import DecisionRow, OverrideRow, RolloutRow, SuspensionRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import rollout_row
-
-#: Who decided when nobody answered in time.
-SILENCE = "the deadline"
+from rollback_budget.model.choice import SILENCE
 
 
 @dataclass(frozen=True, slots=True)

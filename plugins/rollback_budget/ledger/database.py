@@ -33,7 +33,19 @@ from rollback_budget.ledger.models import REVISION, Base
 VERSION_TABLE = "rollback_budget_alembic_version"
 
 _WRITE = "rollback_budget_write"
+#: Migrations take the time that they take.
+_UNHURRIED = "rollback_budget_unhurried"
 _LOCK_TIMEOUT_S = 15
+#: A process that hangs in mid-transaction keeps its locks from the others for so long.
+_IDLE_TIMEOUT_S = 30
+#: A connection whose host is gone fails within about half a minute, and not only when the kernel gives up.
+_TCP = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _MIGRATE = "Run: rollback-budget ledger migrate"
 
 
@@ -86,7 +98,8 @@ class Database:
     def connect(self) -> Iterator[Connection]:
         """Open a writing transaction whether the ledger exists or not. Raises LedgerError."""
         try:
-            with self._engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+            options = {_WRITE: True, _UNHURRIED: True}
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
             raise self._failure(error) from error
@@ -145,12 +158,16 @@ class Database:
                 event.listen(engine, "connect", _prepare_sqlite)
                 event.listen(engine, "begin", _begin_sqlite)
                 return engine
-            return create_engine(
+            waits = {"connect_timeout": max(2, math.ceil(self._connect_timeout_s)), **_TCP}
+            engine = create_engine(
                 self._url,
                 poolclass=NullPool,
                 isolation_level="READ COMMITTED",
-                connect_args={"connect_timeout": max(2, math.ceil(self._connect_timeout_s))},
+                # What the URL says wins.
+                connect_args={name: value for name, value in waits.items() if name not in self._url.query},
             )
+            event.listen(engine, "begin", _begin_postgresql)
+            return engine
         except (NoSuchModuleError, ImportError) as error:
             raise LedgerUnavailableError(
                 f"the driver of {self.place} is not installed ({error})."
@@ -236,6 +253,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(
         "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
+    )
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # For this transaction alone, and not as options of the connection: poolers in between refuse those.
+    if connection.get_execution_options().get(_UNHURRIED):
+        return
+    connection.exec_driver_sql(
+        f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s';"
+        f" SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_TIMEOUT_S}s'"
     )
 
 

@@ -35,7 +35,8 @@ class Stages(Repository):
         """Announce that the release is about to get more traffic; False when the rollout has ended.
 
         From then to :meth:`end_write`, at the longest until ``until``, a rollback that is decided waits a
-        moment for this write. After a final decision no write begins.
+        moment for this write. After a final decision no write begins. A write that was never ended stays
+        noted: whether it took effect is not known.
         """
         with self._database.write() as session:
             row = rollout_row(self._database, session, key)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+#: Who decided when no person did.
+RULE = "the rule"
+SILENCE = "the deadline"
+
 
 class Choice(StrEnum):
     """The options of a review, as they stand on the buttons."""

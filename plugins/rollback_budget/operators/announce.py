@@ -16,6 +16,7 @@ from rollback_budget.common.xcom import DEADLINE_KEY, REPORT_KEY, RollbackReport
 from rollback_budget.engine.decision_policy import rounds_of
 from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.exceptions import LedgerRuleError, LedgerUnavailableError
+from rollback_budget.model.choice import RULE, SILENCE, Choice
 from rollback_budget.model.notify import Event
 from rollback_budget.notifications.dispatch import send
 from rollback_budget.notifications.notification import Notification
@@ -97,13 +98,32 @@ class AnnounceRoundOperator(AnnounceOperator):
     def tell_decision(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002
         """Notify of who decided what; nothing when the rollout ended without an answer."""
         xcom = RolloutXcom(self.tasks, context)
-        answer = next((one for one in xcom.answers(self.round_ + 1) if one.round_ == self.round_), None)
-        if answer is None:
+        said = self._decided(xcom)
+        if said is None:
             self.log.info("the review was overtaken before it was answered")
             return
-        because = f": {answer.reason}" if answer.reason else ""
-        said = f"{answer.author} decided: {answer.option}{because}"
         self.send(context, self._message(xcom, Event.DECIDED, said))
+
+    def _decided(self, xcom: RolloutXcom) -> str | None:
+        """Say who decided what; None when the rollout ended without an answer.
+
+        The review's own task may still have to wait when its trigger has acted on the answer.
+        """
+        answer = next((one for one in xcom.answers(self.round_ + 1) if one.round_ == self.round_), None)
+        if answer is not None:
+            return _say_decision(answer.author, answer.option, answer.reason)
+        try:
+            ledger = open_ledger()
+            recorded, final = ledger.answers.of(xcom.key, self.round_), ledger.final_decisions.of(xcom.key)
+        except LedgerUnavailableError as error:
+            self.log.warning("who decided is not known without the ledger: %s", error)
+            return None
+        if recorded is not None:
+            return _say_decision(recorded.author, recorded.option, recorded.reason)
+        if final is None or final.by == RULE:
+            return None
+        option = Choice.PROMOTE if final.decision.value == "promoted" else Choice.ROLL_BACK
+        return _say_decision(final.by, option.value, None if final.by == SILENCE else final.reason)
 
     def _verdict(self, xcom: RolloutXcom, deadline: datetime | None) -> list[Notification]:
         # The trigger has sent them, unless it could not.
@@ -174,6 +194,10 @@ class AnnouncePromotionOperator(AnnounceOperator):
         spec = xcom.spec()
         said = f"{_say_promoter(xcom)}, and {spec.release} takes over from {spec.baseline}"
         self.send(context, Notification(Event.PROMOTED, Event.PROMOTED.value, xcom.key, spec, said))
+
+
+def _say_decision(by: str, option: str, reason: str | None) -> str:
+    return f"{by} decided: {option}{f': {reason}' if reason else ''}"
 
 
 def _say_promoter(xcom: RolloutXcom) -> str:

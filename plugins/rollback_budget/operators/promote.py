@@ -14,6 +14,7 @@ from rollback_budget.common.priority import rollout_task
 from rollback_budget.common.retries import QUICK_RETRIES
 from rollback_budget.common.xcom import REPORT_KEY, RolloutXcom, Tasks
 from rollback_budget.links.rollout import ROLLOUT_LINKS
+from rollback_budget.model.choice import RULE
 from rollback_budget.operators.ship import apply_shares
 from rollback_budget.targets.apply import Outcome
 from rollback_budget.targets.shares import shares_left
@@ -77,4 +78,4 @@ def author_of_promotion(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:
     answers = xcom.answers(before=rounds + 1)
     if answers and answers[-1].promote:
         return answers[-1].author, answers[-1].reason or "promoted before the window was over"
-    return "the rule", "the window is over, its budgets kept"
+    return RULE, "the window is over, its budgets kept"

@@ -37,9 +37,11 @@ def queue_warnings(dag: DAG | None, tasks: Tasks) -> list[str]:
     if not theirs:
         return []
     names = ", ".join(task.task_id for task in theirs)
+    # What a DAG's `default_args` say of our own tasks wins, too.
+    waited_for = [*_ours_before(dag, tasks), *theirs]
     found = [
-        *(_pool_warning(task) for task in theirs if task.pool != pool()),
-        *(_priority_warning(task) for task in theirs if task.priority_weight < PRIORITY),
+        *(_pool_warning(task) for task in waited_for if task.pool != pool()),
+        *(_priority_warning(task) for task in waited_for if task.priority_weight < PRIORITY),
     ]
     limit = dag.max_active_tasks
     others = AT_ONCE + sum(1 for task in dag.tasks if task not in theirs and not _is_of_a_rollout(task))
@@ -65,7 +67,7 @@ def _is_of_a_rollout(task: BaseOperator | MappedOperator) -> bool:
     )
 
 
-def _pool_warning(task: BaseOperator) -> str:
+def _pool_warning(task: BaseOperator | MappedOperator) -> str:
     slots = ""
     if task.pool == "default_pool":
         most = conf.getint("core", "default_pool_task_slot_count", fallback=_SLOTS)
@@ -76,18 +78,23 @@ def _pool_warning(task: BaseOperator) -> str:
     )
 
 
-def _priority_warning(task: BaseOperator) -> str:
+def _priority_warning(task: BaseOperator | MappedOperator) -> str:
     return (
         f"{task.task_id} has priority_weight={task.priority_weight}: tasks that wait with a higher one start"
         f" before it. Write priority_weight={PRIORITY}, weight_rule='absolute' for it"
     )
 
 
-def _between(dag: DAG, first: str, last: str) -> Iterator[BaseOperator]:
+def _ours_before(dag: DAG, tasks: Tasks) -> Iterator[BaseOperator | MappedOperator]:
+    """Yield our tasks that run between a watch and the rollback."""
+    for task in _between(dag, tasks.in_round(1, "watch"), tasks.id("rollback")):
+        if _is_of_a_rollout(task) and not isinstance(task, EmptyOperator):
+            yield task
+
+
+def _between(dag: DAG, first: str, last: str) -> Iterator[BaseOperator | MappedOperator]:
     """Yield the tasks on the ways from one task to another, without these two."""
     down = dag.get_task(first).get_flat_relative_ids(upstream=False)
     up = dag.get_task(last).get_flat_relative_ids(upstream=True)
     for task_id in sorted(down & up):
-        task = dag.get_task(task_id)
-        if isinstance(task, BaseOperator):
-            yield task
+        yield dag.get_task(task_id)

@@ -26,6 +26,7 @@ from rollback_budget.common.xcom import (
 )
 from rollback_budget.exceptions import LedgerError, LedgerRuleError, LedgerUnavailableError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
+from rollback_budget.model.choice import RULE
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.notifications.task_notifications import page, rollback_message
 from rollback_budget.rollback.order import rollback_key, rolled_back
@@ -115,7 +116,7 @@ class RollbackOperator(BaseOperator):
         except LedgerError as error:
             self.log.warning("whether the rollback was requested already is not known: %s", error)
             return None
-        return None if record is None else record.requested_at
+        return None if record is None or record.outcome is Outcome.FAILED else record.requested_at
 
     def _roll_back(
         self, spec: RolloutSpec, shipment: Shipment, xcom: RolloutXcom, accepted_at: datetime | None
@@ -276,7 +277,7 @@ def author_of(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:
     for round_ in range(rounds, 0, -1):
         guarded = xcom.evaluation(round_, "guard")
         if guarded is not None:
-            return "the rule", guarded.sentence
+            return RULE, guarded.sentence
         answer = next((one for one in xcom.answers(before=round_ + 1) if one.round_ == round_), None)
         if answer is not None and answer.go_on:
             # They decided to go on; what rolls back is the round after it, which gave no verdict.
@@ -286,5 +287,5 @@ def author_of(xcom: RolloutXcom, rounds: int) -> tuple[str, str]:
         if answer is not None:
             return answer.author, answer.reason or said
         if evaluation is not None:
-            return "the rule", said
-    return "the rule", "the watch gave no verdict"
+            return RULE, said
+    return RULE, "the watch gave no verdict"

@@ -31,6 +31,9 @@ from rollback_budget.targets.shares import shares_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from rollback_budget.ledger.ledger import Ledger
+    from rollback_budget.ledger.views import Final
+
 #: How soon a stage that is held is looked at again.
 HELD_FOR = timedelta(seconds=30)
 #: On top of one request's time-out: after it a write is taken for over, whatever became of its task.
@@ -99,6 +102,9 @@ class StagesOperator(BaseOperator):
         try:
             rollout = ledger.rollouts.get(xcom.key)
             if rollout is not None and rollout.final is not None:
+                if ledger.stages.write_until(xcom.key) is not None:
+                    # The task ended in mid-write, or the ledger was away at its end.
+                    self._after_write(xcom, spec)
                 raise _RampOverError(f"the rollout has ended: {rollout.final}")
             reached = ledger.stages.of(xcom.key) or [
                 ledger.stages.record(xcom.key, 1, ramp[0], shipment.window_start)
@@ -132,6 +138,13 @@ class StagesOperator(BaseOperator):
         open_ledger().stages.record(xcom.key, stage, share, utc_now())
         self.log.info("stage %d: %s", stage, report)
 
+    def _require_no_review(self, ledger: Ledger, xcom: RolloutXcom) -> None:
+        """Raise :class:`StageHeldError` while the commander is asked, though no task may know of it yet."""
+        answered = {decision.round for decision in ledger.decisions.of(xcom.key)}
+        answered |= {answer.round_ for answer in xcom.answers(before=self.rounds + 1)}
+        if any(review.round not in answered for review in ledger.reviews.of(xcom.key)):
+            raise StageHeldError("the incident commander is asked")
+
     def _require_quiet(self, xcom: RolloutXcom) -> None:
         """Raise :class:`StageHeldError` while a decision about the release is open."""
         for round_ in range(1, self.rounds + 1):
@@ -158,6 +171,7 @@ class StagesOperator(BaseOperator):
         assert spec.target is not None
         ledger = open_ledger()
         try:
+            self._require_no_review(ledger, xcom)
             begun = ledger.stages.begin_write(
                 xcom.key, utc_now() + spec.target.request_timeout + WRITE_MARGIN
             )
@@ -171,22 +185,37 @@ class StagesOperator(BaseOperator):
             self._after_write(xcom, spec)
 
     def _after_write(self, xcom: RolloutXcom, spec: RolloutSpec) -> None:
+        """Move the traffic back if the rollout was rolled back during the write, however that ended.
+
+        The write stays noted in the ledger until then, so that the next try does what this one could not.
+        """
         ledger = open_ledger()
         try:
-            ledger.stages.end_write(xcom.key)
             final = ledger.final_decisions.of(xcom.key)
+            if final is not None and final.decision is FinalDecision.ROLLED_BACK:
+                self._move_back(xcom, spec, final)
+            ledger.stages.end_write(xcom.key)
         except LedgerError as error:
-            self.log.warning("whether the rollout ended during this write is not known: %s", error)
-            return
-        if final is None or final.decision is not FinalDecision.ROLLED_BACK:
-            return
-        terms = rollback_terms(spec, shares_of(spec, spec.target.ramp[0]) if spec.target else None)
-        if terms is not None:
-            from rollback_budget.triggers.on_verdict import rollback_sender
+            raise StageHeldError(
+                f"whether the rollout ended during the last write is not known: {error}"
+            ) from error
 
-            self.log.warning("the rollout was rolled back during this write: %s", final)
-            order = RollbackOrder(rollout=xcom.key, spec=spec, terms=terms)
-            self.log.info("%s", rollback_sender(self.log).request(order, final.by, final.reason))
+    def _move_back(self, xcom: RolloutXcom, spec: RolloutSpec, final: Final) -> None:
+        from rollback_budget.rollback.request import RequestOutcome
+        from rollback_budget.triggers.on_verdict import rollback_sender
+
+        assert spec.target is not None
+        terms = rollback_terms(spec, shares_of(spec, spec.target.ramp[0]))
+        if terms is None:
+            return
+        self.log.warning("the rollout was rolled back during this write: %s", final)
+        order = RollbackOrder(rollout=xcom.key, spec=spec, terms=terms)
+        request = rollback_sender(self.log).request(
+            order, final.by, final.reason, within=spec.target.deadline, after="stage"
+        )
+        self.log.info("%s", request)
+        if request.outcome is RequestOutcome.NOT_ACCEPTED:
+            raise AirflowException(f"a stage landed after the rollback, and is not moved back. {request}")
 
     def _wait(self, xcom: RolloutXcom, until: datetime) -> None:
         from rollback_budget.triggers.stage import StageTrigger

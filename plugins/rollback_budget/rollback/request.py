@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from rollback_budget.ledger.views import FinalDecision, RollbackRecord
 from rollback_budget.model.base import Frozen
 from rollback_budget.rollback.bounded_call import NoAnswerError, call_within
 from rollback_budget.rollback.order import RollbackOrder
-from rollback_budget.targets.apply import DeadlineClock, Outcome, request_traffic
+from rollback_budget.targets.apply import DeadlineClock, Outcome, TrafficChange, request_traffic
 
 if TYPE_CHECKING:
     from rollback_budget.engine.evaluation import Evaluation
@@ -109,6 +109,7 @@ class RollbackSender:
         reason: str,
         verdict: Verdict | None = None,
         within: timedelta = TARGET_WAIT,
+        after: str = "",
     ) -> RollbackRequest:
         """Take the final decision "rolled back", and ask the target to give the baseline everything.
 
@@ -118,13 +119,15 @@ class RollbackSender:
 
         :param verdict: kept in the ledger before the decision is taken.
         :param within: for how long a target that does not accept is asked again.
+        :param after: what changed the traffic after the rollback, as a part of an idempotency key: then it is
+            asked for again, with a key of its own, also where it was verified before.
         """
         known = self._decide(order, by, reason, verdict)
         if known.final is not None and known.final.decision is FinalDecision.PROMOTED:
             return RollbackRequest(
                 outcome=RequestOutcome.PROMOTED, by=by, reason=reason, detail=str(known.final)
             )
-        if known.record is not None and known.record.outcome in _SETTLED:
+        if known.record is not None and known.record.outcome in _SETTLED and not after:
             return RollbackRequest(
                 outcome=RequestOutcome.SETTLED,
                 by=by,
@@ -134,7 +137,11 @@ class RollbackSender:
             )
         if known.stage_until is not None:
             self._wait_for_stage(order, known.stage_until)
-        request = self._send(order, by, reason, within)
+        change = order.change()
+        if after:
+            change = replace(change, idempotency_key=f"{change.idempotency_key}/after_{after}")
+        asked = known.record is not None and known.record.requested_at is not None
+        request = self._send(order, replace(change, asked=asked), by, reason, within)
         if request.outcome is RequestOutcome.ACCEPTED and request.requested_at is not None:
             self._record(order, request, request.requested_at)
         return request
@@ -174,14 +181,16 @@ class RollbackSender:
         except (LedgerError, NoAnswerError) as error:
             self.log.warning("a stage may be written at this moment, and the ledger cannot say: %s", error)
 
-    def _send(self, order: RollbackOrder, by: str, reason: str, within: timedelta) -> RollbackRequest:
+    def _send(
+        self, order: RollbackOrder, change: TrafficChange, by: str, reason: str, within: timedelta
+    ) -> RollbackRequest:
         assert order.spec.target is not None
         timeout = min(order.spec.target.request_timeout, REQUEST_TIMEOUT)
         try:
             with self.open_target(order.spec, timeout) as target:
                 found = request_traffic(
                     target,
-                    order.change(),
+                    change,
                     within=within,
                     clock=DeadlineClock(self.now),
                     log=self._say,

@@ -14,7 +14,7 @@ from rollback_budget.ledger.answers import Answer
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import FinalDecision, Review
 from rollback_budget.ledger.watch_signs import WatchSigns
-from rollback_budget.model.choice import Choice
+from rollback_budget.model.choice import RULE, Choice
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.notify import Event
 from rollback_budget.rollback.request import Verdict
@@ -141,7 +141,7 @@ class Takeover:
         if step is NextStep.ROLL_BACK:
             self._say_verdict(evaluation)
             verdict = Verdict(evaluation, round_, Role.WATCH.value)
-            return await self._roll_back("the rule", evaluation.sentence, verdict)
+            return await self._roll_back(RULE, evaluation.sentence, verdict)
         if step is NextStep.ASK:
             await self._ask(evaluation)
             return True
@@ -187,7 +187,7 @@ class Takeover:
             self._log.info("a tier A breach during the review: %s", evaluation.sentence)
             self._say_verdict(evaluation)
             verdict = Verdict(evaluation, review.round, Role.GUARD.value)
-            return await self._roll_back("the rule", evaluation.sentence, verdict)
+            return await self._roll_back(RULE, evaluation.sentence, verdict)
         if self._seconds_to(review) > 0:
             return not self._once
         await self._follow_silence(review)

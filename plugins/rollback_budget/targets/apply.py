@@ -11,6 +11,8 @@ from enum import Enum, StrEnum
 from rollback_budget.exceptions import TargetError
 from rollback_budget.targets.base import NOTHING, Serving, Target
 
+#: A change that another process got accepted is sent once more when nothing of it is seen for so long.
+SEND_AGAIN_AFTER = timedelta(seconds=15)
 #: How much traffic the release may still get after a rollback: requests in flight, a straggling replica.
 REST_OF_TRAFFIC = 0.01
 
@@ -61,8 +63,10 @@ class TrafficChange:
     :param idempotency_key: the same for every try.
     :param deadline: time from the start until the change must be verified.
     :param send: False when another task has asked for it already, and it is only verified.
-    :param accepted_at: when another process asked for it and the control plane accepted: then it is not sent
-        again either. None when nobody did.
+    :param accepted_at: when another process asked for it and the control plane accepted: then it is sent
+        again only when nothing of it is seen. None when nobody did.
+    :param asked: whether another process may have asked for it, whatever came of that: traffic on its way to
+        ``shares`` is then this change, and not another client's.
     """
 
     shares: Mapping[str, float]
@@ -71,6 +75,7 @@ class TrafficChange:
     deadline: timedelta
     send: bool = True
     accepted_at: datetime | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,12 @@ class _Attempt:
         self._log = log
         self._requested_at = change.accepted_at if change.send else self._clock.now()
         self._accepted = self._requested_at is not None
+        #: From when on one that was accepted elsewhere, and of which nothing is seen, is sent again.
+        self._send_again_at = (
+            self._clock.now() + SEND_AGAIN_AFTER if change.send and change.accepted_at is not None else None
+        )
+        #: Whether what lies on the way to the wanted shares may be this change.
+        self._may_be_under_way = self._accepted or change.asked
         self._held_since: datetime | None = None
         self._serving: Serving | None = None
         self._traffic: Traffic | None = None
@@ -283,17 +294,26 @@ class _Attempt:
             return _State.HELD
         if self._is_newer(serving):
             return _State.SUPERSEDED
-        if not self._accepted:
+        if not self._accepted or self._is_lost(serving):
             self._apply(serving)
         return _State.ACCEPTED if self._accepted else _State.PENDING
 
+    def _is_lost(self, serving: Serving) -> bool:
+        """Whether nothing is seen of what another process got accepted: something came after it."""
+        if self._send_again_at is None or self._clock.now() < self._send_again_at:
+            return False
+        if not any(serving.same_shares(left) for left in self._change.before or ()):
+            return False
+        self._send_again_at = None
+        return True
+
     def _is_newer(self, serving: Serving) -> bool:
-        """Another user's change: not what we left nor, once ours was accepted, on the way to what we want."""
+        """Another user's change: not what we left nor, where ours may have taken effect, on the way to it."""
         before = self._change.before
         if before is None or any(serving.same_shares(left) for left in before):
             return False
         wanted = self._change.shares
-        return not (self._accepted and any(_lies_between(serving, left, wanted) for left in before))
+        return not (self._may_be_under_way and any(_lies_between(serving, left, wanted) for left in before))
 
     def _apply(self, serving: Serving) -> None:
         self._requested_at = self._requested_at or self._clock.now()
@@ -302,9 +322,10 @@ class _Attempt:
                 self._change.shares, expected=serving, idempotency_key=self._change.idempotency_key
             )
         except TargetError as error:
+            self._may_be_under_way |= error.accepted is None
             self._note(f"the change was not accepted: {error}")
             return
-        self._accepted = True
+        self._accepted = self._may_be_under_way = True
         self._log(f"the control plane accepted {self._wanted()}")
 
     def _verify(self) -> ChangeReport | None:

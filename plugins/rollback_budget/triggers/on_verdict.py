@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from rollback_budget.clock import Log, utc_now
 from rollback_budget.common import config
@@ -21,26 +22,35 @@ from rollback_budget.engine.decision_policy import NextStep, next_step, rounds_o
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.engine.silence_policy import review_terms
 from rollback_budget.exceptions import LedgerError
+from rollback_budget.model.choice import RULE
 from rollback_budget.rollback.bounded_call import NoAnswerError, call_within
+from rollback_budget.triggers.threads import in_thread
 from rollback_budget.watch.watch_plan import Role, WatchPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from rollback_budget.model.spec import RolloutSpec
     from rollback_budget.notifications.notification import Notification
     from rollback_budget.rollback.order import RollbackOrder
     from rollback_budget.rollback.request import RollbackRequest, RollbackSender, Verdict
 
 #: Rollbacks that one process requests at the same time; more wait for one of these to end.
 AT_ONCE = 32
+#: Of these, to one target: where one does not answer, the rollbacks to others leave all the same.
+AT_ONCE_TO_ONE = 12
+#: Questions to a commander that one process opens in the ledger at the same time.
+QUESTIONS_AT_ONCE = 32
 #: Messages that one process sends at the same time.
 MESSAGES_AT_ONCE = 8
 #: An event waits this long for its messages; what is not sent by then is left to the task that sends them.
 MESSAGE_WAIT = timedelta(seconds=5)
 #: An event waits this long for the ledger to say until when the commander has to decide.
 LEDGER_WAIT = timedelta(seconds=2)
-
-T = TypeVar("T")
+#: What could not be looked up ahead of a rollback is tried again after this time.
+PREPARE_AGAIN_AFTER = timedelta(minutes=1)
+#: Airflow may take this long to answer its first question.
+AIRFLOW_WAIT = timedelta(seconds=30)
 
 
 async def act_on_verdict(plan: WatchPlan, evaluation: Evaluation, log: Log) -> dict[str, Any]:
@@ -70,14 +80,14 @@ async def _act(plan: WatchPlan, evaluation: Evaluation, log: Log, acted: dict[st
     order = plan.order if step is NextStep.ROLL_BACK else None
     deadline = None
     if step is NextStep.ASK:
-        deadline = await _in_thread(_askers(), lambda: _open_review(plan, evaluation, log))
+        deadline = await in_thread(_askers(), lambda: _open_review(plan, evaluation, log))
         acted["deadline"] = deadline.isoformat()
     messages = asyncio.ensure_future(_notify(plan, evaluation, deadline, log, rolls_back=order is not None))
     if order is not None:
         from rollback_budget.rollback.request import Verdict
 
         verdict = Verdict(evaluation, plan.round_, plan.role.value)
-        request = await request_rollback(order, "the rule", evaluation.sentence, log, verdict)
+        request = await request_rollback(order, RULE, evaluation.sentence, log, verdict)
         acted["rollback"] = request.model_dump(mode="json")
     await asyncio.wait({messages}, timeout=MESSAGE_WAIT.total_seconds())
 
@@ -86,14 +96,45 @@ async def request_rollback(
     order: RollbackOrder, by: str, reason: str, log: Log, verdict: Verdict | None = None
 ) -> RollbackRequest:
     """Request the rollback without blocking the event loop; see :class:`RollbackSender`."""
+    from rollback_budget.rollback.request import TARGET_WAIT
+
+    begun = time.monotonic()
 
     def request() -> RollbackRequest:
-        found = rollback_sender(log).request(order, by, reason, verdict)
+        # One that had to wait for others is asked once, so that those behind it wait less.
+        left = max(TARGET_WAIT - timedelta(seconds=time.monotonic() - begun), timedelta(0))
+        found = rollback_sender(log).request(order, by, reason, verdict, left)
         # Said here: while many threads are at work, each line that the event loop writes keeps it waiting.
         log.info("%s", found)
         return found
 
-    return await _in_thread(_senders(), request)
+    async with _slot_of(order):
+        return await in_thread(_senders(), request)
+
+
+async def finish_rollback(order: RollbackOrder, log: Log) -> None:
+    """Request the rollback of a rollout that is rolled back in the ledger: perhaps nobody has asked for it.
+
+    A triggerer can end between the decision and the request. Changes nothing where it was requested.
+    """
+    from rollback_budget.common.ledger_sync import final_if_known
+    from rollback_budget.ledger.views import FinalDecision
+
+    final = await in_thread(_askers(), lambda: final_if_known(order.rollout, log))
+    if final is not None and final.decision is FinalDecision.ROLLED_BACK:
+        await request_rollback(order, final.by, final.reason, log)
+
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = WeakKeyDictionary()
+
+
+def _slot_of(order: RollbackOrder) -> asyncio.Semaphore:
+    """Return what lets so many rollbacks through to one target at a time."""
+    target = order.spec.target
+    assert target is not None
+    of_loop = _slots.setdefault(asyncio.get_running_loop(), {})
+    name = f"{target.type} {getattr(target, 'conn_id', '')}"
+    return of_loop.setdefault(name, asyncio.Semaphore(AT_ONCE_TO_ONE))
 
 
 def rollback_sender(log: Log) -> RollbackSender:
@@ -104,19 +145,25 @@ def rollback_sender(log: Log) -> RollbackSender:
     return RollbackSender(config.open_ledger, open_target_in_time, log)
 
 
-async def prepare_rollback(plan: WatchPlan, log: Log) -> None:
-    """Look up what a rollback will need, so that it needs nothing of Airflow when it leaves."""
-    if plan.rollout is not None:
-        await _in_thread(_preparer(), lambda: _prepare(plan, log))
+async def prepare_rollback(spec: RolloutSpec | None, log: Log) -> None:
+    """Look up what a rollback will need, so that it needs nothing of Airflow when it leaves.
+
+    Tries again until it has everything.
+
+    :param spec: names the target; None where a rollback is not ours to request.
+    """
+    while not await in_thread(_preparer(), lambda: _prepare(spec, log)):
+        await asyncio.sleep(PREPARE_AGAIN_AFTER.total_seconds())
 
 
-def _prepare(plan: WatchPlan, log: Log) -> None:
+def _prepare(spec: RolloutSpec | None, log: Log) -> bool:
     _call_airflow_once()
-    if plan.terms is not None:
-        # Imported in this thread: it takes a good part of a second, and an event loop must not wait for it.
-        from rollback_budget.hooks.traffic_target import kept_connections
+    if spec is None:
+        return True
+    # Imported in this thread: it takes a good part of a second, and an event loop must not wait for it.
+    from rollback_budget.hooks.traffic_target import kept_connections
 
-        kept_connections().keep(plan.spec, log)
+    return kept_connections().keep(spec, log)
 
 
 @cache
@@ -125,10 +172,14 @@ def _call_airflow_once() -> None:
 
     That takes seconds, in which it answers nobody: better now than when a commander's answer is read.
     """
-    with suppress(Exception):
+
+    def call() -> None:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         RuntimeTaskInstance.get_dr_count(dag_id="rollback_budget")
+
+    with suppress(Exception):
+        call_within(AIRFLOW_WAIT, call)
 
 
 def _open_review(plan: WatchPlan, evaluation: Evaluation, log: Log) -> datetime:
@@ -162,7 +213,7 @@ async def _notify(
     messages = verdict_messages(
         plan.rollout, plan.spec, plan.round_, evaluation, deadline, rolls_back=rolls_back
     )
-    await _in_thread(_messengers(), lambda: _send(messages, log))
+    await in_thread(_messengers(), lambda: _send(messages, log))
 
 
 def _send(messages: Sequence[Notification], log: Log) -> None:
@@ -179,12 +230,6 @@ def _send(messages: Sequence[Notification], log: Log) -> None:
         log.warning("the messages are left to the task that notifies: %s", error)
 
 
-async def _in_thread(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    # By the context Airflow knows which task's log a line belongs to.
-    run = copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(pool, lambda: run(function))
-
-
 @cache
 def _preparer() -> ThreadPoolExecutor:
     # One thread: where thousands of watches start at once, more would only keep the event loop waiting.
@@ -198,7 +243,7 @@ def _senders() -> ThreadPoolExecutor:
 
 @cache
 def _askers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MESSAGES_AT_ONCE, "review")
+    return ThreadPoolExecutor(QUESTIONS_AT_ONCE, "review")
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,21 +14,32 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import Choice, InvalidResponseError
 from rollback_budget.common.review_answer import answer_of
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerError, LedgerUnavailableError
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.triggers.hitl_response import ANSWER_TIMEOUT, read_answer
+from rollback_budget.triggers.threads import Lookup
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
 if TYPE_CHECKING:
     from rollback_budget.common.xcom import ReviewAnswer
     from rollback_budget.ledger.views import Final
+    from rollback_budget.rollback.order import RollbackOrder
 
 #: How often it is looked whether there is an answer, or the rollout has ended meanwhile.
 POLL = timedelta(seconds=1)
-#: How long one look for an answer may hold up the next.
-READ_WAIT = timedelta(seconds=1)
+#: How long one look for an answer, or for the rollout's end, may hold up the next.
+LOOK_WAIT = timedelta(seconds=1)
 #: How long Airflow may take to note at the deadline that the question is answered by silence.
 CLOSE_WAIT = timedelta(seconds=2)
+#: Where Airflow refused that, there is an answer: it is worth this wait.
+THEIRS_WAIT = timedelta(seconds=5)
+#: How long the event waits until an answer is written down; the task behind it writes the same.
+RECORD_WAIT = timedelta(seconds=2)
+#: A ledger that is away is tried again after this time, and for so long.
+RECORD_AGAIN_AFTER = timedelta(seconds=5)
+RECORD_FOR = timedelta(minutes=30)
+
+_recordings: set[asyncio.Future[None]] = set()
 
 
 class ReviewTrigger(BaseTrigger):
@@ -82,7 +94,11 @@ class ReviewTrigger(BaseTrigger):
         self.budgets = list(budgets)
         self.window_end = window_end
         self.retired = retired
-        self._reading: asyncio.Future[dict[str, Any] | None] | None = None
+        self._given = Lookup(lambda: read_answer(self.ti_id, self.log))
+        self._recorded = Lookup.in_thread(self._read_recorded)
+        self._final = Lookup.in_thread(self._read_final)
+        self._asked: Lookup[None] = Lookup.in_thread(self._note_asked)
+        self._is_noted = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the arguments that rebuild this trigger elsewhere."""
@@ -107,19 +123,38 @@ class ReviewTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the deadline, an answer, or the rollout's end; request what it asks for, then fire."""
         deadline = datetime.fromisoformat(self.deadline)
+        ahead = None if self.order is None else asyncio.ensure_future(self._prepare())
         # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
-        answer = await self._read() or await self._recorded()
-        final = None if answer is not None else await self._final()
+        answer, final = await self._look()
         while answer is None and final is None and (left := deadline - utc_now()) > timedelta(0):
             await asyncio.sleep(min(left, POLL).total_seconds())
-            answer = await self._read() or await self._recorded()
-            final = None if answer is not None else await self._final()
+            answer, final = await self._look()
         if answer is None:
             answer = await self._close(final)
-        event = {**answer, "rollback": await self.follow(answer)}
+        event = {**answer, "rollback": await self.follow(answer, final)}
+        if ahead is not None:
+            ahead.cancel()
         held = datetime.fromisoformat(self.deferred_at) + HOLD_AFTER_DEFER - utc_now()
         await asyncio.sleep(max(held.total_seconds(), 0))
         yield TriggerEvent(event)
+
+    async def _prepare(self) -> None:
+        from rollback_budget.triggers.on_verdict import prepare_rollback
+
+        await prepare_rollback(self._order().spec, self.log)
+
+    async def _look(self) -> tuple[dict[str, Any] | None, Final | None]:
+        """Return the answer, or else the rollout's end, if there is one and Airflow or the ledger says it."""
+        given, recorded, final, _ = await asyncio.gather(
+            self._given.answer(LOOK_WAIT),
+            self._recorded.answer(LOOK_WAIT),
+            self._final.answer(LOOK_WAIT),
+            self._asked.answer(LOOK_WAIT),
+        )
+        if given is None and recorded is not None:
+            await self._close_as(recorded["chosen_options"][0], recorded["params_input"])
+        answer = given or recorded
+        return answer, None if answer is not None else final
 
     async def on_kill(self) -> None:
         """Follow what a person just answered: Airflow resumes the task with it, and takes this trigger away.
@@ -128,56 +163,56 @@ class ReviewTrigger(BaseTrigger):
         or one that was followed before, and following it again changes nothing.
         """
         # A look that is still under way may have begun before the answer came.
-        self._reading = None
-        answer = await self._read(ANSWER_TIMEOUT)
+        self._given.forget()
+        answer = await self._given.answer(ANSWER_TIMEOUT)
         if answer is not None:
             await self.follow(answer)
 
-    async def _read(self, timeout: timedelta = READ_WAIT) -> dict[str, Any] | None:
-        """Return the answer that Airflow holds, None when it has none or does not say it in time.
-
-        One call is under way at a time: where Airflow hangs, no threads pile up, and the deadline holds.
-        """
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(read_answer(self.ti_id, self.log))
-        done, _ = await asyncio.wait({self._reading}, timeout=timeout.total_seconds())
-        if not done:
-            return None
-        reading, self._reading = self._reading, None
-        return reading.result()
-
-    async def _recorded(self) -> dict[str, Any] | None:
-        """Return the answer that was given while Airflow was down, and close the question in it."""
+    def _read_recorded(self) -> dict[str, Any] | None:
+        """Return the answer that was given while Airflow was down."""
         from rollback_budget.common.ledger_answer import recorded_answer
 
-        if not self.round_:
-            return None
-        key = RolloutKey(self.dag_id, self.run_id)
-        answer = await asyncio.to_thread(recorded_answer, key, self.round_, self.log)
-        if answer is None:
-            return None
-        try:
-            async with asyncio.timeout(CLOSE_WAIT.total_seconds()):
-                await asyncio.to_thread(
-                    _write_answer, UUID(self.ti_id), answer["chosen_options"][0], answer["params_input"]
-                )
-        except Exception as error:
-            self.log.info("the request could not be answered in Airflow: %s", error)
-        return answer
+        return recorded_answer(self._key, self.round_, self.log) if self.round_ else None
 
-    async def _final(self) -> Final | None:
+    def _read_final(self) -> Final | None:
         from rollback_budget.common.ledger_sync import final_if_known
 
-        return await asyncio.to_thread(final_if_known, RolloutKey(self.dag_id, self.run_id), self.log)
+        return final_if_known(self._key, self.log)
 
-    async def follow(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _note_asked(self) -> None:
+        """Write into the ledger that the question is open, in case that its task could not, until it is."""
+        from rollback_budget.common.config import open_ledger
+
+        if not self.round_ or self._is_noted:
+            return
+        try:
+            open_ledger().reviews.note_asked(self._key, self.round_, utc_now())
+        except LedgerUnavailableError:
+            return
+        except LedgerError as error:
+            self.log.info("the ledger does not know this review: %s", error)
+        self._is_noted = True
+
+    @property
+    def _key(self) -> RolloutKey:
+        return RolloutKey(self.dag_id, self.run_id)
+
+    async def follow(self, answer: Mapping[str, Any], final: Final | None = None) -> dict[str, Any] | None:
         """Request the rollback if that is the answer, and write the answer down.
 
+        A rollout that is rolled back already, by a triggerer that ended before it could request it perhaps,
+        is requested again, which changes nothing where it was.
+
         :param answer: what Airflow brings, or would bring, of it.
+        :param final: how the rollout ended without an answer.
         :return: the :class:`~rollback_budget.rollback.request.RollbackRequest` as JSON; None when the answer
             asks for none, or the rollback is not ours to send.
         """
-        if answer.get("closed") is not None or not self.window_end:
+        if not self.window_end:
+            return None
+        if final is not None:
+            return await self._request_again(final)
+        if answer.get("closed") is not None:
             return None
         try:
             window_end = datetime.fromisoformat(self.window_end)
@@ -186,24 +221,55 @@ class ReviewTrigger(BaseTrigger):
             self.log.info("this answer cannot be followed, the task asks again: %s", error)
             return None
         request = None
-        if self.order is not None and read.option == Choice.ROLL_BACK.value:
-            from rollback_budget.rollback.order import RollbackOrder
-            from rollback_budget.triggers.on_verdict import request_rollback
+        if read.option == Choice.ROLL_BACK.value:
+            request = await self._request(read.author, read.reason or self.reason)
+        # Goes on when this trigger has fired: nobody who reads the ledger shall take this for silence.
+        recording = asyncio.ensure_future(self._record_until_done(read, window_end))
+        _recordings.add(recording)
+        recording.add_done_callback(_recordings.discard)
+        await asyncio.wait({recording}, timeout=RECORD_WAIT.total_seconds())
+        return request
 
-            order = RollbackOrder.model_validate_json(self.order)
-            request = await request_rollback(order, read.author, read.reason or self.reason, self.log)
-        await asyncio.to_thread(self._record, read, window_end)
-        return None if request is None else request.model_dump(mode="json")
+    async def _request_again(self, final: Final) -> dict[str, Any] | None:
+        from rollback_budget.ledger.views import FinalDecision
 
-    def _record(self, answer: ReviewAnswer, window_end: datetime) -> None:
+        if final.decision is not FinalDecision.ROLLED_BACK:
+            return None
+        return await self._request(final.by, final.reason)
+
+    async def _request(self, by: str, reason: str) -> dict[str, Any] | None:
+        if self.order is None:
+            return None
+        from rollback_budget.triggers.on_verdict import request_rollback
+
+        request = await request_rollback(self._order(), by, reason, self.log)
+        return request.model_dump(mode="json")
+
+    def _order(self) -> RollbackOrder:
+        from rollback_budget.rollback.order import RollbackOrder
+
+        assert self.order is not None
+        return RollbackOrder.model_validate_json(self.order)
+
+    def _record(self, answer: ReviewAnswer, window_end: datetime) -> bool:
         """Write it into the ledger now; the task that it resumes may have to wait, and writes the same."""
         from rollback_budget.common.config import open_ledger
         from rollback_budget.common.ledger_sync import record_answer
 
         try:
-            record_answer(open_ledger(), RolloutKey(self.dag_id, self.run_id), answer, window_end)
-        except LedgerError as error:
+            record_answer(open_ledger(), self._key, answer, window_end)
+        except LedgerUnavailableError as error:
             self.log.warning("the answer reaches the ledger later: %s", error)
+            return False
+        except LedgerError as error:
+            self.log.error("the ledger refuses the answer, which no retry changes: %s", error)
+        return True
+
+    async def _record_until_done(self, answer: ReviewAnswer, window_end: datetime) -> None:
+        recording = Lookup.in_thread(lambda: self._record(answer, window_end))
+        give_up = utc_now() + RECORD_FOR
+        while not await recording.answer(RECORD_AGAIN_AFTER) and utc_now() < give_up:
+            await asyncio.sleep(RECORD_AGAIN_AFTER.total_seconds())
 
     async def _close(self, final: Final | None) -> dict[str, Any]:
         """Answer the request in Airflow, so that it does not stay open, unless a person just did."""
@@ -215,13 +281,12 @@ class ReviewTrigger(BaseTrigger):
             option = Choice.PROMOTE if ended_well else Choice.ROLL_BACK
             closed = {"by": final.by, "reason": final.reason, "at": final.at.isoformat()}
         given = {"reason": None if closed is None else closed["reason"], "until": None, "mute": False}
-        try:
-            async with asyncio.timeout(CLOSE_WAIT.total_seconds()):
-                await asyncio.to_thread(_write_answer, UUID(self.ti_id), str(option), given)
-        except Exception as error:
-            # Perhaps a person was a moment faster; perhaps Airflow cannot say. The deadline holds either way.
-            self.log.info("the request could not be answered in Airflow: %s", error)
-            theirs = await self._read()
+        closing = await self._close_as(str(option), given)
+        if closing is not _Closing.DONE:
+            # Perhaps a person was a moment faster, after the look that is under way began; perhaps Airflow
+            # cannot say. The deadline holds either way.
+            self._given.forget()
+            theirs = await self._given.answer(THEIRS_WAIT if closing is _Closing.REFUSED else LOOK_WAIT)
             if theirs is not None:
                 return theirs
         return {
@@ -231,6 +296,27 @@ class ReviewTrigger(BaseTrigger):
             "responded_by_user": None,
             "closed": closed,
         }
+
+    async def _close_as(self, option: str, given: dict[str, Any]) -> _Closing:
+        """Answer the request in Airflow, if it takes that in time."""
+        try:
+            async with asyncio.timeout(CLOSE_WAIT.total_seconds()):
+                await asyncio.to_thread(_write_answer, UUID(self.ti_id), option, given)
+        except TimeoutError:
+            self.log.info("whether the request is answered in Airflow is not known: it does not say")
+            return _Closing.UNKNOWN
+        except Exception as error:
+            self.log.info("the request could not be answered in Airflow: %s", error)
+            return _Closing.REFUSED
+        return _Closing.DONE
+
+
+class _Closing(Enum):
+    """Whether Airflow took what the trigger answered."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
 
 
 def _write_answer(ti_id: UUID, option: str, given: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from rollback_budget.common.watch_process import (
 from rollback_budget.model.interning import share
 from rollback_budget.sources.base import OpenSource
 from rollback_budget.triggers.deadline import keep_deadline
-from rollback_budget.triggers.on_verdict import act_on_verdict, prepare_rollback
+from rollback_budget.triggers.on_verdict import act_on_verdict, finish_rollback, prepare_rollback
 from rollback_budget.watch.gc_freeze import process_gc_freeze
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER, Role, WatchPlan
 from rollback_budget.watch.watcher import Watcher
@@ -66,7 +66,8 @@ class RollbackBudgetTrigger(BaseTrigger):
                 elapsed=time.monotonic,
             )
             process_gc_freeze().count_watch()
-        ahead = asyncio.ensure_future(prepare_rollback(plan, self.log))
+        ours = None if plan.order is None else plan.spec
+        ahead = None if plan.rollout is None else asyncio.ensure_future(prepare_rollback(ours, self.log))
         evaluation = await watcher.look()
         process_gc_freeze().count_watch()
         while not (evaluation is not None or watcher.is_over or await _is_pointless(plan)):
@@ -80,7 +81,10 @@ class RollbackBudgetTrigger(BaseTrigger):
             if acted["deadline"] is not None and plan.order is not None:
                 deadline = datetime.fromisoformat(acted["deadline"])
                 keep_deadline(plan.order, plan.round_, deadline, evaluation.sentence)
-        ahead.cancel()
+        elif plan.order is not None:
+            await finish_rollback(plan.order, self.log)
+        if ahead is not None:
+            ahead.cancel()
         await self._hold()
         yield TriggerEvent(event)
 
