@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import nullcontext
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event as ThreadEvent
 from typing import Any
 
 import pytest
 
 from rollback_budget.clock import utc_now
 from rollback_budget.engine.evaluation import Evaluation
+from rollback_budget.exceptions import TargetError
 from rollback_budget.hooks import traffic_target
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import FinalDecision
@@ -21,9 +24,13 @@ from rollback_budget.model.budget import Tier
 from rollback_budget.model.decision import Action, Decision, OnTimeout, TierDecision
 from rollback_budget.model.notify import Event, Notify
 from rollback_budget.model.source import RecordedSource
+from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.target import HttpTarget
 from rollback_budget.rollback.request import RequestOutcome, RollbackRequest
 from rollback_budget.targets import apply as change
+from rollback_budget.targets.base import Serving
 from rollback_budget.targets.rollback_terms import rollback_terms
+from rollback_budget.triggers.on_verdict import request_rollback
 from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
 from rollback_budget.watch.watch_plan import Role, WatchPlan
 from tests.engine.builders import budget, rollout
@@ -33,6 +40,7 @@ from tests.support.rollouts import KEY
 
 pytestmark = [pytest.mark.airflow, pytest.mark.database]
 
+LOG = logging.getLogger(__name__)
 LONG_AGO = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 SHIPPED = {"model-v42": 0.1, "model-v41": 0.9}
 ROLLED_BACK = {"model-v42": 0.0, "model-v41": 1.0}
@@ -243,4 +251,48 @@ def test_the_message_of_a_breach_says_that_the_rollback_is_requested(
     event_of(plan)
     [message] = inbox
     assert "The rollback is requested at once" in message.sentence
+    assert plane.shares == ROLLED_BACK
+
+
+def test_a_target_that_does_not_answer_leaves_room_for_the_rollbacks_to_others(
+    tmp_path: Path, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_is_over = ThreadEvent()
+
+    class Dead(ControlPlane):
+        def read(self) -> Serving:
+            test_is_over.wait()
+            raise TargetError("no answer")
+
+    dead = Dead(dict(SHIPPED))
+
+    def open_target(spec: RolloutSpec, _most: timedelta) -> AbstractContextManager[ControlPlane]:
+        assert isinstance(spec.target, HttpTarget)
+        return nullcontext(dead if spec.target.conn_id == "dead" else plane)
+
+    monkeypatch.setattr(traffic_target, "open_target_in_time", open_target)
+    healthy = breaching(tmp_path, Tier.A)
+    ledger.rollouts.open(KEY, healthy.spec, LONG_AGO)
+    gone = healthy.model_copy(
+        update={
+            "spec": healthy.spec.model_copy(update={"target": TARGET.model_copy(update={"conn_id": "dead"})})
+        }
+    )
+    assert healthy.order is not None
+    assert gone.order is not None
+
+    async def run() -> RollbackRequest:
+        waiting = [
+            asyncio.ensure_future(request_rollback(gone.order, "the rule", "gone", LOG)) for _ in range(100)
+        ]
+        await asyncio.sleep(0)
+        try:
+            return await request_rollback(healthy.order, "the rule", "one incident", LOG)
+        finally:
+            test_is_over.set()
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert asyncio.run(run()).outcome is RequestOutcome.ACCEPTED
     assert plane.shares == ROLLED_BACK

@@ -135,7 +135,10 @@ class StagesOperator(BaseOperator):
             raise AirflowSkipException(f"the ramp ends here: {report}")
         if report.outcome is not Outcome.EFFECTIVE:
             raise AirflowException(f"stage {stage} was not reached: {report}")
-        open_ledger().stages.record(xcom.key, stage, share, utc_now())
+        stages = open_ledger().stages
+        stages.record(xcom.key, stage, share, utc_now())
+        # A try that the ledger left before could not note it.
+        stages.end_write(xcom.key)
         self.log.info("stage %d: %s", stage, report)
 
     def _require_no_review(self, ledger: Ledger, xcom: RolloutXcom) -> None:
