@@ -17,7 +17,7 @@ from tests.stack.airflow_harness import BASELINE, COMMANDER, PATIENCE_S, Harness
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
-HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "2s", "method": "threshold"}
+HANDOFF = {"human_handoff_above": 0.4, "max_duration": "2s", "method": "threshold"}
 WITHIN = {"decision": {"tier_b_breach": "incident_commander_decision_within_3m"}}
 SCENARIOS = [
     Scenario("breached", 900, {"safety": INCIDENTS}),
