@@ -238,3 +238,13 @@ def test_traffic_on_its_way_back_by_another_process_is_not_taken_for_a_newer_cha
     assert (
         sender(lambda: opened, plane).request(ORDER, "the rule", SENTENCE).outcome is RequestOutcome.ACCEPTED
     )
+
+
+def test_a_rollback_that_was_proven_stays_proven_whoever_else_cannot_see_it(opened: Ledger) -> None:
+    opened.rollbacks.record(KEY, RollbackRecord(rollback_key(KEY), Outcome.EFFECTIVE, NOON, NOON))
+    opened.rollbacks.record(
+        KEY, RollbackRecord(rollback_key(KEY), Outcome.ACCEPTED_NOT_EFFECTIVE, NOON, None)
+    )
+    record = opened.rollbacks.of(KEY)
+    assert record is not None
+    assert record.outcome is Outcome.EFFECTIVE

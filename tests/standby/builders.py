@@ -74,8 +74,10 @@ class Metrics:
     router: Router
     slow_from: datetime | None = None
     incidents_from: datetime | None = None
+    fetched: int = 0
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
+        self.fetched += 1
         found = []
         time = grid_floor(request.start, request.step) + request.step
         while time <= request.end:
@@ -148,6 +150,8 @@ class StandbyInMemory:
         self.router = Router()
         self.metrics = Metrics(self.router)
         self.sent: list[StandbyMessage] = []
+        #: The notifiers that each of the next messages does not reach.
+        self.misses: list[Sequence[str]] = []
         log = logging.getLogger(__name__)
         self.looks = LookWriter(
             lambda: ledger.looks, log=log, by=STANDBY, batch_wait=timedelta(milliseconds=20)
@@ -158,12 +162,16 @@ class StandbyInMemory:
             close_sources=self._close,
             open_target=lambda _spec: self.router,
             open_target_in_time=lambda _spec, _most: nullcontext(self.router),
-            send=self.sent.append,
+            send=self._send,
             problems=lambda _spec: [],
             looks=self.looks,
             suspensions=SuspensionCache(lambda after: ledger.suspensions.ending_after(after=after)),
         )
         self.standby = Standby(tools, name, after)
+
+    def _send(self, message: StandbyMessage) -> Sequence[str]:
+        self.sent.append(message)
+        return self.misses.pop(0) if self.misses else ()
 
     async def _open_source(self, _spec: RolloutSpec) -> Source:
         return self.metrics

@@ -119,6 +119,20 @@ def test_a_rollback_that_nobody_verifies_is_a_loss_of_its_own() -> None:
     assert observer.observe(**rolled_back) == [Loss(KEY, NOON, of_rollback=True)]
 
 
+def test_a_rollback_whose_task_gives_signs_of_life_is_left_to_it() -> None:
+    observer = Observer()
+    rolled_back = {"final": FinalDecision.ROLLED_BACK, "final_at": NOON}
+    for _ in range(30):
+        assert not observer.observe(**rolled_back, heartbeat_at=observer.now)
+        observer.elapsed_s += 30
+
+
+def test_a_teams_own_rollback_is_given_half_an_hour_more() -> None:
+    rolled_back = {"final": FinalDecision.ROLLED_BACK, "final_at": NOON}
+    theirs = Observer().silence_until_lost(**rolled_back, is_ours=False)
+    assert theirs == Observer().silence_until_lost(**rolled_back) + 30 * MINUTE
+
+
 def test_looking_once_goes_by_the_ledgers_clock_alone() -> None:
     detector = LossDetector(2 * SECOND, lambda: 0.0)
     old = signs(NOON + WATCH.settle + 2 * SECOND)

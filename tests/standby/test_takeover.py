@@ -110,6 +110,34 @@ async def test_a_tier_b_breach_asks_with_a_deadline_that_holds_for_the_next_stan
     assert rollout_of(ledger).final is None
 
 
+async def test_a_message_that_reaches_nobody_is_sent_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollback_budget.standby.takeover.MESSAGE_AGAIN_S", 0.01)
+    shipped_rollout(ledger)
+    standby = StandbyInMemory(ledger, after=AFTER)
+    standby.misses = [["http: 503"], ["http: 503"]]
+    await standby.run_until(lambda: len(standby.sent) == 3)
+    assert standby.events() == ["watch_lost"] * 3
+
+
+async def test_a_question_that_is_open_longer_than_the_window_is_waited_for_in_peace(ledger: Ledger) -> None:
+    shipped_rollout(ledger, window=5 * MINUTE - SECOND)
+    standby = StandbyInMemory(ledger, after=AFTER)
+    standby.metrics.slow_from = utc_now() - 3 * MINUTE
+    asked_at: list[int] = []
+
+    def has_waited() -> bool:
+        if not ledger.reviews.of(KEY) or "review_opened" not in standby.events():
+            return False
+        asked_at.append(standby.open_ledger.asked)
+        return standby.open_ledger.asked > asked_at[0] + 6
+
+    await standby.run_until(has_waited)
+    # The watch, the guard beside the question, and nothing again and again.
+    assert standby.metrics.fetched <= 4
+
+
 async def test_silence_rolls_back_at_the_deadline(ledger: Ledger) -> None:
     shipped_rollout(ledger, within=SECOND)
     standby = StandbyInMemory(ledger, after=AFTER)

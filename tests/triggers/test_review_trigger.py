@@ -98,7 +98,11 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def trigger(
-    *, seconds_left: float = 0.0, default: Choice = Choice.ROLL_BACK, ours: bool = True
+    *,
+    seconds_left: float = 0.0,
+    default: Choice = Choice.ROLL_BACK,
+    ours: bool = True,
+    window_left: timedelta = timedelta(hours=20),
 ) -> ReviewTrigger:
     terms = rollback_terms(SPEC, SHIPPED)
     assert terms is not None
@@ -114,7 +118,7 @@ def trigger(
         reason=SENTENCE,
         round_=1,
         budgets=["latency.p95_delta_pct"],
-        window_end=(utc_now() + timedelta(hours=20)).isoformat(),
+        window_end=(utc_now() + window_left).isoformat(),
     )
 
 
@@ -331,6 +335,18 @@ def test_an_open_question_is_noted_in_the_ledger_once_it_can_be(
     event_of(trigger())
     [review] = ledger.reviews.of(KEY)
     assert review.asked_at is not None
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_once_the_window_is_over_the_question_gives_the_sign_of_life(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, is_over: bool
+) -> None:
+    window_left = timedelta(minutes=-1 if is_over else 1)
+    ledger.rollouts.record_shipped(KEY, NOON, utc_now() + window_left)
+    event_of(trigger(window_left=window_left, default=Choice.GO_ON))
+    signs = ledger.signs_of_life.of(KEY)
+    assert signs is not None
+    assert (signs.heartbeat_at is not None) is is_over
 
 
 def test_an_answer_reaches_a_ledger_that_was_away(

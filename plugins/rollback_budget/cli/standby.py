@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -158,17 +159,17 @@ def _tools() -> tuple[LookWriter, StandbyTools]:
     )
 
 
-def _send(message: StandbyMessage) -> None:
+def _send(message: StandbyMessage) -> Sequence[str]:
     from rollback_budget.notifications.dispatch import send
     from rollback_budget.notifications.notification import Notification
 
     rollout = message.rollout
     if not rollout.spec.notify:
-        return
+        return ()
     notification = Notification(
         message.event, message.occasion, rollout.key, rollout.spec, message.sentence, message.deadline
     )
-    send(notification, {}, logging.getLogger("rollback_budget.standby"))
+    return send(notification, {}, logging.getLogger("rollback_budget.standby"))
 
 
 #: Connections that were found once: a secrets backend is not asked for each of thousands of rollouts.

@@ -35,6 +35,9 @@ class Rollbacks(Repository):
                 },
             )
             row = session.get_one(RollbackRow, record.idempotency_key, with_for_update=True)
+            if row.outcome == Outcome.EFFECTIVE.value and record.outcome is not Outcome.EFFECTIVE:
+                # Proven once, by somebody who could see it.
+                return
             row.outcome = None if record.outcome is None else record.outcome.value
             row.requested_at = row.requested_at or record.requested_at
             row.verified_at = row.verified_at or record.verified_at

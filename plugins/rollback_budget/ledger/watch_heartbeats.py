@@ -1,4 +1,4 @@
-"""Heartbeats: a watch in Airflow that polls and has no look to record is alive all the same."""
+"""Heartbeats: that something in Airflow watches a rollout, or proves its rollback, by the ledger's clock."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
@@ -37,6 +38,7 @@ class WatchSigns:
     :param review_deadline: of the newest review without an answer, None when there is none.
     :param answers: how many answers to reviews there are.
     :param lease: of a standby, also one that has run out.
+    :param is_ours: whether a rollback is ours to request, and not a team's own operator's.
     :param now: by the clock of the database's host.
     """
 
@@ -51,6 +53,7 @@ class WatchSigns:
     answers: int
     lease: WatchLease | None
     now: datetime
+    is_ours: bool = True
 
     @property
     def newest(self) -> datetime:
@@ -110,12 +113,13 @@ def _read(session: Session, now: datetime, *conditions: ColumnElement[bool]) -> 
             if row.holder is None
             else WatchLease(row.holder, row.lease_taken_at, row.lease_until, now),
             now=now,
+            is_ours=row.is_ours,
         )
         for row in session.execute(_query().where(*conditions).order_by(RolloutRow.id))
     ]
 
 
-def _query() -> Select[tuple[object, ...]]:
+def _query() -> Select[*tuple[Any, ...]]:
     """Return the one query; each part of it ends at the first row of an index."""
     look = (
         select(LookRow.time)
@@ -141,6 +145,7 @@ def _query() -> Select[tuple[object, ...]]:
             RolloutRow.window_end,
             RolloutRow.final_decision,
             RolloutRow.final_at,
+            RolloutRow.rollback_terms.is_not(None).label("is_ours"),
             look.scalar_subquery().label("looked_at"),
             WatchHeartbeatRow.at.label("heartbeat_at"),
             review.scalar_subquery().label("review_deadline"),

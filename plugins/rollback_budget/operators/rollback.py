@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.config import open_ledger
+from rollback_budget.common.heartbeat import beating
 from rollback_budget.common.ledger_refusal import fail_when_refused
 from rollback_budget.common.ledger_sync import sync_ledger
 from rollback_budget.common.priority import rollout_task
@@ -74,7 +75,8 @@ class RollbackOperator(BaseOperator):
         self.log.info("rolling back %s to %s: %s", spec.release, spec.baseline, reason)
         # What a trigger got accepted is not sent again, unless it turns out not to be effective.
         accepted_at = self._requested_at(xcom) if context["ti"].try_number == 1 else None
-        verified = self._roll_back(spec, shipment, xcom, accepted_at)
+        with beating(xcom.key):
+            verified = self._roll_back(spec, shipment, xcom, accepted_at)
         report = verified.report
         document = RollbackReport(
             outcome=report.outcome,

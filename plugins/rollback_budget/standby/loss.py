@@ -87,6 +87,9 @@ class LossDetector:
         if at_once:
             return age >= after
         wait = after
+        if loss.of_rollback and not signs.is_ours:
+            # A team's own operator gives no sign of life while it is at work.
+            wait += ENDING
         if is_seen_to_its_end(signs, watch):
             wait += ENDING
         elif not signs.has_looked and not loss.of_rollback:
@@ -100,5 +103,7 @@ class LossDetector:
 def _loss_of(signs: WatchSigns) -> Loss:
     """Return what would be lost; a sign of life after the final decision is one of its tasks."""
     if signs.final is FinalDecision.ROLLED_BACK and signs.final_at is not None:
-        return Loss(signs.key, signs.final_at, of_rollback=True)
+        # Its task gives signs of life while it proves the rollback.
+        since = max(signs.final_at, signs.heartbeat_at or signs.final_at)
+        return Loss(signs.key, since, of_rollback=True)
     return Loss(signs.key, signs.newest)

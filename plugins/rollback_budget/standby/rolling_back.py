@@ -117,9 +117,10 @@ class RollingBack:
         sender = RollbackSender(tools.open_ledger, tools.open_target_in_time, self._log, tools.clock.now)
         unwritten, is_paged = verdict, False
         while True:
-            request = await in_daemon_thread(
-                lambda: sender.request(order, final.by, final.reason, within=WITHIN), tools.rollback_slots
-            )
+            async with tools.target_slot(order.spec):
+                request = await in_daemon_thread(
+                    lambda: sender.request(order, final.by, final.reason, within=WITHIN), tools.rollback_slots
+                )
             self._log.info("%s", request)
             if unwritten is not None:
                 await self._write(unwritten)
@@ -168,7 +169,7 @@ class RollingBack:
             )
 
         for _ in range(MOST_PROOFS):
-            verified = await in_daemon_thread(verify, tools.rollback_slots)
+            verified = await in_daemon_thread(verify, tools.proof_slots)
             if verified.report.outcome is not Outcome.ACCEPTED_NOT_EFFECTIVE:
                 break
             self._log.warning("%s", verified.sentence)

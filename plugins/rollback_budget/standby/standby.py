@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from rollback_budget.clock import Elapsed
-from rollback_budget.exceptions import LedgerError
+from rollback_budget.exceptions import LedgerError, LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import batches
@@ -35,6 +35,8 @@ SCAN_INTERVAL = timedelta(seconds=10)
 SHORTEST_SCAN = timedelta(seconds=0.5)
 #: What was decided about the rollouts in hand is read at this interval.
 PULSE = timedelta(seconds=1)
+#: A ledger that takes longer for anything is taken for away.
+LONGEST_STEP_S = 60.0
 #: A rollout that failed here is left alone for this long: another standby may do better.
 BACK_OFF_S = 30.0
 #: A standby that ends waits this long for the ledger to take its leases back.
@@ -92,7 +94,12 @@ class Standby:
         self._tools.log.info(
             "standby %s begins; the ledger is %s", self._name, self._tools.open_ledger().place
         )
-        steps = ((self.renew, self._lease / 3), (self.scan, self._scan), (self.pulse, PULSE))
+        steps = (
+            (self.renew, self._lease / 3),
+            (self.scan, self._scan),
+            (self.pulse, PULSE),
+            (self._drop_expired, PULSE),
+        )
         loops = [asyncio.ensure_future(self._forever(step, every)) for step, every in steps]
         await stop.wait()
         await _cancel(loops)
@@ -175,7 +182,10 @@ class Standby:
         while True:
             began = self._elapsed()
             try:
-                await step()
+                async with asyncio.timeout(LONGEST_STEP_S):
+                    await step()
+            except TimeoutError:
+                self._on_cut_off(LedgerUnavailableError(f"no answer within {LONGEST_STEP_S:g} s"))
             except LedgerError as error:
                 self._on_cut_off(error)
             except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -29,6 +30,10 @@ from rollback_budget.watch.watcher import Watcher
 
 #: A question that Airflow asked is left to Airflow for this long after its deadline: it may be alive.
 AIRFLOW_FIRST = timedelta(seconds=10)
+#: A notifier that was not reached is tried again after this time, then less and less often, and for so long.
+MESSAGE_AGAIN_S = 5.0
+LONGEST_MESSAGE_PAUSE_S = 60.0
+MESSAGE_FOR = timedelta(minutes=30)
 #: With nothing to do but to wait for Airflow.
 _LONG_S = 3600.0
 
@@ -188,6 +193,11 @@ class Takeover:
             self._say_verdict(evaluation)
             verdict = Verdict(evaluation, review.round, Role.GUARD.value)
             return await self._roll_back(RULE, evaluation.sentence, verdict)
+        if evaluation is not None and not self._once:
+            # The window is over: nothing is left to guard.
+            await self._wait(max(self._seconds_to(review), 0.0))
+            if self._is_decided():
+                return True
         if self._seconds_to(review) > 0:
             return not self._once
         await self._follow_silence(review)
@@ -331,7 +341,18 @@ class Takeover:
         task.add_done_callback(self._messages.discard)
 
     async def _send(self, message: StandbyMessage) -> None:
+        """Send until every notifier was reached: nobody else repeats what standby says."""
+        clock, pause_s = self._tools.clock, MESSAGE_AGAIN_S
+        give_up = clock.now() + MESSAGE_FOR if message.deadline is None else message.deadline
+        while missed := await self._missed(message):
+            self._log.warning("%s could not be sent: %s", message.occasion, "; ".join(missed))
+            if self._once or clock.now() >= give_up:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_MESSAGE_PAUSE_S)
+
+    async def _missed(self, message: StandbyMessage) -> Sequence[str]:
         try:
-            await in_daemon_thread(lambda: self._tools.send(message), self._tools.message_slots)
+            return await in_daemon_thread(lambda: self._tools.send(message), self._tools.message_slots)
         except Exception as error:
-            self._log.warning("%s could not be sent: %s", message.occasion, error)
+            return [f"{type(error).__name__}: {error}"]

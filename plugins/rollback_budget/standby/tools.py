@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +25,8 @@ from rollback_budget.watch.suspension_cache import SuspensionLookup
 
 #: Calls to the ledger, to targets and to notifiers at the same time.
 AT_ONCE = 16
+#: Of the requests to targets, those to one target.
+AT_ONCE_TO_ONE = 6
 #: Watches that are made at the same time.
 STARTS_AT_ONCE = 1
 #: An unavailable ledger is tried again after this time.
@@ -56,7 +58,8 @@ class StandbyTools:
     :param close_sources: closes what an event loop of a thread has opened.
     :param open_target: opens the target of a spec, to verify a rollback.
     :param open_target_in_time: opens it for a rollback's request, with a limit for each request.
-    :param send: sends a message through the notifiers that subscribe to it, each once; blocks.
+    :param send: sends a message through the notifiers that subscribe to it, each once, and returns those that
+        were not reached; blocks.
     :param problems: says which connections of a spec cannot be used here.
     :param log: of the process.
     """
@@ -66,7 +69,7 @@ class StandbyTools:
     close_sources: Callable[[], Coroutine[Any, Any, None]]
     open_target: Callable[[RolloutSpec], Target]
     open_target_in_time: Callable[[RolloutSpec, timedelta], AbstractContextManager[Target]]
-    send: Callable[[StandbyMessage], None]
+    send: Callable[[StandbyMessage], Sequence[str]]
     problems: Callable[[RolloutSpec], list[str]]
     looks: LookSink
     suspensions: SuspensionLookup
@@ -74,8 +77,17 @@ class StandbyTools:
     clock: LedgerClock = field(default_factory=LedgerClock)
     ledger_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     rollback_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    proof_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     message_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     start_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
+
+    _target_slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+
+    def target_slot(self, spec: RolloutSpec) -> asyncio.Semaphore:
+        """Return what lets so many requests through to one target: one that hangs leaves room for others."""
+        target = spec.target
+        name = "" if target is None else f"{target.type} {getattr(target, 'conn_id', '')}"
+        return self._target_slots.setdefault(name, asyncio.Semaphore(AT_ONCE_TO_ONE))
 
     async def ask_ledger(self, call: Callable[[Ledger], T]) -> T:
         """Return what the ledger says; raises LedgerError."""

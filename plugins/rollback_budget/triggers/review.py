@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from rollback_budget.clock import utc_now
 from rollback_budget.common.commander_response import Choice, InvalidResponseError
+from rollback_budget.common.heartbeat import BEAT_EVERY_S
 from rollback_budget.common.review_answer import answer_of
 from rollback_budget.exceptions import LedgerError, LedgerUnavailableError
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -97,8 +99,9 @@ class ReviewTrigger(BaseTrigger):
         self._given = Lookup(lambda: read_answer(self.ti_id, self.log))
         self._recorded = Lookup.in_thread(self._read_recorded)
         self._final = Lookup.in_thread(self._read_final)
-        self._asked: Lookup[None] = Lookup.in_thread(self._note_asked)
+        self._noting: Lookup[None] = Lookup.in_thread(self._note_open)
         self._is_noted = False
+        self._next_beat = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the arguments that rebuild this trigger elsewhere."""
@@ -149,7 +152,7 @@ class ReviewTrigger(BaseTrigger):
             self._given.answer(LOOK_WAIT),
             self._recorded.answer(LOOK_WAIT),
             self._final.answer(LOOK_WAIT),
-            self._asked.answer(LOOK_WAIT),
+            self._noting.answer(LOOK_WAIT),
         )
         if given is None and recorded is not None:
             await self._close_as(recorded["chosen_options"][0], recorded["params_input"])
@@ -179,19 +182,31 @@ class ReviewTrigger(BaseTrigger):
 
         return final_if_known(self._key, self.log)
 
-    def _note_asked(self) -> None:
-        """Write into the ledger that the question is open, in case that its task could not, until it is."""
+    def _note_open(self) -> None:
+        """Write into the ledger that the question is open, in case that its task could not.
+
+        Once the window is over the guard has ended, and this is the only sign of life.
+        """
         from rollback_budget.common.config import open_ledger
 
-        if not self.round_ or self._is_noted:
+        if not self.round_:
             return
+        reviews = open_ledger().reviews
         try:
-            open_ledger().reviews.note_asked(self._key, self.round_, utc_now())
+            if not self._is_noted:
+                reviews.note_asked(self._key, self.round_, utc_now())
+                self._is_noted = True
+            if self._is_window_over() and time.monotonic() >= self._next_beat:
+                self._next_beat = time.monotonic() + BEAT_EVERY_S
+                open_ledger().watch_heartbeats.beat([self._key])
         except LedgerUnavailableError:
             return
         except LedgerError as error:
             self.log.info("the ledger does not know this review: %s", error)
-        self._is_noted = True
+            self._is_noted = True
+
+    def _is_window_over(self) -> bool:
+        return bool(self.window_end) and utc_now() >= datetime.fromisoformat(self.window_end)
 
     @property
     def _key(self) -> RolloutKey:

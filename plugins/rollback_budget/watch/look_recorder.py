@@ -32,7 +32,6 @@ class LookRecorder:
         self._plan = plan
         self._sink = sink
         self._until: datetime | None = None
-        self._has_recorded = False
 
     async def fold(self, fold: Fold, frame: Frame) -> Evaluation | None:
         """Fold the looks of ``frame`` that are new; return the verdict once it is reached."""
@@ -52,12 +51,10 @@ class LookRecorder:
         return verdict
 
     def after_poll(self) -> None:
-        """Record that the watch is alive, where this poll has brought no look to record."""
-        if self._sink is not None and not self._has_recorded:
+        """Record that the watch is alive; the time of a look is that of its data, which may lag."""
+        if self._sink is not None:
             self._sink.alive(self._plan)
-        self._has_recorded = False
 
     def _record(self, time: int, snapshots: Sequence[BudgetSnapshot]) -> None:
         if self._sink is not None and snapshots:
-            self._has_recorded = True
             self._sink.record(self._plan, us_to_datetime(time), snapshots)

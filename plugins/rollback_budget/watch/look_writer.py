@@ -50,7 +50,7 @@ class LookSink(Protocol):
         ...
 
     def alive(self, plan: WatchPlan) -> None:
-        """Record that a watch has polled without a look to record; returns at once and never raises."""
+        """Record that a watch has polled; returns at once and never raises."""
         ...
 
 
@@ -83,8 +83,8 @@ class LookWriter:
     :param open_looks: opens the ledger's looks; called in the writing thread.
     :param batch_wait: how long a look waits for others.
     :param retry_after: how long until an unavailable ledger is tried again.
-    :param open_heartbeats: opens where it is noted that a watch lives which has no look to record; called in
-        the writing thread. None notes nothing.
+    :param open_heartbeats: opens where it is noted that a watch is alive; called in the writing thread. None
+        notes nothing.
     :param by: who watches, as a mark on each look; None for Airflow.
     """
 
@@ -157,7 +157,7 @@ class LookWriter:
                 self._change.notify_all()
 
     def alive(self, plan: WatchPlan) -> None:
-        """Record that a watch has polled without a look to record; returns at once and never raises."""
+        """Record that a watch has polled; returns at once and never raises."""
         if plan.rollout is None or self._open_heartbeats is None:
             return
         with self._change:
