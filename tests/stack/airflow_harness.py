@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE, BASELINE = "model-v42", "model-v41"
 GOOD = Behaviour(incident=0.0)
 
+#: How long a test waits for what has to happen: a machine with other work takes its time, seconds.
+PATIENCE_S = 300.0
 #: Settle and blindness leave room for a machine on which everything runs at once.
 WATCH = {"poll": "1s", "step": "1s", "settle": "3s", "max_gap": "10s", "blind_after": "45s"}
 
@@ -164,11 +166,11 @@ class Harness:
         final = self.rollout(name).final
         return None if final is None else final.decision
 
-    def end(self, name: str, timeout_s: float = 180) -> str:
+    def end(self, name: str, timeout_s: float = PATIENCE_S) -> str:
         """Wait until the run has ended and return its state."""
         return self.stack.wait_for_run(self.scenarios[name].dag_id, self.runs[name], timeout_s=timeout_s)
 
-    def reach(self, name: str, task_id: str, *states: str, timeout_s: float = 120) -> str:
+    def reach(self, name: str, task_id: str, *states: str, timeout_s: float = PATIENCE_S) -> str:
         """Wait until a task is in one of the states."""
         dag_id = self.scenarios[name].dag_id
         return self.stack.wait_for_task(dag_id, self.runs[name], task_id, states, timeout_s=timeout_s)
@@ -232,7 +234,7 @@ class Harness:
             ]
             return any(text in path.read_text(errors="replace") for path in files)
 
-        wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=60)
+        wait_for(said, f"{text!r} in the log of {task_id}", timeout_s=PATIENCE_S)
 
     def edit_budget(self, name: str, **changes: Any) -> None:
         """Change a budget file while its rollout runs."""
@@ -266,4 +268,6 @@ class Harness:
             connection.commit()
 
     def wait_for_debts(self, count: int) -> None:
-        wait_for(lambda: len(list(self.backlog.glob("*.md"))) >= count, f"{count} debts", timeout_s=60)
+        wait_for(
+            lambda: len(list(self.backlog.glob("*.md"))) >= count, f"{count} debts", timeout_s=PATIENCE_S
+        )

@@ -12,7 +12,7 @@ from rollback_budget.ledger.views import FinalDecision
 from tests.stack.airflow_harness import BASELINE, Harness, Scenario
 from tests.support.counterparts import installed
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 ADMIN, COMMANDER, OTHER = "ada", "casey", "robin"
 #: Roles of FAB; the numbers of the users follow this order.

@@ -20,11 +20,11 @@ from rollback_budget.engine.evaluation import VerdictKind
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.sql.source import SqlSeries
-from tests.stack.airflow_harness import RELEASE, Harness, Scenario
+from tests.stack.airflow_harness import PATIENCE_S, RELEASE, Harness, Scenario
 from tests.support.postgres import Postgres, find_binaries, running_postgres
 from tests.support.replay import Outcome, replay_window
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 BUDGETS = {
     "safety": {"high_severity_incidents_increase": 0, "action": "immediate_rollback"},
@@ -83,7 +83,7 @@ def wait_for_incident(harness: Harness, name: str) -> datetime:
             found: float | None = connection.execute(query, (RELEASE,)).fetchone()[0]
             return found
 
-    return datetime.fromtimestamp(wait_for(first, "an incident in the log", timeout_s=30) or 0, UTC)
+    return datetime.fromtimestamp(wait_for(first, "an incident in the log", timeout_s=PATIENCE_S) or 0, UTC)
 
 
 def jobs(harness: Harness) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ def test_a_breach_while_no_triggerer_runs_is_found_at_its_true_time(harness: Har
 def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(harness: Harness) -> None:
     before = triggerers(harness)
     [dead] = set(before.values())
-    wait_for(lambda: len(jobs(harness)) == 2, "two live triggerers", timeout_s=60)
+    wait_for(lambda: len(jobs(harness)) == 2, "two live triggerers", timeout_s=PATIENCE_S)
     harness.stack.kill("triggerer")
     harness.worsen("inherited", incident=0.5)
     harness.worsen("inherited_too", handoff=0.9)
@@ -153,7 +153,7 @@ def test_all_watches_of_a_dead_triggerer_are_taken_over_by_another(harness: Harn
     def all_taken() -> bool:
         return dead not in triggerers(harness).values()
 
-    wait_for(all_taken, "every watch to be taken over", timeout_s=60)
+    wait_for(all_taken, "every watch to be taken over", timeout_s=PATIENCE_S)
     for name in ("inherited", "inherited_too"):
         assert harness.end(name) == "success"
         assert harness.final(name) is FinalDecision.ROLLED_BACK
@@ -178,7 +178,7 @@ def test_a_breach_while_both_databases_are_gone_is_decided_once_when_they_are_ba
             return None
         return state if state in ("success", "failed") else None
 
-    assert wait_for(ended, "the end of the rollout", timeout_s=180) == "success"
+    assert wait_for(ended, "the end of the rollout", timeout_s=PATIENCE_S) == "success"
     assert harness.final("no_database") is FinalDecision.ROLLED_BACK
     assert_replay_agrees(harness, "no_database")
 

@@ -15,10 +15,10 @@ from demo.waiting import wait_for
 from rollback_budget.engine.evaluation import Breach, VerdictKind
 from rollback_budget.ledger.views import FinalDecision, LoggedLook
 from rollback_budget.targets.apply import Outcome
-from tests.stack.airflow_harness import BASELINE, RELEASE, Harness, Scenario
+from tests.stack.airflow_harness import BASELINE, PATIENCE_S, RELEASE, Harness, Scenario
 from tests.support.inbox import Inbox, running_webhook
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 HANDOFF = {"escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s"}}
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
@@ -29,11 +29,12 @@ ADMIN, VIEWER = "casey", "vera"
 SCENARIOS = [
     Scenario(
         "notified",
-        120,
+        900,
         HANDOFF,
         HANDING_OFF,
         {
-            "decision": {"tier_b_breach": "incident_commander_decision_within_40s"},
+            # Half of it is over only when a busy machine, too, has started the task that says so.
+            "decision": {"tier_b_breach": "incident_commander_decision_within_3m"},
             "notify": [{"notifier": "http", "conn_id": "hook"}],
         },
         # A machine with other work takes its time; a second try of the rollback would page once more.
@@ -109,7 +110,7 @@ def answer_again(harness: Harness, name: str, option: str, reason: str) -> None:
         review = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
         return harness.states(name)["round_1.review"] == "deferred" and not review["response_received"]
 
-    wait_for(is_asked, "the review to be asked again", timeout_s=60)
+    wait_for(is_asked, "the review to be asked again", timeout_s=PATIENCE_S)
     assert harness.answer(name, option, reason).status_code == 200
 
 
@@ -120,7 +121,7 @@ def breaches(harness: Harness, name: str, count: int) -> list[Breach]:
         found = [one.breach for one in harness.ledger.breaches.of(harness.key(name))]
         return found if len(found) >= count else []
 
-    return wait_for(logged, f"{count} breaches of {name}", timeout_s=60)
+    return wait_for(logged, f"{count} breaches of {name}", timeout_s=PATIENCE_S)
 
 
 def newest_looks(harness: Harness, name: str) -> list[LoggedLook]:
@@ -144,35 +145,16 @@ def test_a_suspension_over_http_keeps_a_bad_metric_from_breaching(harness: Harne
     assert (made["by"], made["budget"], made["active"]) == (ADMIN, HELD, True)
     for name in harness.scenarios:
         harness.trigger(name)
-    assert harness.end("held", timeout_s=240) == "success"
+    assert harness.end("held") == "success"
     assert harness.final("held") is FinalDecision.PROMOTED
     [logged] = wait_for(
-        lambda: harness.ledger.evaluations.of(harness.key("held")), "the verdict", timeout_s=60
+        lambda: harness.ledger.evaluations.of(harness.key("held")), "the verdict", timeout_s=PATIENCE_S
     )
     [budget] = logged.evaluation.budgets
     assert logged.evaluation.verdict is VerdictKind.HEALTHY
     assert budget.suspended is not None
     assert (budget.suspended.by, budget.suspended_looks) == (ADMIN, budget.looks)
     assert [one.id for one in harness.ledger.suspensions.of(harness.key("held"))] == [made["id"]]
-
-
-def test_every_subscriber_is_notified_once_of_every_step_to_the_rollback(
-    harness: Harness, inbox: Inbox
-) -> None:
-    wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
-    wait_for(
-        lambda: wanted <= {one["event"] for one in posted(inbox, "notified")}, f"{wanted}", timeout_s=240
-    )
-    assert sorted(one["event"] for one in posted(inbox, "notified")) == sorted(wanted)
-    verdict_after = {one["event"]: one for one in posted(inbox, "notified")}
-    assert "the deadline decided: Roll back now" in verdict_after["decided"]["sentence"]
-    assert "No answer by" in verdict_after["review_opened"]["sentence"]
-    assert "/dags/rollout_notified/runs/" in verdict_after["rolled_back"]["link"]
-    key = harness.key("notified")
-    [review] = harness.ledger.reviews.of(key)
-    assert review.round == 1
-    assert {one.error for one in harness.ledger.notifications.of(key)} == {None}
-    assert harness.stack.wait_for_run("rollout_notified", harness.runs["notified"]) == "success"
 
 
 def test_no_route_is_open_and_only_editors_change_anything(harness: Harness) -> None:
@@ -196,6 +178,7 @@ def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_no_other
     harness: Harness,
 ) -> None:
     key = harness.key("notified")
+    harness.reach("notified", "round_1.review", "deferred", "success")
     review = harness.stack.api.review(key.dag_id, key.run_id, "round_1.review")
     address = re.search(r"\((http[^)]*chart\.svg)\)", review["body"])
     assert address is not None
@@ -285,11 +268,15 @@ def test_a_budget_suspended_in_mid_watch_breaches_only_when_it_is_in_force_again
     path = "/api/dags/rollout_paused/suspensions"
     made = ask(harness, "POST", path, ADMIN, hold()).json()
     held = "a look under the suspension"
-    wait_for(lambda: any(one.suspended for one in newest_looks(harness, "paused")), held, timeout_s=60)
+    wait_for(
+        lambda: any(one.suspended for one in newest_looks(harness, "paused")), held, timeout_s=PATIENCE_S
+    )
     worse_since = harness.worsen("paused", handoff=0.8)
     seen_bad = worse_since + timedelta(seconds=10)
     bad = "looks at what is bad"
-    wait_for(lambda: all(one.time > seen_bad for one in newest_looks(harness, "paused")), bad, timeout_s=60)
+    wait_for(
+        lambda: all(one.time > seen_bad for one in newest_looks(harness, "paused")), bad, timeout_s=PATIENCE_S
+    )
     assert all(one.suspended for one in newest_looks(harness, "paused"))
     assert harness.states("paused")["round_1.watch"] == "deferred"
     assert ask(harness, "DELETE", f"{path}/{made['id']}", "robin").status_code == 200
@@ -310,8 +297,8 @@ def test_a_rollback_that_is_not_proven_is_tried_again_and_then_the_on_call_engin
     harness.reach("unproven", "round_1.watch", "deferred")
     harness.break_control("unproven", "accept_only")
     harness.worsen("unproven", incident=0.5)
-    assert harness.end("unproven", timeout_s=240) == "failed"
-    wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=60)
+    assert harness.end("unproven") == "failed"
+    wait_for(lambda: posted(inbox, "unproven"), "the page", timeout_s=PATIENCE_S)
     [page] = posted(inbox, "unproven")
     assert page["event"] == "verification_failed"
     assert "the rollback is NOT proven, the on-call engineer must look now" in page["text"]
@@ -330,3 +317,19 @@ def test_a_rollback_to_a_baseline_that_is_itself_unhealthy_says_so(harness: Harn
     assert record is not None
     assert record.outcome is Outcome.EFFECTIVE
     assert "The baseline is itself unhealthy: p95 of model-v41 is " in record.detail
+
+
+def test_every_subscriber_is_notified_once_of_every_step_to_the_rollback(
+    harness: Harness, inbox: Inbox
+) -> None:
+    wanted = {"breach", "review_opened", "deadline_near", "decided", "rolled_back"}
+    assert harness.end("notified") == "success"
+    assert sorted(one["event"] for one in posted(inbox, "notified")) == sorted(wanted)
+    verdict_after = {one["event"]: one for one in posted(inbox, "notified")}
+    assert "the deadline decided: Roll back now" in verdict_after["decided"]["sentence"]
+    assert "No answer by" in verdict_after["review_opened"]["sentence"]
+    assert "/dags/rollout_notified/runs/" in verdict_after["rolled_back"]["link"]
+    key = harness.key("notified")
+    [review] = harness.ledger.reviews.of(key)
+    assert review.round == 1
+    assert {one.error for one in harness.ledger.notifications.of(key)} == {None}

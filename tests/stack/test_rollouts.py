@@ -18,9 +18,9 @@ from demo.waiting import wait_for
 from rollback_budget.engine.evaluation import Breach, VerdictKind
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.targets.apply import Outcome
-from tests.stack.airflow_harness import BASELINE, RELEASE, Harness, Scenario
+from tests.stack.airflow_harness import BASELINE, PATIENCE_S, RELEASE, Harness, Scenario
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "4s"}
@@ -109,7 +109,7 @@ def test_only_the_commander_may_answer_and_going_on_needs_a_reason(harness: Harn
         waits = harness.states("go_on")["round_1.review"] == "deferred"
         return waits and not review["response_received"]
 
-    wait_for(asked_again, "the review to be asked again", timeout_s=180)
+    wait_for(asked_again, "the review to be asked again", timeout_s=PATIENCE_S)
     harness.worsen("go_on", handoff=0.05)
     harness.edit_budget("go_on", window="10h")
     assert harness.answer("go_on", "Go on", "a known spike, it is over").status_code == 200
@@ -255,7 +255,7 @@ def test_a_watch_survives_its_triggerer_and_the_scheduler(harness: Harness) -> N
     harness.stack.restart("scheduler")
     worse_since = harness.worsen("killed", incident=0.5)
     harness.stack.start("triggerer")
-    assert harness.end("killed", timeout_s=240) == "success"
+    assert harness.end("killed") == "success"
     assert harness.final("killed") is FinalDecision.ROLLED_BACK
     # Found at its true time, although no watch was running then.
     assert only_breach(harness, "killed").breached_at - worse_since < timedelta(seconds=5)
@@ -326,7 +326,7 @@ def test_a_rollback_does_not_wait_for_the_ledger_and_nothing_is_lost(harness: Ha
     wait_for(
         lambda: breached_at in [look.time for look in harness.ledger.looks.of(harness.key("no_ledger"))],
         "the looks that waited for the ledger",
-        timeout_s=60,
+        timeout_s=PATIENCE_S,
     )
 
 
