@@ -18,7 +18,7 @@ ADMIN, COMMANDER, OTHER = "ada", "casey", "robin"
 #: Roles of FAB; the numbers of the users follow this order.
 USERS = {ADMIN: "Admin", COMMANDER: "Op", OTHER: "Op"}
 NUMBERS = {name: str(number) for number, name in enumerate(USERS, start=1)}
-HANDOFF = {"escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s"}}
+HANDOFF = {"escalation": {"human_handoff_above": 0.4, "max_duration": "4s"}}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
 SCENARIOS = [
     Scenario(

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 BUDGETS = {
     "safety": {"high_severity_incidents_increase": 0, "action": "immediate_rollback"},
-    "escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s", "tier": "a", "method": "threshold"},
+    "escalation": {"human_handoff_above": 0.4, "max_duration": "4s", "tier": "a", "method": "threshold"},
 }
 SCENARIOS = [
     Scenario("unwatched", 900, BUDGETS),

@@ -20,10 +20,10 @@ from tests.support.inbox import Inbox, running_webhook
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-HANDOFF = {"escalation": {"human_handoff_delta_pct": 100, "max_duration": "4s"}}
+HANDOFF = {"escalation": {"human_handoff_above": 0.4, "max_duration": "4s"}}
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
-HELD = "escalation.human_handoff_delta_pct"
+HELD = "escalation.human_handoff_above"
 ADMIN, VIEWER = "casey", "vera"
 
 SCENARIOS = [
@@ -185,7 +185,7 @@ def test_the_chart_in_the_review_is_shown_to_who_may_see_the_dag_and_to_no_other
     path = address[1].removeprefix(f"{harness.stack.url}/rollback-budget")
     shown = ask(harness, "GET", path, VIEWER)
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml"), shown.text
-    assert "human_handoff_delta_pct" in shown.text
+    assert "human_handoff_above" in shown.text
     assert "default-src 'none'" in shown.headers["content-security-policy"]
     assert ask(harness, "GET", path, None).status_code == 401
     assert ask(harness, "GET", path.replace("manual", "no"), VIEWER).status_code == 404

@@ -23,7 +23,7 @@ from tests.stack.airflow_harness import BASELINE, PATIENCE_S, RELEASE, Harness, 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 INCIDENTS = {"high_severity_incidents_increase": 0, "action": "immediate_rollback"}
-HANDOFF = {"human_handoff_delta_pct": 100, "max_duration": "4s"}
+HANDOFF = {"human_handoff_above": 0.4, "max_duration": "4s"}
 BOTH = {"safety": INCIDENTS, "escalation": HANDOFF}
 HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
 
@@ -138,7 +138,7 @@ def test_an_overtaken_review_is_closed_and_says_why(harness: Harness) -> None:
     assert (decision.by, decision.timed_out) == ("the rule", False)
     assert (decision.reason or "").startswith("closed without an answer: safety")
     budgets = {logged.breach.budget for logged in harness.ledger.breaches.of(key)}
-    assert budgets == {"escalation.human_handoff_delta_pct", "safety.high_severity_incidents_increase"}
+    assert budgets == {"escalation.human_handoff_above", "safety.high_severity_incidents_increase"}
 
 
 def test_the_share_is_never_raised_while_the_commander_thinks(harness: Harness) -> None:
@@ -270,9 +270,9 @@ def test_after_go_on_the_rest_of_the_window_is_watched_and_then_promoted(harness
     assert len(times) == len(set(times)) > 30
     survey = harness.stack.api.xcom(*astuple(harness.key("go_on")), "preflight", "survey")
     assert [(line["budget"], line["baseline"]["known"] > 0) for line in survey["budgets"]] == [
-        ("escalation.human_handoff_delta_pct", True)
+        ("escalation.human_handoff_above", True)
     ]
-    harness.wait_for_log("go_on", "round_1.watch", " left | escalation.human_handoff_delta_pct ")
+    harness.wait_for_log("go_on", "round_1.watch", " left | escalation.human_handoff_above ")
     harness.wait_for_log("go_on", "round_2.decide", "was edited during this rollout")
     [override] = harness.ledger.overrides.of(harness.key("go_on"))
     assert (override.by, override.reason) == ("casey", "a known spike, it is over")
