@@ -48,7 +48,7 @@ class Scenario:
     budgets: Mapping[str, Any]
     release: Behaviour = GOOD
     further: Mapping[str, Any] = field(default_factory=dict)
-    deadline: str = "8s"
+    deadline: str = "30s"
 
     @property
     def dag_id(self) -> str:

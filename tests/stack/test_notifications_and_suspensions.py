@@ -37,8 +37,6 @@ SCENARIOS = [
             "decision": {"tier_b_breach": "incident_commander_decision_within_3m"},
             "notify": [{"notifier": "http", "conn_id": "hook"}],
         },
-        # A machine with other work takes its time; a second try of the rollback would page once more.
-        deadline="30s",
     ),
     Scenario("held", 45, HANDOFF, HANDING_OFF),
     Scenario("promoted", 900, HANDOFF, HANDING_OFF),
@@ -64,6 +62,7 @@ SCENARIOS = [
         900,
         {"safety": INCIDENTS},
         further={"notify": [{"notifier": "http", "conn_id": "hook", "events": ["verification_failed"]}]},
+        deadline="8s",
     ),
     Scenario(
         "sick", 900, {"safety": INCIDENTS, "latency": {"p95_above": 1.5, "max_duration": "10m", "tier": "c"}}

@@ -31,7 +31,7 @@ HANDING_OFF = Behaviour(handoff=0.8, incident=0.0)
 def ramp(name: str, *shares: float, hold: str = "12s") -> dict[str, Any]:
     """A target that gives the release these shares one after another, and then half of the traffic."""
     stages = [{"traffic": share, "hold": hold} for share in shares]
-    return {"conn_id": f"router_{name}", "deadline": "8s", "request_timeout": "2s", "stages": stages}
+    return {"conn_id": f"router_{name}", "deadline": "30s", "request_timeout": "2s", "stages": stages}
 
 
 SCENARIOS = [
@@ -44,7 +44,7 @@ SCENARIOS = [
         {"decision": {"tier_b_breach": "incident_commander_decision_within_5s"}},
     ),
     Scenario("guarded", 300, BOTH, HANDING_OFF),
-    Scenario("not_served", 900, {"safety": INCIDENTS}),
+    Scenario("not_served", 900, {"safety": INCIDENTS}, deadline="8s"),
     Scenario("superseded", 900, {"safety": INCIDENTS}),
     Scenario("outage", 900, {"safety": INCIDENTS}),
     Scenario(
