@@ -85,12 +85,14 @@ class Follower:
     def follow(self, give_up_at: datetime) -> RolloutOutcome:
         """Trigger the rollout and return how it ended.
 
-        :raises DemoError: when it did not end by ``give_up_at``, or when Airflow does not answer.
+        :raises DemoError: when it did not end by ``give_up_at``, when Airflow does not answer, or when one of
+            its components ended.
         """
         api = self._stack.api
         key = RolloutKey(self._scenario.dag_id, api.trigger(self._scenario.dag_id))
         self._say(f"triggered {key.dag_id}: {self._scenario.story}")
         while True:
+            self._stack.check()
             state = api.run_state(key.dag_id, key.run_id)
             states = api.task_states(key.dag_id, key.run_id)
             self._look(key, states)

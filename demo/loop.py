@@ -186,6 +186,7 @@ class Loop:
         key = RolloutKey(self._scenario.dag_id, api.trigger(self._scenario.dag_id))
         self._say(f"triggered {key.dag_id}: {what}")
         while True:
+            self._stack.check()
             state = api.run_state(key.dag_id, key.run_id)
             if state in FINAL_STATES:
                 return key, state

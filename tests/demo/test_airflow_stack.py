@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,14 @@ class WaitForFile(BaseOperator):
 with DAG("waits", schedule=None):
     WaitForFile(task_id="wait", retries=2, retry_delay=1)
 """
+STEPS = """
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, chain
+
+with DAG("steps", schedule=None, is_paused_upon_creation=True, default_args={"retries": 3, "retry_delay": 1}):
+    chain(*(PythonOperator(task_id=f"step_{number}", python_callable=print) for number in range(2)))
+"""
+LONGER_THAN_SQLITE_WAITS_S = 8.0
 TAKES_OVER_SOON = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
@@ -65,6 +76,25 @@ def test_a_deferred_task_goes_on_after_kill_9_of_the_triggerer_and_nothing_is_le
         assert all(is_listening(port) for port in ports)
     assert not any(is_alive(pid) for pid in pids)
     assert not any(is_listening(port) for port in ports)
+
+
+@pytest.mark.stack
+def test_no_component_ends_while_another_process_holds_sqlite_for_longer_than_it_waits_by_default(
+    tmp_path: Path,
+) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "steps.py").write_text(STEPS)
+    with AirflowStack(tmp_path, dags) as stack:
+        stack.wait_for_dags(["steps"])
+        run_id = stack.api.trigger("steps")
+        with closing(sqlite3.connect(tmp_path / "airflow.db", timeout=60, isolation_level=None)) as writer:
+            # The scheduler shall see a run that it must start, and find that it cannot write.
+            writer.execute("UPDATE dag SET is_paused = 0")
+            writer.execute("BEGIN IMMEDIATE")
+            threading.Event().wait(LONGER_THAN_SQLITE_WAITS_S)
+            writer.execute("ROLLBACK")
+        assert stack.wait_for_run("steps", run_id, timeout_s=120) == "success"
 
 
 @pytest.mark.service
