@@ -23,6 +23,7 @@ BENCHES = {
     "watch": "bench.watch",
     "triggerer": "bench.triggerer",
     "breaches": "bench.breaches",
+    "standby": "bench.standby",
 }
 
 

@@ -139,21 +139,55 @@ def test_beside_a_live_airflow_it_refuses_and_says_how_to_answer_there(store: Le
 def test_the_second_answer_is_refused_and_the_first_named(store: Ledger, run: Run) -> None:
     ask(store)
     assert decide(run, "promote", "--reason", WHY)[0] == 0
-    code, _, err = decide(run, "roll-back", by="bob")
+    code, _, err = decide(run, "go-on", "--reason", WHY, by="bob")
     assert code == 1
     assert "answered already: alice decided 'Promote now'" in err
 
 
-def test_without_a_question_only_a_standby_that_watches_can_be_told_to_roll_back(
+def test_a_promotion_that_airflow_has_not_followed_yet_can_be_taken_back_by_rolling_back(
     store: Ledger, run: Run
 ) -> None:
-    code, _, err = decide(run, "roll-back")
-    assert code == 1
-    assert "no standby watches it" in err
+    ask(store)
+    assert decide(run, "promote", "--reason", WHY)[0] == 0
+    assert decide(run, "roll-back", "--reason", "seen in the tickets", by="bob")[0] == 0
+    final = store.final_decisions.of(KEY)
+    assert final is not None
+    assert (final.decision, final.by) == (FinalDecision.ROLLED_BACK, "bob")
+    assert [one.by for one in store.decisions.of(KEY)] == ["alice"]
+
+
+@pytest.mark.parametrize(
+    ("option", "so"), [("go-on", "goes on anyway"), ("promote", "Airflow promotes it at the end")]
+)
+def test_without_a_question_nothing_but_a_rollback_is_taken(
+    store: Ledger, run: Run, option: str, so: str
+) -> None:
     watch_by_standby(store)
-    assert decide(run, "go-on", "--reason", WHY)[0] == 1
-    assert decide(run, "roll-back", "--reason", "seen in the tickets")[0] == 0
+    code, _, err = decide(run, option, "--reason", WHY)
+    assert code == 1
+    assert so in err
+    assert store.decisions.of(KEY) == []
+
+
+def test_a_rollback_is_taken_without_a_question_and_says_when_nobody_is_there_to_do_it(
+    store: Ledger, run: Run
+) -> None:
+    code, out, _ = decide(run, "roll-back", "--reason", "seen in the tickets")
+    assert code == 0
+    assert "no standby watches it now" in out
+    assert "rollback-budget standby --once" in out
     assert store.final_decisions.of(KEY) is not None
+
+
+def test_what_is_refused_writes_nothing_either_where_airflow_left_an_answer_half_written(
+    store: Ledger, run: Run
+) -> None:
+    ask(store)
+    store.decisions.add(KEY, 1, "Go on", "alice", WHY, datetime.now(UTC), timed_out=False)
+    code, _, err = decide(run, "promote", "--reason", WHY, by="bob")
+    assert code == 1
+    assert "answered already: alice decided 'Go on'" in err
+    assert store.overrides.of(KEY) == []
 
 
 def test_the_check_exits_1_until_a_standby_is_alive_and_all_is_watched(store: Ledger, run: Run) -> None:

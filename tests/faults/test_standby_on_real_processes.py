@@ -87,6 +87,41 @@ def test_one_of_two_standbys_watches_and_the_other_takes_over_when_it_dies(begin
     assert rollout.inbox.events().count("watch_lost") == 1
 
 
+def test_a_standby_that_stood_still_past_its_lease_does_nothing_when_it_goes_on(begin: Begin) -> None:
+    rollout = begin()
+    processes = {name: rollout.standby(name) for name in ("one", "two")}
+    first = rollout.wait_for_holder()
+    wait_until(lambda: all(one.said("begins") for one in processes.values()), what="both standbys")
+    frozen = processes.pop(first)
+    frozen.freeze()
+    (second,) = processes
+    wait_until(lambda: rollout.holder() == second, within_s=60, what="the other standby taking over")
+    rollout.incident()
+    wait_until(lambda: rollout.rollbacks() == 1, within_s=60, what="the request")
+    frozen.thaw()
+    wait_until(
+        lambda: (
+            frozen.said("standby has lost touch with the ledger") or frozen.said("does nothing more here")
+        ),
+        what="it letting go",
+    )
+    assert_rolled_back_once(rollout)
+    assert rollout.inbox.events().count("breach") == 1
+
+
+def test_a_standby_that_lacks_a_connection_leaves_the_watch_to_one_that_does_not(begin: Begin) -> None:
+    rollout = begin()
+    lacking = rollout.standby("lacking", after="15s", lacks=["AIRFLOW_CONN_ROUTER"])
+    wait_until(
+        lambda: lacking.said("a takeover would fail here: connection 'router' cannot be found"),
+        what="what it lacks being said",
+    )
+    rollout.standby("complete", after="20s")
+    assert rollout.wait_for_holder() == "complete"
+    rollout.incident()
+    assert_rolled_back_once(rollout)
+
+
 @pytest.mark.parametrize(
     ("fault", "has_changed"),
     [(Fault("GET", TRAFFIC, Slows(60)), 0), (Fault("PUT", TRAFFIC, Slows(60)), 1)],
@@ -181,6 +216,24 @@ def test_a_review_that_was_open_when_airflow_died_is_answered_by_decide(begin: B
     assert_rolled_back_once(rollout, by=COMMANDER)
     assert [one.by for one in rollout.ledger.decisions.of(KEY)] == [COMMANDER]
     standby.terminate()
+
+
+def test_a_review_that_was_open_when_airflow_died_and_that_nobody_answers_keeps_its_deadline(
+    begin: Begin,
+) -> None:
+    rollout = begin(within="20s")
+    rollout.slide()
+    airflow = rollout.airflow()
+    wait_until(lambda: rollout.ledger.reviews.of(KEY), within_s=60, what="Airflow asking")
+    airflow.kill()
+    (review,) = rollout.ledger.reviews.of(KEY)
+    rollout.standby()
+    rollout.wait_for_holder()
+    assert_rolled_back_once(rollout, by="the deadline")
+    assert rollout.ledger.reviews.of(KEY) == [review]
+    (decision,) = rollout.ledger.decisions.of(KEY)
+    assert decision.timed_out
+    assert decision.at >= review.deadline
 
 
 def test_a_review_that_nobody_answers_ends_as_the_budget_says_of_silence(begin: Begin) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -75,9 +76,12 @@ class Metrics:
     slow_from: datetime | None = None
     incidents_from: datetime | None = None
     fetched: int = 0
+    hangs: bool = False
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         self.fetched += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         found = []
         time = grid_floor(request.start, request.step) + request.step
         while time <= request.end:
@@ -152,6 +156,11 @@ class StandbyInMemory:
         self.sent: list[StandbyMessage] = []
         #: The notifiers that each of the next messages does not reach.
         self.misses: list[Sequence[str]] = []
+        #: What a takeover lacks here.
+        self.problems: list[str] = []
+        #: No message is sent before.
+        self.may_send = threading.Event()
+        self.may_send.set()
         log = logging.getLogger(__name__)
         self.looks = LookWriter(
             lambda: ledger.looks, log=log, by=STANDBY, batch_wait=timedelta(milliseconds=20)
@@ -163,13 +172,14 @@ class StandbyInMemory:
             open_target=lambda _spec: self.router,
             open_target_in_time=lambda _spec, _most: nullcontext(self.router),
             send=self._send,
-            problems=lambda _spec: [],
+            problems=lambda _spec: self.problems,
             looks=self.looks,
             suspensions=SuspensionCache(lambda after: ledger.suspensions.ending_after(after=after)),
         )
         self.standby = Standby(tools, name, after)
 
     def _send(self, message: StandbyMessage) -> Sequence[str]:
+        self.may_send.wait()
         self.sent.append(message)
         return self.misses.pop(0) if self.misses else ()
 
@@ -182,9 +192,10 @@ class StandbyInMemory:
     def events(self) -> list[str]:
         return [message.event.value for message in self.sent]
 
-    async def run_once(self) -> None:
-        await self.standby.run_once()
+    async def run_once(self) -> bool:
+        is_done = await self.standby.run_once()
         self.looks.flush()
+        return is_done
 
     async def run_until(self, condition: object, within_s: float = 30) -> None:
         """Let it run until ``condition()`` is true."""

@@ -93,11 +93,25 @@ def test_after_an_outage_of_the_ledger_the_watches_have_time_to_write_their_look
     observer = Observer()
     observer.observe()
     observer.elapsed_s += 600
-    observer.detector.forget()
+    observer.detector.excuse(outage_s=600)
     assert not observer.observe()
     observer.elapsed_s += 30
     assert not observer.observe()
     assert not observer.observe(looked_at=NOON + 8 * MINUTE)
+
+
+def test_outages_of_a_moment_put_a_loss_off_by_no_more_than_themselves() -> None:
+    observer = Observer()
+    for _ in range(60):
+        if observer.observe():
+            break
+        observer.elapsed_s += 10
+        observer.detector.excuse(outage_s=5)
+    assert loss_after(WATCH) < timedelta(seconds=observer.elapsed_s) <= 2 * loss_after(WATCH)
+
+
+def test_a_watch_has_two_polls_whatever_standby_was_told() -> None:
+    assert Observer(after=SECOND).silence_until_lost() == 2 * MINUTE
 
 
 def test_the_first_look_is_waited_for_as_long_as_it_settles() -> None:
@@ -119,6 +133,12 @@ def test_a_rollback_that_nobody_verifies_is_a_loss_of_its_own() -> None:
     assert observer.observe(**rolled_back) == [Loss(KEY, NOON, of_rollback=True)]
 
 
+def test_a_rollback_that_was_decided_after_the_watch_was_lost_is_nobodys_and_taken_within_a_minute() -> None:
+    observer = Observer()
+    rolled_back = {"final": FinalDecision.ROLLED_BACK, "final_at": NOON, "looked_at": NOON - 10 * MINUTE}
+    assert observer.silence_until_lost(**rolled_back) <= MINUTE
+
+
 def test_a_rollback_whose_task_gives_signs_of_life_is_left_to_it() -> None:
     observer = Observer()
     rolled_back = {"final": FinalDecision.ROLLED_BACK, "final_at": NOON}
@@ -134,8 +154,8 @@ def test_a_teams_own_rollback_is_given_half_an_hour_more() -> None:
 
 
 def test_looking_once_goes_by_the_ledgers_clock_alone() -> None:
-    detector = LossDetector(2 * SECOND, lambda: 0.0)
-    old = signs(NOON + WATCH.settle + 2 * SECOND)
+    detector = LossDetector(2 * MINUTE, lambda: 0.0)
+    old = signs(NOON + WATCH.settle + 2 * MINUTE)
     assert detector.observe([old], {KEY: WATCH}, at_once=True) == [Loss(KEY, NOON)]
     assert not detector.observe([old], {}, at_once=True)
 

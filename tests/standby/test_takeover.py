@@ -50,6 +50,14 @@ def tier_b(standby: StandbyInMemory) -> None:
     standby.metrics.slow_from = utc_now() - 2 * MINUTE
 
 
+def promoted_by_alice(ledger: Ledger) -> None:
+    """A rollout whose commander wants it promoted, which Airflow has not done."""
+    shipped_rollout(ledger)
+    now = utc_now()
+    ledger.reviews.open(KEY, 1, now + 10 * MINUTE, OnTimeout.ROLLBACK, now - MINUTE)
+    ledger.answers.take(KEY, Answer(1, Choice.PROMOTE.value, "alice", "it is fine", now))
+
+
 async def test_a_tier_a_breach_is_rolled_back_verified_written_down_and_said(ledger: Ledger) -> None:
     shipped_rollout(ledger)
     standby = StandbyInMemory(ledger)
@@ -201,14 +209,117 @@ async def test_a_decision_without_a_question_is_followed_at_once(ledger: Ledger)
     assert_rolled_back(standby, by="alice")
 
 
-async def test_a_promotion_is_left_to_airflow_and_the_lease_is_kept_for_it(ledger: Ledger) -> None:
-    shipped_rollout(ledger)
-    ledger.answers.take(KEY, Answer(1, Choice.PROMOTE.value, "alice", "it is fine", utc_now()))
+async def test_a_promotion_is_left_to_airflow_and_what_was_breached_is_not_asked_again(
+    ledger: Ledger,
+) -> None:
+    promoted_by_alice(ledger)
     standby = StandbyInMemory(ledger, after=AFTER)
-    tier_a(standby)
-    await standby.run_until(lambda: "decided" in standby.events())
+    tier_b(standby)
+    await standby.run_until(lambda: "decided" in standby.events() and standby.metrics.fetched > 2)
+    assert standby.events() == ["watch_lost", "decided"]
     assert rollout_of(ledger).final is None
     assert standby.router.accepted == []
+
+
+async def test_a_release_that_airflow_has_not_promoted_yet_is_guarded_against_tier_a(ledger: Ledger) -> None:
+    promoted_by_alice(ledger)
+    standby = StandbyInMemory(ledger, after=AFTER)
+
+    def hurt_once_promoted() -> bool:
+        if "decided" in standby.events() and standby.metrics.incidents_from is None:
+            tier_a(standby)
+        return "rolled_back" in standby.events()
+
+    await standby.run_until(hurt_once_promoted)
+    assert_rolled_back(standby)
+
+
+async def test_a_promotion_that_is_taken_back_is_rolled_back_at_once(ledger: Ledger) -> None:
+    promoted_by_alice(ledger)
+    standby = StandbyInMemory(ledger, after=AFTER)
+
+    def roll_back_once_promoted() -> bool:
+        if "decided" in standby.events():
+            ledger.final_decisions.take(KEY, FinalDecision.ROLLED_BACK, "bob", "seen in tickets", utc_now())
+        return "rolled_back" in standby.events()
+
+    await standby.run_until(roll_back_once_promoted)
+    assert_rolled_back(standby, by="bob")
+
+
+@pytest.mark.parametrize("by", ["an answer", "the deadline"])
+async def test_a_metric_source_that_hangs_keeps_neither_an_answer_nor_a_deadline_waiting(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr("rollback_budget.standby.takeover.LAST_LOOK_S", 0.1)
+    monkeypatch.setattr("rollback_budget.rollback.verify.MOST_PROOFS", 1)
+    shipped_rollout(ledger, within=2 * SECOND if by == "the deadline" else 15 * MINUTE)
+    standby = StandbyInMemory(ledger, after=AFTER)
+    tier_b(standby)
+
+    def hang_once_asked() -> bool:
+        if "review_opened" in standby.events() and not standby.metrics.hangs:
+            standby.metrics.hangs = True
+        if standby.metrics.hangs and by == "an answer" and not ledger.decisions.of(KEY):
+            ledger.answers.take(KEY, Answer(1, Choice.ROLL_BACK.value, "alice", None, utc_now()))
+        return bool(standby.router.accepted)
+
+    await standby.run_until(hang_once_asked)
+    final = rollout_of(ledger).final
+    assert final is not None
+    assert final.decision is FinalDecision.ROLLED_BACK
+
+
+async def test_a_notifier_that_hangs_does_not_hold_up_the_rollback(ledger: Ledger) -> None:
+    shipped_rollout(ledger)
+    standby = StandbyInMemory(ledger, after=AFTER)
+    tier_a(standby)
+    standby.may_send.clear()
+
+    def settled() -> bool:
+        record = ledger.rollbacks.of(KEY)
+        return record is not None and record.outcome is not None
+
+    await standby.run_until(settled)
+    standby.may_send.set()
+    assert_rolled_back(standby)
+
+
+async def test_an_answer_to_go_on_that_airflow_left_half_written_is_completed(ledger: Ledger) -> None:
+    shipped_rollout(ledger)
+    now = utc_now()
+    ledger.reviews.open(KEY, 1, now + 10 * MINUTE, OnTimeout.ROLLBACK, now)
+    ledger.decisions.add(KEY, 1, Choice.GO_ON.value, "alice", "a load test", now, timed_out=False)
+    standby = StandbyInMemory(ledger)
+    await standby.run_once()
+    (override,) = ledger.overrides.of(KEY)
+    assert (override.round, override.by, override.reason) == (1, "alice", "a load test")
+
+
+async def test_one_that_lacks_a_connection_leaves_a_lost_watch_to_others_at_first(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped_rollout(ledger)
+    lacking = StandbyInMemory(ledger, "host-1", after=AFTER)
+    lacking.problems = ["connection 'router' cannot be found"]
+    await lacking.run_until(lambda: lacking.open_ledger.asked > 20)
+    assert lacking.sent == []
+    other = StandbyInMemory(ledger, "host-2", after=AFTER)
+    await other.run_until(lambda: other.standby.in_hand == [KEY])
+    monkeypatch.setattr("rollback_budget.standby.lacks.HOLD_BACK_S", 0.0)
+    await lacking.run_until(lambda: lacking.standby.in_hand == [KEY])
+
+
+async def test_looking_once_says_whether_anything_is_left_undone(ledger: Ledger) -> None:
+    shipped_rollout(ledger)
+    standby = StandbyInMemory(ledger)
+    tier_a(standby)
+    standby.router.works = False
+    assert not await standby.run_once()
+    again = StandbyInMemory(ledger)
+    tier_a(again)
+    assert await again.run_once()
+    assert_rolled_back(again)
 
 
 async def test_a_window_that_ends_well_is_said_and_the_promotion_left_to_airflow(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,6 +39,7 @@ class StandbyProcess:
 
     :param after: its option.
     :param clock_off_s: how far its clock is off.
+    :param lacks: variables that it does not see.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class StandbyProcess:
         environment: Mapping[str, str],
         after: str = "2s",
         clock_off_s: float | None = None,
+        lacks: Collection[str] = (),
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -60,7 +62,7 @@ class StandbyProcess:
             # Nothing of it may ask Airflow's database.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://nobody@127.0.0.1:1/nothing",
             "PYTHONUNBUFFERED": "1",
-            **environment,
+            **{variable: value for variable, value in environment.items() if variable not in lacks},
         }
         if clock_off_s is not None:
             self._environment |= {
@@ -85,6 +87,16 @@ class StandbyProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(30)
+
+    def freeze(self) -> None:
+        """Let it stand still, as a host that is suspended does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> int:
         """End it as systemd does; return its exit code."""
@@ -199,9 +211,9 @@ rollback_budget:
     action: immediate_rollback
   escalation:
     human_handoff_delta_pct: +80
-    max_duration: 3s
+    max_duration: {max_duration}
     method: threshold
-watch: {{poll: 1s, step: 1s, settle: 1s, max_gap: 10s, blind_after: 2m}}
+watch: {{poll: {poll_s}s, step: {poll_s}s, settle: 1s, max_gap: {max_gap}, blind_after: 2m}}
 decision:
   tier_a_breach: auto_rollback
   tier_b_breach: {{action: incident_commander_decision, within: {within}, max_overrides: 1}}
@@ -213,12 +225,13 @@ notify: {{notifier: http, conn_id: inbox}}
 
 @contextmanager
 def watched_service(
-    folder: Path, ledger_url: str, *, within: str = "8s", shipped_s: float = 0
+    folder: Path, ledger_url: str, *, within: str = "8s", shipped_s: float = 0, poll_s: int = 1
 ) -> Iterator[WatchedService]:
     """Run a service whose release has shipped to half of its traffic.
 
     :param within: the commander's deadline.
     :param shipped_s: how long ago the release shipped.
+    :param poll_s: how often it is looked at.
     """
     database = folder / "requests.db"
     behaviours = {BASELINE: Behaviour(), RELEASE: Behaviour()}
@@ -232,6 +245,9 @@ def watched_service(
             baseline=BASELINE,
             commander=COMMANDER,
             within=within,
+            poll_s=poll_s,
+            max_duration=f"{3 * poll_s}s",
+            max_gap=f"{10 * poll_s}s",
         )
     )
     spec = load_budget(budget)

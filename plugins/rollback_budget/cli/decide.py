@@ -50,8 +50,8 @@ def decide(
     """Answer the open review of RELEASE while Airflow is down; standby follows within seconds.
 
     RELEASE may also be a service, a DAG id or a run id. While Airflow watches it takes the answer itself:
-    then this refuses, and says where. Without an open review, roll-back and promote are taken from whoever
-    sees more than the metrics, as long as standby watches.
+    then this refuses, and says where. roll-back is taken without an open review, too, from whoever sees more
+    than the metrics, and after an answer to promote that Airflow has not followed yet.
 
     \b
     Examples:
@@ -78,15 +78,11 @@ def decide(
     who = watched_by(signs, rollout.spec.watch)
     choice = _choice(option)
     _refuse_beside_airflow(rollout, situation, who)
-    _refuse_without_question(situation, choice, who)
+    _refuse_without_question(situation, choice)
     answer = _answer(
         situation, choice, _commander(rollout, by), reason.strip() or None, until, mute, signs.now
     )
-    taken = ledger.answers.take(rollout.key, answer)
-    if taken is not answer:
-        raise LedgerRuleError(
-            f"answered already: {taken.author} decided {taken.option!r} at {utc_second(taken.at)}"
-        )
+    _take(ledger, rollout, situation, answer)
     next_step = _follow(ledger, situation, answer, choice, who)
     if as_json:
         document = {
@@ -132,23 +128,42 @@ def _refuse_beside_airflow(rollout: Rollout, situation: Situation, who: WatchedB
     )
 
 
-def _refuse_without_question(situation: Situation, choice: Choice, who: WatchedBy) -> None:
-    from rollback_budget.ledger.watched_by import Who
+def _refuse_without_question(situation: Situation, choice: Choice) -> None:
+    """A release can be rolled back at any time; what else there is answers an open question."""
     from rollback_budget.model.choice import Choice
 
+    if choice is Choice.ROLL_BACK:
+        return
     if situation.answer is not None:
-        taken = situation.answer
-        raise LedgerRuleError(
-            f"answered already: {taken.author} decided {taken.option!r} at {utc_second(taken.at)}"
-        )
+        raise _answered_already(situation.answer)
     release = situation.rollout.spec.release
-    if situation.review is None and choice is Choice.GO_ON:
-        raise LedgerRuleError(f"no question about {release} is open, so it goes on anyway")
-    if situation.review is None and who.who is not Who.STANDBY:
-        raise LedgerRuleError(
-            f"no question about {release} is open, and no standby watches it that could act: {release} is"
-            f" watched by {who}. See: rollback-budget standby --check"
+    if situation.review is None:
+        so = (
+            "it goes on anyway"
+            if choice is Choice.GO_ON
+            else "Airflow promotes it at the end of its window, if it keeps its budgets"
         )
+        raise LedgerRuleError(f"no question about {release} is open, so {so}")
+
+
+def _take(ledger: Ledger, rollout: Rollout, situation: Situation, answer: Answer) -> None:
+    """Write the answer down; roll-back overrules an earlier one that has not ended the rollout."""
+    from rollback_budget.model.choice import Choice
+
+    earlier = situation.answer
+    if earlier is None:
+        taken = ledger.answers.take(rollout.key, answer)
+        if taken is answer:
+            return
+        earlier = taken
+    if answer.option != Choice.ROLL_BACK.value or earlier.option == answer.option:
+        raise _answered_already(earlier)
+
+
+def _answered_already(taken: Answer) -> LedgerRuleError:
+    return LedgerRuleError(
+        f"answered already: {taken.author} decided {taken.option!r} at {utc_second(taken.at)}"
+    )
 
 
 def _commander(rollout: Rollout, by: str) -> str:
@@ -211,4 +226,7 @@ def _follow(ledger: Ledger, situation: Situation, answer: Answer, choice: Choice
     does = "rolls it back" if choice is Choice.ROLL_BACK else "goes on watching"
     if who.who is Who.STANDBY:
         return f"standby {who.name} {does} within seconds"
-    return f"no standby watches it now, the first one {does}. See: rollback-budget standby --check"
+    return (
+        f"no standby watches it now, the first one {does}. If none runs, start one or run: rollback-budget"
+        " standby --once; what runs is said by: rollback-budget standby --check"
+    )

@@ -56,7 +56,7 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     metavar="DURATION",
     callback=_duration,
     help="Take over a watch that has given no sign of life for this long, on top of the budget's `settle`"
-    " (default: the larger of three polls and 3m).",
+    " (default: the larger of three polls and 3m; two polls at least).",
 )
 @click.option(
     "--name",
@@ -80,7 +80,8 @@ def standby(after: timedelta | None, name: str, once: bool, check: bool, as_json
       rollback-budget standby --check
 
     With --check: exits 0 when a standby was seen within the last minute and every rollout has a watcher,
-    1 otherwise; --json prints one object.
+    1 otherwise; --json prints one object. With --once: exits 1 when something that had to be done is left
+    undone: the ledger is away, a takeover failed, a target did not accept the rollback.
     """
     if check:
         sys.exit(_check(after, as_json))
@@ -93,12 +94,13 @@ def standby(after: timedelta | None, name: str, once: bool, check: bool, as_json
 
     process = Standby(tools, name, after)
     try:
-        asyncio.run(_once(process) if once else _serve(process))
+        is_done = asyncio.run(_once(process) if once else _serve(process))
     finally:
         looks.flush(FLUSH)
+    sys.exit(0 if is_done else 1)
 
 
-async def _serve(process: Standby) -> None:
+async def _serve(process: Standby) -> bool:
     from rollback_budget.hooks.http import close_shared_session
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -114,13 +116,15 @@ async def _serve(process: Standby) -> None:
         loop.add_signal_handler(number, end)
     await process.run(stop)
     await close_shared_session()
+    return True
 
 
-async def _once(process: Standby) -> None:
+async def _once(process: Standby) -> bool:
     from rollback_budget.hooks.http import close_shared_session
 
-    await process.run_once()
+    is_done = await process.run_once()
     await close_shared_session()
+    return is_done
 
 
 def _tools() -> tuple[LookWriter, StandbyTools]:
@@ -172,8 +176,11 @@ def _send(message: StandbyMessage) -> Sequence[str]:
     return send(notification, {}, logging.getLogger("rollback_budget.standby"))
 
 
-#: Connections that were found once: a secrets backend is not asked for each of thousands of rollouts.
+#: Connections that were found once, and those that were not, with what was said and until when that holds: a
+#: secrets backend is not asked for each of thousands of rollouts.
 _found: set[str] = set()
+_missing: dict[str, tuple[str, float]] = {}
+MISSING_FOR_S = 30.0
 
 
 def connection_problems(spec: RolloutSpec) -> list[str]:
@@ -184,11 +191,16 @@ def connection_problems(spec: RolloutSpec) -> list[str]:
     names = {getattr(part, "conn_id", None) for part in parts if part is not None}
     problems = []
     for name in sorted(name for name in names if name is not None and name not in _found):
+        said, until = _missing.get(name, ("", 0.0))
+        if time.monotonic() < until:
+            problems.append(said)
+            continue
         try:
             BaseHook.get_connection(name)
             _found.add(name)
         except Exception as error:
             problems.append(f"connection {name!r} cannot be found: {error}")
+            _missing[name] = (problems[-1], time.monotonic() + MISSING_FOR_S)
     return problems
 
 

@@ -14,6 +14,8 @@ from rollback_budget.model.watch_settings import Watch
 #: A watch is lost after the larger of these without a sign of life, on top of ``settle``.
 SHORTEST_LOSS = timedelta(minutes=3)
 POLLS_OF_LOSS = 3
+#: A watch gives a sign of life at every poll: whatever standby is told, it waits for two of them.
+FEWEST_POLLS_OF_LOSS = 2
 
 
 class Who(StrEnum):
@@ -50,9 +52,12 @@ class WatchedBy:
 def loss_after(watch: Watch, after: timedelta | None = None) -> timedelta:
     """Return how long a watch without a sign of life is waited for, on top of ``settle``.
 
-    :param after: what standby was given; None for the default, the larger of three polls and three minutes.
+    :param after: what standby was given, two polls at least; None for the default, the larger of three polls
+        and three minutes.
     """
-    return max(POLLS_OF_LOSS * watch.poll, SHORTEST_LOSS) if after is None else after
+    if after is None:
+        return max(POLLS_OF_LOSS * watch.poll, SHORTEST_LOSS)
+    return max(after, FEWEST_POLLS_OF_LOSS * watch.poll)
 
 
 def watched_by(signs: WatchSigns, watch: Watch, after: timedelta | None = None) -> WatchedBy:

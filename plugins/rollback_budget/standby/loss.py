@@ -18,6 +18,8 @@ from rollback_budget.model.watch_settings import Watch
 MOST_SKEW = timedelta(minutes=2)
 #: A watch that looks long dead is observed for this long: it may only have been cut off from the ledger.
 SHORTEST_OBSERVATION = timedelta(seconds=45)
+#: A ledger that was away for longer kept every watch from giving a sign of life.
+SHORT_OUTAGE_S = 30.0
 #: Airflow gets this much longer to end a rollout whose window it has watched to its end.
 ENDING = timedelta(minutes=30)
 
@@ -64,7 +66,7 @@ class LossDetector:
             watch = watches.get(one.key)
             if watch is None:
                 continue
-            loss = _loss_of(one)
+            loss = self._loss_of(one, watch)
             sign = (loss.since, loss.of_rollback)
             known = self._seen.get(one.key)
             seen[one.key] = known = known if known is not None and known[0] == sign else (sign, at)
@@ -74,9 +76,16 @@ class LossDetector:
         self._seen = seen
         return losses
 
-    def forget(self) -> None:
-        """Begin anew, after the ledger was away: the watches may have been cut off from it, too."""
-        self._seen = {}
+    def excuse(self, outage_s: float) -> None:
+        """Do not count a time in which the ledger was away: the watches may have been cut off from it, too.
+
+        After more than :data:`SHORT_OUTAGE_S` everything is observed anew.
+        """
+        if outage_s > SHORT_OUTAGE_S:
+            self._seen = {}
+            return
+        at = self._elapsed()
+        self._seen = {key: (sign, min(since + outage_s, at)) for key, (sign, since) in self._seen.items()}
 
     def _is_lost(
         self, signs: WatchSigns, loss: Loss, watch: Watch, observed: timedelta, at_once: bool
@@ -99,11 +108,13 @@ class LossDetector:
             return True
         return age >= wait + MOST_SKEW and observed >= min(after, SHORTEST_OBSERVATION)
 
-
-def _loss_of(signs: WatchSigns) -> Loss:
-    """Return what would be lost; a sign of life after the final decision is one of its tasks."""
-    if signs.final is FinalDecision.ROLLED_BACK and signs.final_at is not None:
+    def _loss_of(self, signs: WatchSigns, watch: Watch) -> Loss:
+        """Return what would be lost; a sign of life after the final decision is one of its tasks."""
+        newest = signs.newest
+        if signs.final is not FinalDecision.ROLLED_BACK or signs.final_at is None:
+            return Loss(signs.key, newest)
+        if signs.final_at - newest > watch.settle + loss_after(watch, self._after):
+            # The watch was lost by then: Airflow did not decide it, and none of its tasks is on the way.
+            return Loss(signs.key, newest, of_rollback=True)
         # Its task gives signs of life while it proves the rollback.
-        since = max(signs.final_at, signs.heartbeat_at or signs.final_at)
-        return Loss(signs.key, since, of_rollback=True)
-    return Loss(signs.key, signs.newest)
+        return Loss(signs.key, max(signs.final_at, signs.heartbeat_at or signs.final_at), of_rollback=True)

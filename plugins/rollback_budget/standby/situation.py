@@ -56,12 +56,12 @@ class Situation:
         return RollbackOrder(rollout=rollout.key, spec=rollout.spec, terms=rollout.terms)
 
     def plan(self, role: Role = Role.WATCH) -> WatchPlan:
-        """Return what to watch: the rest of the window; beside a review, tier A until its deadline."""
+        """Return what to watch: the rest of the window; as a guard tier A, until the deadline if one runs."""
         rollout = self.rollout
         assert rollout.shipped_at is not None
         assert rollout.window_end is not None
         until = None
-        if role is Role.GUARD:
+        if role is Role.GUARD and self.answer is None:
             assert self.review is not None
             until = self.review.deadline + rollout.spec.watch.poll
         return WatchPlan(
@@ -89,13 +89,6 @@ def read_situation(ledger: Ledger, key: RolloutKey) -> Situation:
     round_ = max([1, *(one.round + 1 for one in went_on), *(one.round for one in reviews)])
     answer = ledger.answers.of(key, round_)
     evaluations = [one.evaluation for one in ledger.evaluations.of(key) if one.round == round_]
-    if answer is not None and answer.option == Choice.GO_ON.value:
-        # Airflow ended between writing the answer and its override.
-        assert rollout.window_end is not None
-        budgets = tuple(breach.budget for one in evaluations[-1:] for breach in one.breaches)
-        reason, until = answer.reason or "", rollout.window_end
-        ledger.overrides.add(key, round_, budgets, answer.author, reason, answer.at, until)
-        return read_situation(ledger, key)
     return Situation(
         rollout=rollout,
         round=round_,
@@ -106,3 +99,17 @@ def read_situation(ledger: Ledger, key: RolloutKey) -> Situation:
         rollback=ledger.rollbacks.of(key),
         answers=answers,
     )
+
+
+def take_up(ledger: Ledger, key: RolloutKey) -> Situation:
+    """Read where a rollout stands, to go on from there. Raises LedgerError.
+
+    Where Airflow ended between writing an answer to go on and its override, the override is written.
+    """
+    situation = read_situation(ledger, key)
+    answer, window_end = situation.answer, situation.rollout.window_end
+    if answer is None or answer.option != Choice.GO_ON.value or window_end is None:
+        return situation
+    reason, round_ = answer.reason or "", situation.round
+    ledger.overrides.add(key, round_, situation.breached, answer.author, reason, answer.at, window_end)
+    return read_situation(ledger, key)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 
 from rollback_budget.clock import Elapsed
 from rollback_budget.exceptions import LedgerError, LedgerUnavailableError
@@ -19,10 +18,10 @@ from rollback_budget.ledger.rollout_rows import batches
 from rollback_budget.ledger.watch_leases import holder_of
 from rollback_budget.ledger.watch_signs import WatchSigns
 from rollback_budget.model.watch_settings import Watch
-from rollback_budget.standby.daemon_thread import in_daemon_thread
+from rollback_budget.standby.lacks import Lacks
 from rollback_budget.standby.loss import Loss, LossDetector
 from rollback_budget.standby.rolling_back import LeaseLostError
-from rollback_budget.standby.situation import Situation, read_situation
+from rollback_budget.standby.situation import Situation, take_up
 from rollback_budget.standby.takeover import Takeover
 from rollback_budget.standby.tools import AT_ONCE, StandbyTools
 from rollback_budget.text import plural
@@ -77,12 +76,15 @@ class Standby:
         self._lease = LEASE if after is None else max(min(LEASE, after), SHORTEST_LEASE)
         self._scan = SCAN_INTERVAL if after is None else max(min(SCAN_INTERVAL, after / 4), SHORTEST_SCAN)
         self._detector = LossDetector(after, elapsed)
+        self._lacks = Lacks(tools, elapsed)
         self._started_at: datetime | None = None
         self._watches: dict[RolloutKey, Watch] = {}
         self._unreadable: set[RolloutKey] = set()
         self._in_hand: dict[RolloutKey, _InHand] = {}
         self._not_before: dict[RolloutKey, float] = {}
         self._is_cut_off = False
+        self._contact_at = elapsed()
+        self._failures = 0
 
     @property
     def in_hand(self) -> list[RolloutKey]:
@@ -105,10 +107,12 @@ class Standby:
         await _cancel(loops)
         await self.let_go()
 
-    async def run_once(self) -> None:
+    async def run_once(self) -> bool:
         """Look once, do what has to be done now, and give the leases back; raises LedgerError.
 
         There is no time to observe anything: what the ledger's clock says of a watch is believed.
+
+        :returns: whether nothing that had to be done is left undone.
         """
         await self.renew()
         renewing = asyncio.ensure_future(self._forever(self.renew, self._lease / 3))
@@ -116,6 +120,7 @@ class Standby:
         await asyncio.gather(*(one.task for one in self._in_hand.values()), return_exceptions=True)
         await _cancel([renewing])
         await self.let_go()
+        return not self._failures and not self._unreadable
 
     async def renew(self) -> None:
         """Say that this standby is alive, and renew its leases; raises LedgerError."""
@@ -141,6 +146,7 @@ class Standby:
         :param once: do not observe first, and do not wait for anything in a takeover.
         """
         signs = await self._tools.ask_ledger(lambda ledger: ledger.signs_of_life.expected())
+        self._on_contact()
         await self._learn(one.key for one in signs)
         losses = self._detector.observe(signs, self._watches, at_once=once)
         free = {one.key for one in signs if one.lease is None or self._may_take(one)}
@@ -148,6 +154,8 @@ class Standby:
         for key in [key for key in self._in_hand if key not in expected]:
             await self._let_go_when_done(key)
         due = [loss for loss in losses if loss.key in free and self._is_due(loss.key)]
+        if not once:
+            due = [loss for loss in due if not self._lacks.holds_back(loss.key)]
         # Not thousands at once: they would keep the renewals waiting.
         for some in batches(due, AT_ONCE):
             await asyncio.gather(*(self._take_over(loss, once=once) for loss in some))
@@ -168,6 +176,7 @@ class Standby:
 
     async def let_go(self) -> None:
         """End every takeover, and give the leases back if the ledger answers."""
+        await self._lacks.stop()
         for key in self.in_hand:
             await self._drop(key)
         try:
@@ -193,20 +202,22 @@ class Standby:
             await asyncio.sleep(max(every.total_seconds() - (self._elapsed() - began), 0.05))
 
     def _on_cut_off(self, error: LedgerError) -> None:
-        # Watches in Airflow may be cut off, too: their looks come when the ledger is back.
-        self._detector.forget()
         if not self._is_cut_off:
             self._tools.log.warning("cut off from the ledger, standby takes over nothing: %s", error)
         self._is_cut_off = True
 
     def _on_contact(self) -> None:
+        now = self._elapsed()
         if self._is_cut_off:
+            # Watches in Airflow were perhaps cut off, too: their looks come when the ledger is back.
+            self._detector.excuse(now - self._contact_at)
             self._tools.log.info("the ledger answers again, standby goes on")
-        self._is_cut_off = False
+        self._is_cut_off, self._contact_at = False, now
 
     async def _learn(self, keys: Iterable[RolloutKey]) -> None:
-        """Read how rollouts that are new here are watched, and say what a takeover would lack."""
-        wanted, log = set(keys), self._tools.log
+        """Read how rollouts that are new here are watched, and find out what a takeover would lack."""
+        wanted = set(keys)
+        self._lacks.keep(wanted)
         self._watches = {key: watch for key, watch in self._watches.items() if key in wanted}
         self._unreadable &= wanted
         new = wanted - self._watches.keys() - self._unreadable
@@ -215,13 +226,12 @@ class Standby:
         rollouts = await self._tools.ask_ledger(lambda ledger: ledger.rollouts.many(new))
         for rollout in rollouts:
             self._watches[rollout.key] = rollout.spec.watch
-            for problem in await in_daemon_thread(
-                partial(self._tools.problems, rollout.spec), self._tools.message_slots
-            ):
-                log.warning("%s: a takeover would fail here: %s", rollout.key, problem)
+        self._lacks.learn(rollouts)
         self._unreadable |= new - self._watches.keys()
         for key in new & self._unreadable:
-            log.warning("%s: its budget cannot be read here, and standby cannot take it over", key)
+            self._tools.log.warning(
+                "%s: its budget cannot be read here, and standby cannot take it over", key
+            )
 
     def _may_take(self, signs: WatchSigns) -> bool:
         lease = signs.lease
@@ -237,12 +247,13 @@ class Standby:
         def take(ledger: Ledger) -> Situation | None:
             if ledger.watch_leases.take(key, self._holder, self._lease) is None:
                 return None
-            return read_situation(ledger, key)
+            return take_up(ledger, key)
 
         try:
             situation = await self._tools.ask_ledger(take)
         except LedgerError as error:
             self._tools.log.warning("%s cannot be taken over: %s", key, error)
+            self._failures += 1
             self._not_before[key] = self._elapsed() + BACK_OFF_S
             return
         if situation is None:
@@ -254,9 +265,11 @@ class Standby:
     async def _run(self, takeover: Takeover, key: RolloutKey) -> None:
         try:
             await takeover.run()
+            self._failures += takeover.is_undone
         except LeaseLostError as error:
             takeover.log.warning("standby does nothing more here: %s", error)
         except Exception:
+            self._failures += 1
             takeover.log.exception("standby failed here, and tries again in %g s", BACK_OFF_S)
             self._not_before[key] = self._elapsed() + BACK_OFF_S
         self._in_hand.pop(key, None)

@@ -22,7 +22,7 @@ from rollback_budget.rollback.request import Verdict
 from rollback_budget.standby.daemon_thread import in_daemon_thread
 from rollback_budget.standby.loss import Loss
 from rollback_budget.standby.rolling_back import RollingBack
-from rollback_budget.standby.situation import Situation, read_situation
+from rollback_budget.standby.situation import Situation, take_up
 from rollback_budget.standby.tools import RolloutLog, StandbyMessage, StandbyTools
 from rollback_budget.standby.verdict_record import record_verdict
 from rollback_budget.watch.watch_plan import Role, WatchPlan
@@ -34,6 +34,8 @@ AIRFLOW_FIRST = timedelta(seconds=10)
 MESSAGE_AGAIN_S = 5.0
 LONGEST_MESSAGE_PAUSE_S = 60.0
 MESSAGE_FOR = timedelta(minutes=30)
+#: A look in flight may take so long when a deadline comes.
+LAST_LOOK_S = 5.0
 #: With nothing to do but to wait for Airflow.
 _LONG_S = 3600.0
 
@@ -63,6 +65,7 @@ class Takeover:
         self._opened_round = 0
         self._replayed_round = 0
         self._is_idle = False
+        self._is_undone = False
         self._messages: set[asyncio.Task[None]] = set()
 
     @property
@@ -81,6 +84,11 @@ class Takeover:
         """Whether it only waits, for a look or for Airflow."""
         return self._is_idle
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether a rollback could not be requested from here."""
+        return self._is_undone
+
     def notice(self, signs: WatchSigns) -> None:
         """Take notice of what the ledger shows now."""
         self._signs = signs
@@ -93,8 +101,9 @@ class Takeover:
         try:
             while await self._go_on():
                 self._situation = await self._tools.wait_for_ledger(
-                    lambda ledger: read_situation(ledger, self._key), self._log
+                    lambda ledger: take_up(ledger, self._key), self._log
                 )
+                self._change.clear()
         finally:
             if self._once and self._messages:
                 await asyncio.wait(self._messages)
@@ -117,13 +126,7 @@ class Takeover:
             return await (self._watch() if situation.review is None else self._review(situation.review))
         if answer.option == Choice.ROLL_BACK.value:
             return await self._roll_back(answer.author, answer.reason or situation.sentence)
-        self._say(
-            Event.DECIDED,
-            f"standby_promotes {situation.round}",
-            f"{answer.author} decided: {answer.option}. Airflow promotes when it is back; until then the"
-            " release keeps the traffic that it has, and is not watched.",
-        )
-        return await self._wait_for_airflow()
+        return await self._guard_until_promoted(answer)
 
     async def _finish(self) -> bool:
         """Verify a rollback that was decided, and perhaps requested, by another process."""
@@ -189,10 +192,7 @@ class Takeover:
             self._say(Event.REVIEW_OPENED, f"standby_review {review.round}", said, review)
         evaluation = await self._look_on(Role.GUARD, review)
         if evaluation is not None and evaluation.breaches:
-            self._log.info("a tier A breach during the review: %s", evaluation.sentence)
-            self._say_verdict(evaluation)
-            verdict = Verdict(evaluation, review.round, Role.GUARD.value)
-            return await self._roll_back(RULE, evaluation.sentence, verdict)
+            return await self._follow_guard(evaluation)
         if evaluation is not None and not self._once:
             # The window is over: nothing is left to guard.
             await self._wait(max(self._seconds_to(review), 0.0))
@@ -203,10 +203,31 @@ class Takeover:
         await self._follow_silence(review)
         return True
 
+    async def _guard_until_promoted(self, answer: Answer) -> bool:
+        """Guard a release that the commander promotes, until Airflow does it."""
+        self._say(
+            Event.DECIDED,
+            f"standby_promotes {answer.round}",
+            f"{answer.author} decided: {answer.option}. Airflow promotes when it is back; until then the"
+            " release keeps the traffic that it has, and a tier A breach still rolls it back.",
+        )
+        evaluation = await self._look_on(Role.GUARD)
+        if evaluation is None:
+            return not self._once
+        if evaluation.breaches:
+            return await self._follow_guard(evaluation)
+        return await self._wait_for_airflow()
+
+    async def _follow_guard(self, evaluation: Evaluation) -> bool:
+        self._log.info("a tier A breach: %s", evaluation.sentence)
+        self._say_verdict(evaluation)
+        verdict = Verdict(evaluation, self._situation.round, Role.GUARD.value)
+        return await self._roll_back(RULE, evaluation.sentence, verdict)
+
     async def _find_reason(self, review: Review) -> None:
         """Replay what the question is about, where Airflow died before it had written that."""
         self._replayed_round = review.round
-        evaluation = await self._watcher(self._situation.plan()).look()
+        evaluation = await self._look(self._watcher(self._situation.plan()), review)
         if evaluation is not None:
             await self._tools.wait_for_ledger(lambda ledger: self._record(ledger, evaluation), self._log)
 
@@ -238,6 +259,7 @@ class Takeover:
     async def _roll_back(self, by: str, reason: str, verdict: Verdict | None = None) -> bool:
         """Roll back; where that is not ours to do, wait for those whose it is."""
         is_done = await self._rolling_back.run(self._situation, by, reason, verdict)
+        self._is_undone = not is_done
         return False if is_done else await self._wait_for_airflow()
 
     async def _look_on(self, role: Role, review: Review | None = None) -> Evaluation | None:
@@ -246,7 +268,7 @@ class Takeover:
             watcher = self._watcher(self._situation.plan(role))
             # Of thousands that may be due, others' looks come in between.
             await asyncio.sleep(0)
-        evaluation = await watcher.look()
+        evaluation = await self._look(watcher, review)
         while evaluation is None and not self._once:
             wait_s = watcher.seconds_to_next_look()
             if review is not None:
@@ -254,8 +276,21 @@ class Takeover:
             await self._wait(wait_s)
             if self._is_decided() or (review is not None and self._seconds_to(review) <= 0):
                 return None
-            evaluation = await watcher.look()
+            evaluation = await self._look(watcher, review)
         return evaluation
+
+    async def _look(self, watcher: Watcher, review: Review | None) -> Evaluation | None:
+        """Look once; a source that hangs keeps neither a decision nor a deadline waiting."""
+        look = asyncio.ensure_future(watcher.look())
+        change = asyncio.ensure_future(self._change.wait())
+        left = None if review is None else max(self._seconds_to(review), LAST_LOOK_S)
+        try:
+            await asyncio.wait((look, change), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            return await look if look.done() else None
+        finally:
+            change.cancel()
+            if look.cancel():
+                await asyncio.wait((look,))
 
     def _watcher(self, plan: WatchPlan) -> Watcher:
         tools = self._tools
