@@ -89,9 +89,9 @@ def figures(rollouts: int, found: Found) -> list[Figure]:
     result = [
         Figure(f"watches without a verdict, of {rollouts}", rollouts - len(known), "", 0),
         Figure("first to last verdict", max(known, default=0.0) - first, "s"),
-        Figure("first verdict to last request", last, "s", WITHIN_S),
+        Figure("first verdict to last request", last, "s"),
         Figure("each verdict to its request, median", median(after) if after else None, "s"),
-        Figure("each verdict to its request, worst", max(after, default=None), "s"),
+        Figure("each verdict to its request, worst", max(after, default=None), "s", WITHIN_S),
         Figure("first verdict to the last trigger that is done", ended, "s"),
         Figure("rollouts not requested exactly once", rollouts - once, "", 0),
         Figure("events that do not say that the request was accepted", rollouts - accepted, "", 0),
