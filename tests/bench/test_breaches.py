@@ -109,8 +109,8 @@ def test_a_run_in_which_each_rollback_left_once_and_in_time_keeps_every_target()
             "rollouts not requested",
         ),
         (
-            replace(FOUND, stats={**FOUND.stats, "writes": {"0": [100.5], "1": [111.0]}}),
-            "first verdict to last",
+            replace(FOUND, stats={**FOUND.stats, "writes": {"0": [100.5], "1": [111.5]}}),
+            "each verdict to its request, worst",
         ),
         (replace(FOUND, stats={**FOUND.stats, "most_in_flight": 500}), "requests in flight"),
         (replace(FOUND, unrecorded=1), "final decision, evaluation"),
