@@ -270,6 +270,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
         raising=False,
     )
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
+    was_configured, before = structlog.is_configured(), structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def make(spec: RolloutSpec, *, backwards: bool = False) -> SimulatedRollout:
@@ -282,6 +283,9 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
 
     yield make
     structlog.reset_defaults()
+    if was_configured:
+        # Airflow's: without it, later tests of this process would find debug lines in what commands print.
+        structlog.configure(**before)
     shutil.rmtree(folder)
 
 
