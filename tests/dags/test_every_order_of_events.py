@@ -277,6 +277,7 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
     monkeypatch.setattr(change, "DeadlineClock", FastClock)
     monkeypatch.setattr("rollback_budget.rollback.verify.DeadlineClock", FastClock)
     monkeypatch.setattr("rollback_budget.rollback.request.DeadlineClock", lambda _now: FastClock())
+    was_configured, before = structlog.is_configured(), structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def make(spec: RolloutSpec, *, backwards: bool = False, acts: int = 1) -> SimulatedRollout:
@@ -290,6 +291,9 @@ def night_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulate
 
     yield make
     structlog.reset_defaults()
+    if was_configured:
+        # Airflow's: without it, later tests of this process would find debug lines in what commands print.
+        structlog.configure(**before)
     shutil.rmtree(folder)
 
 
