@@ -46,7 +46,7 @@ from rollback_budget.model.budget import Budget, Tier
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.base import Serving
 from rollback_budget.triggers.on_verdict import act_on_verdict
-from rollback_budget.triggers.review import ReviewTrigger
+from rollback_budget.triggers.review import ReviewTrigger, _recordings
 from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
 from rollback_budget.watch.watch_plan import WatchPlan
 from tests.support.rollouts import NOON, make_breach, make_evaluation
@@ -280,7 +280,7 @@ class SimulatedRollout:
         trigger, rollback = self.triggers[f"round_{round_}.review"], None
         assert isinstance(trigger, ReviewTrigger)
         for _ in range(self.acts):
-            rollback = asyncio.run(trigger.follow(event))
+            rollback = asyncio.run(_follow(trigger, event))
         if by is None:
             # A person's answer is brought by Airflow, which knows nothing of the trigger's doing.
             event["rollback"] = rollback
@@ -412,3 +412,14 @@ def _without_times(value: Any) -> Any:
         return None
     kept = ("verdict", "option", "by", "go_on", "outcome", "mute")
     return [str(value.get(name)) for name in kept] + [len(value.get("breaches", ()))]
+
+
+async def _follow(trigger: ReviewTrigger, event: dict[str, Any]) -> dict[str, Any] | None:
+    """Follow an answer, and let what goes on in the triggerer's loop afterwards come to its end.
+
+    Else a thread could still write into a ledger in which another night has begun.
+    """
+    request = await trigger.follow(event)
+    if _recordings:
+        await asyncio.wait(set(_recordings))
+    return request
