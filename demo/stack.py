@@ -40,6 +40,7 @@ START_TIMEOUT_S = 120.0
 #: The scheduler would wait for running tasks; a stack that is thrown away does not.
 STOP_TIMEOUT_S = 6.0
 COMMAND_TIMEOUT_S = 120.0
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 #: SQLite has one writer. Airflow's API server can hold it for the 5 s that SQLite waits by default, because
 #: its event loop then waits for a session that only the event loop can close; so its own wait stays at 5 s,
 #: which ends that, and everyone else waits longer: the scheduler ends itself at a write that it cannot make.
@@ -76,12 +77,11 @@ class AirflowStack:
         self._ports = {name: ReservedPort() for name in ("api-server", "scheduler", "triggerer")}
         self.url = f"http://127.0.0.1:{self._ports['api-server'].number}"
         self.api = AirflowApi(self.url, self.passwords)
-        self._database_url = database_url or f"sqlite:///{home / 'airflow.db'}"
         self._environment = airflow_environment(
             home=home,
             dags_folder=dags_folder,
             plugins_folder=plugins_folder or home / "plugins",
-            database_url=self._database_url,
+            database_url=database_url or f"sqlite:///{home / 'airflow.db'}",
             users=users,
             api_port=self._ports["api-server"].number,
             worker_log_port=self._ports["scheduler"].number,
@@ -145,17 +145,19 @@ class AirflowStack:
         return ManagedProcess(
             name,
             [str(self._programs / "airflow"), command],
-            environment={**self._environment, **self._patience(command), **(environment or {})},
+            environment={**self._environment, **self._sqlite_wait(command), **(environment or {})},
             folder=self.home,
             log=self.logs / f"{name}.log",
             ports=ports,
         )
 
-    def _patience(self, command: str) -> dict[str, str]:
-        if command == "api-server" or not self._database_url.startswith("sqlite"):
+    def _sqlite_wait(self, command: str) -> dict[str, str]:
+        """Return the database's address with how long this component waits for it, where that is SQLite."""
+        url = make_url(self._environment[DATABASE])
+        if command == "api-server" or url.get_backend_name() != "sqlite":
             return {}
-        url = make_url(self._database_url).update_query_dict({"timeout": str(SQLITE_WAIT_S)})
-        return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url.render_as_string(hide_password=False)}
+        url = url.update_query_dict({"timeout": str(SQLITE_WAIT_S)})
+        return {DATABASE: url.render_as_string(hide_password=False)}
 
     def stop(self) -> None:
         """End every process that this stack started; again is harmless."""
