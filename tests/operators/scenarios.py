@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -54,6 +55,8 @@ from tests.support.rollouts import NOON, make_breach, make_evaluation
 log = logging.getLogger(__name__)
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 COMMANDER = "casey"
+#: Threads that write into the ledger, and that no task waits for.
+BESIDE_TASKS = ("heartbeat", "bounded call")
 
 
 @dataclass
@@ -359,6 +362,7 @@ class SimulatedRollout:
         return all(self.states.get(name) in ENDED for name in self.tasks)
 
     def remember(self) -> Snapshot:
+        self._close_ledger()
         return Snapshot(
             dict(self.states),
             dict(self.xcom),
@@ -373,12 +377,25 @@ class SimulatedRollout:
         )
 
     def go_back(self, memory: Snapshot) -> None:
+        self._close_ledger()
         self.states, self.xcom = dict(memory.states), dict(memory.xcom)
         self.plane.shares, self.plane.works = dict(memory.shares), memory.works
         self.plane.accepted = list(memory.accepted)
         self.triggers = dict(memory.triggers)
         self.breached, self.late, self.minute = list(memory.breached), list(memory.late), memory.minute
         self.file.write_bytes(memory.ledger)
+
+    def _close_ledger(self) -> None:
+        """Let what still writes beside the tasks end, so that the ledger is this one file and nothing else.
+
+        A connection of another thread would keep a part of it in its write-ahead log.
+        """
+        for thread in threading.enumerate():
+            if thread.name in BESIDE_TASKS:
+                thread.join(timeout=30)
+        with closing(sqlite3.connect(self.file)) as ledger:
+            assert ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "somebody reads it"
+        assert [file.name for file in self.file.parent.iterdir()] == [self.file.name]
 
     def fingerprint(self) -> str:
         """Return what distinguishes this night from others but for times: equal ones have equal futures."""
