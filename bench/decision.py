@@ -81,7 +81,7 @@ def _ours(
         rollouts.ship(kind)
         with disturbed(harness, disturbance):
             _say(f"{what}: letting go")
-            seconds = rollouts.let_go(kind)
+            seconds = rollouts.let_go(kind, tasks_run=disturbance is Disturbance.NONE)
         _say(f"{what}: {', '.join(f'{one:.2f}' for one in seconds)}; waiting for the ends")
         found = rollouts.end()
         problems += [f"{what}: {one}" for one in found]
@@ -107,7 +107,7 @@ def _theirs(rollouts: WaitingRollouts, harness: Harness, ours: dict[Disturbance,
     _say("a task behind the sensor, undisturbed")
     rollouts.ship(Kind.TIER_A)
     time.sleep(PARKED_S)
-    idle = rollouts.let_go(Kind.TIER_A)
+    idle = rollouts.let_go(Kind.TIER_A, tasks_run=True)
     problems = rollouts.end()
     _say(f"a task behind the sensor, {Disturbance.PARALLELISM.value}")
     rollouts.ship(Kind.TIER_A)

@@ -67,8 +67,12 @@ class WaitingRollouts:
         for service in self._services:
             wait_for(lambda: self._is_quiet(service), f"no task of {service} to run", timeout_s=300)  # noqa: B023
 
-    def let_go(self, kind: Kind) -> list[float]:
-        """Let one after another go; return from what each rollback request followed to it, in seconds."""
+    def let_go(self, kind: Kind, *, tasks_run: bool = False) -> list[float]:
+        """Let one after another go; return from what each rollback request followed to it, in seconds.
+
+        :param tasks_run: whether the tasks behind a rollback can run; then each waits for those of the one
+            before, whose processes would have the machine's cores.
+        """
         if kind is Kind.SILENCE and time.time() > self._deadline(self._services[0]):
             raise DemoError("the first deadline came before the disturbance; raise MORE_FOR_EACH_S")
         found = []
@@ -76,6 +80,8 @@ class WaitingRollouts:
             since = self._release(kind, service)
             requested = self._wait_for_request(service)
             found.append(requested - (self._verdict_at(service) if kind is Kind.TIER_A else since))
+            if tasks_run and kind is not Kind.SILENCE:
+                self._harness.end(service, timeout_s=END_S)
         return found
 
     def let_go_at_once(self) -> list[float]:

@@ -221,6 +221,31 @@ def test_a_trigger_that_airflow_takes_away_follows_the_answer_that_took_it_away(
     assert (author(ledger) is None) == (shares == SHIPPED)
 
 
+def test_an_answer_is_followed_although_airflow_cancels_the_trigger_again_and_again(
+    airflow: Airflow, plane: ControlPlane, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        is_read, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def read(_ti_id: str, _log: Any) -> dict[str, Any] | None:
+            is_read.set()
+            await may_answer.wait()
+            return airflow.answer
+
+        monkeypatch.setattr(module, "read_answer", read)
+        taken_away = asyncio.ensure_future(trigger(seconds_left=600).on_kill())
+        await is_read.wait()
+        taken_away.cancel()
+        assert await asyncio.gather(taken_away, return_exceptions=True)
+        may_answer.set()
+        await asyncio.gather(*module._followed)
+
+    airflow.is_answered(Choice.ROLL_BACK)
+    asyncio.run(run())
+    assert plane.shares == ROLLED_BACK
+    assert author(ledger) == (FinalDecision.ROLLED_BACK, "casey", SENTENCE)
+
+
 @pytest.mark.parametrize("choice", [Choice.GO_ON, Choice.PROMOTE])
 def test_an_answer_is_in_the_ledger_before_its_task_runs(
     airflow: Airflow, plane: ControlPlane, ledger: Ledger, choice: Choice

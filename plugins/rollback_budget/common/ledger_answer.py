@@ -10,6 +10,7 @@ from rollback_budget.exceptions import LedgerError
 
 if TYPE_CHECKING:
     from rollback_budget.clock import Log
+    from rollback_budget.ledger.answers import Answer
     from rollback_budget.ledger.rollout_key import RolloutKey
 
 
@@ -23,8 +24,11 @@ def recorded_answer(key: RolloutKey, round_: int, log: Log) -> dict[str, Any] | 
     except LedgerError as error:
         log.warning("going on without the ledger: %s", error)
         return None
-    if answer is None:
-        return None
+    return None if answer is None else event_of_answer(answer)
+
+
+def event_of_answer(answer: Answer) -> dict[str, Any]:
+    """Return an answer of the ledger as Airflow's resume event would bring it."""
     # Muted budgets are suspended in the ledger already.
     until = None if answer.until is None else answer.until.isoformat()
     return {

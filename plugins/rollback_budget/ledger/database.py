@@ -82,12 +82,14 @@ class Database:
             yield session
 
     @contextmanager
-    def one_transaction(self) -> Iterator[None]:
-        """Let all that this thread reads and writes inside be one writing transaction. Raises LedgerError.
+    def one_transaction(self, *, write: bool = True) -> Iterator[None]:
+        """Let all that this thread reads and writes inside be one transaction. Raises LedgerError.
 
         By default each call of a repository has one of its own, on a connection of its own.
+
+        :param write: False where nothing is written inside, so that no writer has to wait for it.
         """
-        with self._transaction(write=True) as session:
+        with self._transaction(write=write) as session:
             self._of_this_thread.session = session
             try:
                 yield

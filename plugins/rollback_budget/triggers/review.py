@@ -19,6 +19,7 @@ from rollback_budget.common.review_answer import answer_of
 from rollback_budget.exceptions import LedgerError, LedgerUnavailableError
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.triggers.hitl_response import ANSWER_TIMEOUT, read_answer
+from rollback_budget.triggers.open_reviews import OpenReviews, ReviewState, until_next_tick
 from rollback_budget.triggers.threads import Lookup
 from rollback_budget.watch.watch_plan import HOLD_AFTER_DEFER
 
@@ -42,6 +43,8 @@ RECORD_AGAIN_AFTER = timedelta(seconds=5)
 RECORD_FOR = timedelta(minutes=30)
 
 _recordings: set[asyncio.Future[None]] = set()
+#: What follows answers of triggers that Airflow took away.
+_followed: set[asyncio.Future[None]] = set()
 
 
 class ReviewTrigger(BaseTrigger):
@@ -97,8 +100,9 @@ class ReviewTrigger(BaseTrigger):
         self.window_end = window_end
         self.retired = retired
         self._given = Lookup(lambda: read_answer(self.ti_id, self.log))
-        self._recorded = Lookup.in_thread(self._read_recorded)
-        self._final = Lookup.in_thread(self._read_final)
+        self._state = Lookup(self._read_state)
+        self._ask_at = 0.0
+        self._problem = ""
         self._noting: Lookup[None] = Lookup.in_thread(self._note_open)
         self._is_noted = False
         self._next_beat = 0.0
@@ -125,21 +129,31 @@ class ReviewTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the deadline, an answer, or the rollout's end; request what it asks for, then fire."""
-        deadline = datetime.fromisoformat(self.deadline)
         ahead = None if self.order is None else asyncio.ensure_future(self._prepare())
-        # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
-        answer, final = await self._look()
-        while answer is None and final is None and (left := deadline - utc_now()) > timedelta(0):
-            await asyncio.sleep(min(left, POLL).total_seconds())
-            answer, final = await self._look()
-        if answer is None:
-            answer = await self._close(final)
-        event = {**answer, "rollback": await self.follow(answer, final)}
-        if ahead is not None:
-            ahead.cancel()
+        reviews = OpenReviews.of_this_loop()
+        reviews.enter()
+        try:
+            answer, final = await self._wait()
+            if answer is None:
+                answer = await self._close(final)
+            event = {**answer, "rollback": await self.follow(answer, final)}
+        finally:
+            reviews.leave()
+            if ahead is not None:
+                ahead.cancel()
         held = datetime.fromisoformat(self.deferred_at) + HOLD_AFTER_DEFER - utc_now()
         await asyncio.sleep(max(held.total_seconds(), 0))
         yield TriggerEvent(event)
+
+    async def _wait(self) -> tuple[dict[str, Any] | None, Final | None]:
+        """Return the answer, or else the rollout's end; None and None when the deadline came first."""
+        deadline = datetime.fromisoformat(self.deadline)
+        # Airflow takes an answer that comes while the task is about to wait, and resumes nothing with it.
+        answer, final = await self._look()
+        while answer is None and final is None and (left := deadline - utc_now()) > timedelta(0):
+            await until_next_tick(POLL, left)
+            answer, final = await self._look()
+        return answer, final
 
     async def _prepare(self) -> None:
         from rollback_budget.triggers.on_verdict import prepare_rollback
@@ -148,16 +162,14 @@ class ReviewTrigger(BaseTrigger):
 
     async def _look(self) -> tuple[dict[str, Any] | None, Final | None]:
         """Return the answer, or else the rollout's end, if there is one and Airflow or the ledger says it."""
-        given, recorded, final, _ = await asyncio.gather(
-            self._given.answer(LOOK_WAIT),
-            self._recorded.answer(LOOK_WAIT),
-            self._final.answer(LOOK_WAIT),
-            self._noting.answer(LOOK_WAIT),
+        given, state, _ = await asyncio.gather(
+            self._read_given(), self._state.answer(LOOK_WAIT), self._note_in_time()
         )
+        recorded = None if state is None else state.answer
         if given is None and recorded is not None:
             await self._close_as(recorded["chosen_options"][0], recorded["params_input"])
         answer = given or recorded
-        return answer, None if answer is not None else final
+        return answer, None if answer is not None or state is None else state.final
 
     async def on_kill(self) -> None:
         """Follow what a person just answered: Airflow resumes the task with it, and takes this trigger away.
@@ -165,22 +177,39 @@ class ReviewTrigger(BaseTrigger):
         Also runs when the task is cleared, and when a triggerer that hung wakes up. Then there is no answer,
         or one that was followed before, and following it again changes nothing.
         """
+        # Airflow cancels again with each of its syncs, a second apart, whatever this is waiting for.
+        following = asyncio.ensure_future(self._follow_given())
+        _followed.add(following)
+        following.add_done_callback(_followed.discard)
+        await asyncio.shield(following)
+
+    async def _follow_given(self) -> None:
         # A look that is still under way may have begun before the answer came.
         self._given.forget()
         answer = await self._given.answer(ANSWER_TIMEOUT)
         if answer is not None:
             await self.follow(answer)
 
-    def _read_recorded(self) -> dict[str, Any] | None:
-        """Return the answer that was given while Airflow was down."""
-        from rollback_budget.common.ledger_answer import recorded_answer
+    async def _read_given(self) -> dict[str, Any] | None:
+        """Return what Airflow holds, when it is this review's turn to ask."""
+        if not self._given.is_under_way:
+            now_s = time.monotonic()
+            if now_s < self._ask_at and utc_now() < datetime.fromisoformat(self.deadline):
+                return None
+            self._ask_at = OpenReviews.of_this_loop().ask_again_at(now_s)
+        return await self._given.answer(LOOK_WAIT)
 
-        return recorded_answer(self._key, self.round_, self.log) if self.round_ else None
+    async def _read_state(self) -> ReviewState:
+        state = await OpenReviews.of_this_loop().state((self._key, self.round_))
+        if state.problem and state.problem != self._problem:
+            self.log.warning("going on without the ledger: %s", state.problem)
+        self._problem = state.problem
+        return state
 
-    def _read_final(self) -> Final | None:
-        from rollback_budget.common.ledger_sync import final_if_known
-
-        return final_if_known(self._key, self.log)
+    async def _note_in_time(self) -> None:
+        beats = self._is_window_over() and time.monotonic() >= self._next_beat
+        if self.round_ and (beats or not self._is_noted):
+            await self._noting.answer(LOOK_WAIT)
 
     def _note_open(self) -> None:
         """Write into the ledger that the question is open, in case that its task could not.
@@ -189,8 +218,6 @@ class ReviewTrigger(BaseTrigger):
         """
         from rollback_budget.common.config import open_ledger
 
-        if not self.round_:
-            return
         reviews = open_ledger().reviews
         try:
             if not self._is_noted:

@@ -38,7 +38,7 @@ class Lookup(Generic[T]):
     @classmethod
     def in_thread(cls, function: Callable[[], T | None]) -> Lookup[T]:
         """Return a question that blocks, asked in a thread that all lookups share."""
-        return cls(partial(in_thread, _lookups(), function))
+        return cls(partial(in_thread, lookups(), function))
 
     async def answer(self, timeout: timedelta) -> T | None:
         """Return the answer; None when there is none in time. Raises what the call raises."""
@@ -50,11 +50,17 @@ class Lookup(Generic[T]):
         under_way, self._under_way = self._under_way, None
         return under_way.result()
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an answer is still to be taken."""
+        return self._under_way is not None
+
     def forget(self) -> None:
         """Drop a call that is under way: what it brings may be older than what is asked for now."""
         self._under_way = None
 
 
 @cache
-def _lookups() -> ThreadPoolExecutor:
+def lookups() -> ThreadPoolExecutor:
+    """Return the threads that questions to the ledger share."""
     return ThreadPoolExecutor(LOOKUPS_AT_ONCE, "lookup")
