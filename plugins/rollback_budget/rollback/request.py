@@ -111,7 +111,7 @@ class RollbackSender:
         within: timedelta = TARGET_WAIT,
         after: str = "",
     ) -> RollbackRequest:
-        """Take the final decision "rolled back", and ask the target to give the baseline everything.
+        """Take the final decision "rolled back", ask the target to give the baseline everything; record it.
 
         Never raises. A ledger that does not answer holds up nothing; a promotion that it knows of, and a
         rollback that it knows to be settled, are left alone. Called twice, or by two processes at once, it
@@ -122,6 +122,20 @@ class RollbackSender:
         :param after: what changed the traffic after the rollback, as a part of an idempotency key: then it is
             asked for again, with a key of its own, also where it was verified before.
         """
+        request = self.send(order, by, reason, verdict, within, after)
+        self.record(order, request)
+        return request
+
+    def send(
+        self,
+        order: RollbackOrder,
+        by: str,
+        reason: str,
+        verdict: Verdict | None = None,
+        within: timedelta = TARGET_WAIT,
+        after: str = "",
+    ) -> RollbackRequest:
+        """Do the same, but for the record: for one behind whom other rollbacks wait."""
         known = self._decide(order, by, reason, verdict)
         if known.final is not None and known.final.decision is FinalDecision.PROMOTED:
             return RollbackRequest(
@@ -141,10 +155,12 @@ class RollbackSender:
         if after:
             change = replace(change, idempotency_key=f"{change.idempotency_key}/after_{after}")
         asked = known.record is not None and known.record.requested_at is not None
-        request = self._send(order, replace(change, asked=asked), by, reason, within)
+        return self._send(order, replace(change, asked=asked), by, reason, within)
+
+    def record(self, order: RollbackOrder, request: RollbackRequest) -> None:
+        """Write into the ledger that a rollback was accepted; of any other outcome nothing."""
         if request.outcome is RequestOutcome.ACCEPTED and request.requested_at is not None:
             self._record(order, request, request.requested_at)
-        return request
 
     def _decide(self, order: RollbackOrder, by: str, reason: str, verdict: Verdict | None) -> _Known:
         def decide() -> _Known:

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 #: Rollbacks that one process requests at the same time; more wait for one of these to end.
 AT_ONCE = 32
 #: Of these, to one target: where one does not answer, the rollbacks to others leave all the same.
-AT_ONCE_TO_ONE = 12
+AT_ONCE_TO_ONE = 24
+#: Records of requests that one process writes into the ledger at the same time.
+RECORDS_AT_ONCE = 4
 #: Questions to a commander that one process opens in the ledger at the same time.
 QUESTIONS_AT_ONCE = 32
 #: Messages that one process sends at the same time.
@@ -98,18 +101,21 @@ async def request_rollback(
     """Request the rollback without blocking the event loop; see :class:`RollbackSender`."""
     from rollback_budget.rollback.request import TARGET_WAIT
 
-    begun = time.monotonic()
+    begun, sender = time.monotonic(), rollback_sender(log)
 
-    def request() -> RollbackRequest:
+    def send() -> tuple[RollbackRequest, Future[None]]:
         # One that had to wait for others is asked once, so that those behind it wait less.
         left = max(TARGET_WAIT - timedelta(seconds=time.monotonic() - begun), timedelta(0))
-        found = rollback_sender(log).request(order, by, reason, verdict, left)
+        found = sender.send(order, by, reason, verdict, left)
         # Said here: while many threads are at work, each line that the event loop writes keeps it waiting.
         log.info("%s", found)
-        return found
+        # Whatever becomes of the trigger; and no other rollback waits for this one's record.
+        return found, _recorders().submit(copy_context().run, sender.record, order, found)
 
     async with _slot_of(order):
-        return await in_thread(_senders(), request)
+        found, recording = await in_thread(_senders(), send)
+    await asyncio.shield(asyncio.wrap_future(recording))
+    return found
 
 
 async def finish_rollback(order: RollbackOrder, log: Log) -> None:
@@ -239,6 +245,11 @@ def _preparer() -> ThreadPoolExecutor:
 @cache
 def _senders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, "rollback")
+
+
+@cache
+def _recorders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(RECORDS_AT_ONCE, "record of a rollback")
 
 
 @cache
