@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rollback_budget.cli.common import find_rollouts, iso, json_option, short_duration, url_option, utc_second
+from rollback_budget.cli.interrupt import interruptible
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.cli.standby import watched_by_json
 from rollback_budget.cli.suspend import suspension_json
@@ -142,15 +143,21 @@ def _read_statuses(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
 def _follow(ledger: Ledger, release: str | None, every: float, as_json: bool) -> None:
     from rich.live import Live
 
-    if as_json:
-        while True:
-            statuses = _read_statuses(ledger, release)
-            click.echo(json.dumps([status_json(one) for one in statuses], ensure_ascii=False))
-            time.sleep(every)
-    with Live(console=_console(), auto_refresh=False, screen=False) as live:
-        while True:
-            live.update(_table(_read_statuses(ledger, release), datetime.now(UTC)), refresh=True)
-            time.sleep(every)
+    with interruptible() as is_interrupted_within, ExitStack() as screen:
+        if as_json:
+
+            def show(statuses: list[RolloutStatus]) -> None:
+                click.echo(json.dumps([status_json(one) for one in statuses], ensure_ascii=False))
+
+        else:
+            live = screen.enter_context(Live(console=_console(), auto_refresh=False, screen=False))
+
+            def show(statuses: list[RolloutStatus]) -> None:
+                live.update(_table(statuses, datetime.now(UTC)), refresh=True)
+
+        show(_read_statuses(ledger, release))
+        while not is_interrupted_within(every):
+            show(_read_statuses(ledger, release))
 
 
 def _console() -> Any:
