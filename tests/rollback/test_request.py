@@ -106,6 +106,18 @@ def test_a_newer_change_of_another_user_is_kept(opened: Ledger, plane: ControlPl
     assert plane.shares == theirs
 
 
+def test_a_record_that_breaks_does_not_hide_that_the_rollback_was_requested(
+    opened: Ledger, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a driver's own error")
+
+    monkeypatch.setattr(opened.rollbacks, "record_request", breaks)
+    request = sender(lambda: opened, plane).request(ORDER, "the rule", SENTENCE)
+    assert request.outcome is RequestOutcome.ACCEPTED
+    assert plane.shares == ROLLED_BACK
+
+
 def test_an_unavailable_ledger_holds_nothing_up(plane: ControlPlane) -> None:
     request = sender(unavailable, plane).request(ORDER, "the rule", SENTENCE)
     assert request.outcome is RequestOutcome.ACCEPTED

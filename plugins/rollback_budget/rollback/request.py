@@ -251,6 +251,9 @@ class RollbackSender:
             call_within(LEDGER_WAIT, record)
         except (LedgerError, NoAnswerError) as error:
             self.log.warning("the rollback is requested, and recorded by a later task: %s", error)
+        except Exception:
+            # Whatever it is, the rollback was requested, and the event must say so.
+            logging.getLogger(__name__).exception("the rollback is requested, and recorded by a later task")
 
 
 @dataclass(frozen=True)
