@@ -22,7 +22,7 @@ from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
 from rollback_budget.model.watch_settings import Watch
-from rollback_budget.sources.prometheus.promql import build_query
+from rollback_budget.sources.prometheus.promql import Counters, build_query
 from rollback_budget.targets.rollback_terms import rollback_terms
 from rollback_budget.targets.shares import shares_of
 from rollback_budget.watch.watch_plan import WatchPlan
@@ -96,7 +96,8 @@ def query_of(number: int) -> str:
     spec = spec_of(number)
     assert isinstance(spec.source, PrometheusSource)
     series = sorted({budget.series for budget in spec.budgets})
-    query = build_query(spec.source, spec.metrics, series, (spec.release, spec.baseline), spec.watch.step)
+    versions = spec.release, spec.baseline
+    query = build_query(spec.source, spec.metrics, series, versions, spec.watch.step, counters=Counters.GO_ON)
     [request] = query.requests
     return request.text
 
@@ -138,7 +139,10 @@ def fleet_metrics(
             folder,
             [f"127.0.0.1:{port}"],
             scrape_interval=f"{scrape // timedelta(milliseconds=1)}ms",
-            backfill=_past(rollouts, start, live_from - start) if live_from > start else None,
+            # What is scraped goes on with the series of the past.
+            backfill=_past(rollouts, start, live_from - start, instance=f"127.0.0.1:{port}", job="tests")
+            if live_from > start
+            else None,
         ) as prometheus:
             yield prometheus.url
     finally:
@@ -168,8 +172,10 @@ def backfilled_metrics(folder: Path, rollouts: int, start: datetime) -> Iterator
         yield prometheus.url
 
 
-def _past(rollouts: int, start: datetime, lasts: timedelta) -> Iterator[str]:
-    labels = [f'{{version="{version}"}}' for number in range(rollouts) for version in versions_of(number)]
+def _past(rollouts: int, start: datetime, lasts: timedelta, **more: str) -> Iterator[str]:
+    others = "".join(f',{name}="{value}"' for name, value in more.items())
+    versions = [version for number in range(rollouts) for version in versions_of(number)]
+    labels = [f'{{version="{version}"{others}}}' for version in versions]
     series: list[tuple[str, float | None]] = [(f"llm_{name}_total", rate) for name, rate in COUNTERS]
     series.append((f"llm_{GAUGE[0]}", None))
     step, epoch = BACKFILLED_SCRAPE.total_seconds(), start.timestamp()

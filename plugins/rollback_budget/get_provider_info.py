@@ -79,6 +79,10 @@ def get_provider_info() -> dict[str, Any]:
                         "Folder of the launch gate's expectations, one JSON file per eval debt. Empty: "
                         "`eval-gate` beside the eval cases."
                     ),
+                    "max_suspension": _option(
+                        "The longest time for which a budget can be suspended, such as `30m` or `1d`. Empty:"
+                        " `4h`."
+                    ),
                     "tracker": _option(
                         "Where eval debt is filed: `local`, `jira`, or what another package registers in "
                         "`rollback_budget.trackers`. Empty: `jira` when jira_conn_id is set, else `local`."

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollback_budget.budget_file import find_budgets, load_budget, preflight_problems, rollout_name, warnings
+from rollback_budget.exceptions import SpecError
 from rollback_budget.model.budget import Accounting, Comparison, Method, Severity, Tier, Worse
 from rollback_budget.model.decision import Action, OnTimeout
 from rollback_budget.model.duration import DURATION_PATTERN, parse_duration, write_duration
@@ -253,6 +254,38 @@ def test_warnings_name_what_is_probably_not_meant(load: Load) -> None:
     seconds = load(rule("p95_delta_pp: 8\nmax_duration: 5m", "metrics: {p95: {kind: quantile}}"))
     assert any("proportion" in warning for warning in warnings(seconds))
     assert any("description" in warning for warning in warnings(load(MINIMAL)))
+
+
+@pytest.mark.parametrize(
+    ("line", "metric", "warned"),
+    [
+        ("task_success_delta_pct: 2", "task_success: {kind: proportion}", True),
+        ("task_success_delta_pct: -2", "task_success: {kind: proportion}", False),
+        ("p95_delta_pct: -15", "p95: {kind: quantile}", True),
+        ("p95_above: 15", "p95: {kind: quantile}", False),
+        ("speed_delta_pct: 15", "speed: {kind: mean}", False),
+        ("speed_delta_pct: 15", "speed: {kind: mean, better: higher}", True),
+        ("p95_delta_pct: -15", "p95: {kind: quantile, better: higher}", False),
+    ],
+)
+def test_a_rule_that_rolls_an_improvement_back_is_warned_about(
+    load: Load, line: str, metric: str, warned: bool
+) -> None:
+    found = warnings(load(rule(f"{line}\nmax_duration: 5m", f"metrics: {{{metric}}}")))
+    assert any("this rule rolls back when it" in warning for warning in found) is warned
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("{scale: 0}", "`scale` is a number above 0"),
+        ("{kind: count, scale: 0.01}", "`scale` is not for a count"),
+        ("{better: faster}", "better"),
+    ],
+)
+def test_what_a_metric_cannot_be_says_why(load: Load, metric: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        load(rule("p95_above: 15\nmax_duration: 5m", f"metrics: {{p95: {metric}}}"))
 
 
 @pytest.mark.parametrize(("share", "warned"), [("0.5", False), ("0.9", True)])

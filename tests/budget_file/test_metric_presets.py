@@ -49,6 +49,14 @@ def test_every_preset_loads_and_every_metric_of_it_is_asked_for(tmp_path: Path, 
     assert any(metric.user_impact for metric in spec.metrics.values())
 
 
+def test_the_pace_of_langfuse_keeps_to_the_limit_of_its_smallest_plan(tmp_path: Path) -> None:
+    preset = "source: {conn_id: c}\nmetrics: {preset: langfuse}\n"
+    assert not [said for said in warnings(load(tmp_path, preset)) if "Langfuse" in said]
+    [said] = [said for said in warnings(load(tmp_path, preset + "watch: {poll: 1m}\n")) if "Langfuse" in said]
+    assert "1 request a poll, about 1440 a day" in said
+    assert "takes 100 of an organization" in said
+
+
 def test_a_budget_overrides_single_metrics_and_options_of_a_preset(tmp_path: Path) -> None:
     spec = load(
         tmp_path,
@@ -120,7 +128,7 @@ def test_the_queries_of_the_page_load_as_they_stand(tmp_path: Path) -> None:
 
 def test_looks_that_are_shorter_than_a_scrape_are_warned_of(tmp_path: Path) -> None:
     text = "source: {type: prometheus, conn_id: c}\nwatch: {step: 10s}\n"
-    assert any("looks overlap" in warning for warning in warnings(load(tmp_path, text)))
+    assert any("looks without a scrape" in warning for warning in warnings(load(tmp_path, text)))
 
 
 def test_a_budget_on_prometheus_without_a_query_does_not_ship(tmp_path: Path) -> None:

@@ -111,7 +111,10 @@ def test_ahead_of_time_a_release_may_be_named_and_a_slip_is_warned_of(store: Led
     assert store.suspensions.of(KEY) == []
 
 
-def test_suspending_tier_a_or_past_the_window_warns_and_one_run_can_be_meant(store: Ledger, run: Run) -> None:
+def test_suspending_tier_a_or_past_the_window_warns_and_one_run_can_be_meant(
+    store: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__ROLLBACK_BUDGET__MAX_SUSPENSION", "7d")
     budgets = tuple(line.model_copy(update={"tier": Tier.A}) for line in make_spec().budgets)
     open_rollout(store, budgets=budgets)
     other = RolloutKey(KEY.dag_id, "another")
@@ -134,6 +137,7 @@ def test_what_cannot_be_suspended_says_why(store: Ledger, run: Run) -> None:
         (("model-v42", "all", "--until", "tomorrow", "--reason", "x"), "is no time"),
         (("model-v42", "all", "--until", "2026-01-01T00:00:00", "--reason", "x"), "no time zone"),
         (("model-v42", "all", "--until", "+1h", "--reason", " "), "say why"),
+        (("model-v42", "all", "--until", "9999-12-31T00:00:00Z", "--reason", "x"), "4 h is the longest"),
         (("model-v42", "all", "--until", "+1h", "--reason", "x", "--run", "7"), "has no run '7'"),
     ]:
         code, _, err = run("suspend", *arguments)

@@ -59,7 +59,8 @@ def rollout(
         service="assistant",
         window=timedelta(minutes=minutes),
         budgets=budgets or (budget(),),
-        watch=watch or Watch(),
+        # What examples are made of stands still for longer than anything that is measured.
+        watch=watch or Watch(stuck_after=timedelta(days=30)),
         **more,
     )
 

@@ -11,7 +11,8 @@ import pytest
 from rollback_budget.engine import Sample, Status, VerdictKind, evaluate, frame_of
 from rollback_budget.engine.comparison import View
 from rollback_budget.engine.exceedances import ExceedanceStatistic
-from rollback_budget.engine.frame import Arms, quantile_in, quantile_of
+from rollback_budget.engine.frame import Arms
+from rollback_budget.engine.histogram import quantile_in, quantile_of
 from rollback_budget.engine.null_boundary import Counts, NullBoundary, log_evidence
 from rollback_budget.model.budget import Method
 from rollback_budget.model.method_plan import blocks_of

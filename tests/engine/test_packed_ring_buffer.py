@@ -47,7 +47,11 @@ def evidence(minutes: float) -> RolloutSpec:
         method=Method.AUTO,
     )
     described = {"success": Metric(kind=MetricKind.PROPORTION)}
-    return rollout(success, metrics=described, watch=Watch(blind_after=timedelta(hours=9)))
+    return rollout(
+        success,
+        metrics=described,
+        watch=Watch(blind_after=timedelta(hours=9), stuck_after=timedelta(days=30)),
+    )
 
 
 @pytest.mark.parametrize("method", [Method.THRESHOLD, Method.AUTO])

@@ -28,7 +28,7 @@ from tests.engine.builders import (
 pytestmark = pytest.mark.pure
 
 P95 = budget()
-SETTLED = Watch(settle=0 * MINUTE)
+SETTLED = Watch(settle=0 * MINUTE, stuck_after=24 * 60 * MINUTE)
 
 
 def suspended(since: float, until: float, what: str = P95.id) -> Suspension:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from math import inf
 
 import aiohttp
 import pytest
 
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SourceError
-from rollback_budget.model.metric import Metric
+from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.sources.base import SeriesRequest
@@ -40,7 +41,11 @@ def proxy(prometheus: Prometheus) -> Iterator[FaultProxy]:
         yield running
 
 
-def fetch(url: str, timeout: timedelta = timedelta(seconds=10)) -> list[Sample]:
+def fetch(
+    url: str,
+    timeout: timedelta = timedelta(seconds=10),
+    metrics: Mapping[str, Metric] = METRICS,
+) -> list[Sample]:
     async def ask() -> list[Sample]:
         async with aiohttp.ClientSession() as session:
 
@@ -48,8 +53,8 @@ def fetch(url: str, timeout: timedelta = timedelta(seconds=10)) -> list[Sample]:
                 return session
 
             source = PrometheusSource(conn_id="prometheus", timeout=timeout)
-            request = SeriesRequest(("busy",), "v2", "v1", minute(0), minute(10), MINUTE)
-            return await PrometheusSeries(AiohttpClient(open_session, url), source, METRICS).fetch(request)
+            request = SeriesRequest(tuple(metrics), "v2", "v1", minute(0), minute(10), MINUTE)
+            return await PrometheusSeries(AiohttpClient(open_session, url), source, metrics).fetch(request)
 
     return asyncio.run(ask())
 
@@ -111,12 +116,49 @@ def test_remarks_about_the_query_are_no_errors(proxy: FaultProxy) -> None:
         assert fetch(proxy.url) == []
 
 
+def series(values: float, **labels: str) -> dict[str, object]:
+    return {
+        "metric": {"version": "v2", **labels},
+        "values": [[minute(number).timestamp(), str(values)] for number in range(1, 11)],
+    }
+
+
+def test_two_spellings_of_a_bucket_bound_are_one_bound(proxy: FaultProxy) -> None:
+    found = {("1", 4), ("1.0", 2), ("+Inf", 7)}
+    result = [series(count, rollback_budget="0", le=le) for le, count in sorted(found)]
+    body = answered(data={"resultType": "matrix", "result": result})
+    proxy.faults.append(Fault("POST", "query_range", Answers(200, (), body)))
+    metrics = {"p95": Metric(kind=MetricKind.QUANTILE, query=PrometheusQuery(histogram="latency_seconds"))}
+    scale = fetch(proxy.url, metrics=metrics)
+    one, every = ({s.value for s in scale if s.le == bound} for bound in (1.0, inf))
+    assert len(scale) == 20
+    assert one.pop() / every.pop() == pytest.approx(6 / 7)
+
+
+def test_what_cannot_be_read_of_one_metric_leaves_the_others(proxy: FaultProxy) -> None:
+    result = [series(1, rollback_budget="0"), series(2, rollback_budget="0"), series(3, rollback_budget="1")]
+    body = answered(data={"resultType": "matrix", "result": result})
+    proxy.faults.append(Fault("POST", "query_range", Answers(200, (), body)))
+    metrics = {name: Metric(query=PrometheusQuery(gauge=name)) for name in ("broken", "busy")}
+    found = fetch(proxy.url, metrics=metrics)
+    assert {s.value for s in found if s.series == "busy"} == {3.0}
+    assert {s.fault is not None for s in found if s.series == "broken"} == {True}
+
+
 @pytest.mark.parametrize("header", ["7", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_the_backend_says_how_long_to_wait(proxy: FaultProxy, header: str) -> None:
     proxy.faults.append(Fault("POST", "query_range", Answers(429, (("Retry-After", header),), b"")))
     waits = refusal(proxy.url).retry_after
     assert waits is not None
     assert waits >= timedelta(seconds=7)
+
+
+def test_without_that_the_reset_of_its_rate_limit_says_it(proxy: FaultProxy) -> None:
+    limits = (("X-RateLimit-Limit", "100"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "9"))
+    proxy.faults.append(Fault("POST", "query_range", Answers(429, limits, b"")))
+    assert refusal(proxy.url).retry_after == timedelta(seconds=9)
+    proxy.faults.append(Fault("POST", "query_range", Answers(500, limits, b"")))
+    assert refusal(proxy.url).retry_after is None
 
 
 def test_a_lost_connection_and_a_query_out_of_time_may_pass(proxy: FaultProxy) -> None:

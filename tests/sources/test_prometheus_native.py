@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from rollback_budget.clock import grid_floor
-from rollback_budget.engine.frame import quantile_in
+from rollback_budget.engine.histogram import quantile_in
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from rollback_budget.budget_file import load_budget, preflight_problems
 from rollback_budget.engine import Sample, evaluate
-from rollback_budget.engine.frame import quantile_in
+from rollback_budget.engine.histogram import quantile_in
 from rollback_budget.model.budget import Method
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest

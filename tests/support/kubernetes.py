@@ -2,7 +2,9 @@
 
 Objects with a ``resourceVersion``; JSON merge patches (RFC 7386) and only those; 409 for a stale version in a
 patch; ``?dryRun=All`` answers and changes nothing; 401 without the token, 403 for one that may only read. An
-Argo rollout whose status says ``abort`` gets all traffic back to the stable version, as by its controller.
+Argo rollout whose status says ``abort`` gets all traffic back to the stable version, as by its controller. An
+``InferenceService`` in serverless mode says in its status what Knative routes, in raw mode nothing of
+traffic.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Cluster:
 
     def put(self, path: str, document: dict[str, Any]) -> None:
         """Create or replace an object."""
-        self.objects[path] = {**document, "metadata": {"resourceVersion": self._version()}}
+        metadata = {**document.get("metadata", {}), "resourceVersion": self._version()}
+        self.objects[path] = reconciled({**document, "metadata": metadata})
 
     def patch(self, path: str, patch: dict[str, Any], *, dry_run: bool) -> tuple[int, Any]:
         """Apply a merge patch; return status and body."""
@@ -39,8 +42,7 @@ class Cluster:
         if wanted is not None and wanted != now["metadata"]["resourceVersion"]:
             return 409, {"reason": "Conflict", "message": "the object has been modified"}
         changed = merge(deepcopy(now), patch)
-        if changed.get("status", {}).get("abort"):
-            changed["status"]["canary"] = {"weights": {"canary": {"weight": 0}, "stable": {"weight": 100}}}
+        changed = reconciled(changed)
         changed["metadata"]["resourceVersion"] = self._version()
         if not dry_run:
             self.objects[path] = changed
@@ -49,6 +51,28 @@ class Cluster:
 
     def _version(self) -> str:
         return str(1000 + len(self.patches) + len(self.objects))
+
+
+def reconciled(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as its controller makes it, at once."""
+    document = deepcopy(document)
+    if document.get("status", {}).get("abort"):
+        document["status"]["canary"] = {"weights": {"canary": {"weight": 0}, "stable": {"weight": 100}}}
+    if "predictor" in document.get("spec", {}):
+        mode = document["metadata"].get("annotations", {}).get("serving.kserve.io/deploymentMode")
+        predictor: dict[str, Any] = {"url": "http://assistant-predictor.models.svc.cluster.local"}
+        if mode != "RawDeployment":
+            percent = document["spec"]["predictor"].get("canaryTrafficPercent", 100)
+            predictor["traffic"] = [
+                {"latestRevision": True, "percent": percent, "revisionName": "assistant-predictor-00007"},
+                {
+                    "latestRevision": False,
+                    "percent": 100 - percent,
+                    "revisionName": "assistant-predictor-00006",
+                },
+            ]
+        document["status"] = {"components": {"predictor": predictor}}
+    return document
 
 
 def merge(target: Any, patch: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from rollback_budget.engine import Sample
@@ -17,7 +17,7 @@ from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, RELEASE, START, arm, at
 
-WATCH = Watch(settle=timedelta(0))
+WATCH = Watch(settle=timedelta(0), stuck_after=timedelta(days=30))
 DAY = 24 * 60
 
 
@@ -43,6 +43,8 @@ class SimulatedWatch:
         self.spec = spec
         self.backend = backend
         self.now = START
+        #: What an earlier process noted of how far it saw; None where nobody notes that.
+        self.seen_until: Callable[[], datetime | None] | None = None
         self.plan = WatchPlan(spec=spec, window_start=START, window_end=START + spec.window).model_copy(
             update=plan
         )
@@ -51,7 +53,13 @@ class SimulatedWatch:
         async def open_source(_spec: RolloutSpec) -> Source:
             return self.backend
 
-        return Watcher(self.plan, open_source, log=logging.getLogger(__name__), now=lambda: self.now)
+        return Watcher(
+            self.plan,
+            open_source,
+            log=logging.getLogger(__name__),
+            now=lambda: self.now,
+            seen_until=self.seen_until,
+        )
 
     def watch(self, minutes: int, kill_every: int | None = None) -> tuple[Evaluation | None, datetime]:
         async def run() -> Evaluation | None:

@@ -81,6 +81,15 @@ def test_a_canary_of_kserve_is_shipped_and_rolled_back_with_whole_percents(
     assert roll_back(target) is Outcome.EFFECTIVE
 
 
+def test_kserve_where_nothing_divides_the_traffic_is_refused_before_shipping(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    raw = {"annotations": {"serving.kserve.io/deploymentMode": "RawDeployment"}}
+    cluster.put(SERVICE, {"metadata": raw, "spec": {"predictor": {"canaryTrafficPercent": 10}}})
+    with pytest.raises(TargetError, match="must give the release's share"):
+        target_of("KServe", tmp_path).read()
+
+
 def test_a_stale_resource_version_is_a_conflict(cluster: Cluster, tmp_path: Path) -> None:
     cluster.put(SERVICE, {"spec": {"predictor": {"canaryTrafficPercent": 10}}})
     target = target_of("KServe", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,37 @@ def test_traffic_moves_there_and_back_and_the_rest_of_the_file_stays(tmp_path: P
     assert (written["other"]["state"], path.stat().st_mode & 0o777) == ("DISABLED", 0o640)
     flags.apply(BASELINE, expected=flags.read(), idempotency_key="k")
     assert flags.read().same_shares(BASELINE)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["flags.json", "flags.json.lock"]
+
+
+def test_behind_a_symbolic_link_the_real_file_is_what_changes(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real = flag_file(tmp_path / "real", {"fractional": [["v1", 95], ["v2", 5]]})
+    link = tmp_path / "flags.json"
+    link.symlink_to(real)
+    flags = target(link)
+    flags.apply(BASELINE, expected=flags.read(), idempotency_key="k")
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["flags"]["model"]["defaultVariant"] == "v1"
+    assert target(real).read().same_shares(BASELINE)
+
+
+def test_a_file_that_is_mounted_by_itself_is_overwritten_and_preflight_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = flag_file(tmp_path, {"fractional": [["v1", 95], ["v2", 5]]})
+    before = path.stat().st_ino
+
+    def replace(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr("os.replace", replace)
+    monkeypatch.setattr("rollback_budget.targets.flagd._is_mount", lambda _path: True)
+    flags = target(path)
+    assert any("mount its folder instead" in finding for finding in flags.rehearse(flags.read()))
+    flags.apply(BASELINE, expected=flags.read(), idempotency_key="k")
+    assert flags.read().same_shares(BASELINE)
+    assert path.stat().st_ino == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["flags.json", "flags.json.lock"]
 
 

@@ -90,6 +90,17 @@ def test_a_candidate_alias_carries_its_share_and_is_taken_back_to_the_baseline(
     assert move(target, {RELEASE: 1.0, BASELINE: 0.0}, BACK) is Outcome.EFFECTIVE
 
 
+def test_a_release_that_was_deleted_does_not_serve_and_keeps_no_rollback_from_being_effective(
+    model: str, mlflow: str
+) -> None:
+    target = registry(model, candidate_alias="challenger", version_tag="release", ship_share=0.1)
+    assert "points at no version" in " ".join(target.rehearse(target.read()))
+    assert move(target, TENTH) is Outcome.EFFECTIVE
+    call(mlflow, "DELETE", "/api/2.0/mlflow/model-versions/delete", {"name": model, "version": "2"})
+    assert target.read().shares == {BASELINE: 1.0}
+    assert move(target, BACK, TENTH) is Outcome.EFFECTIVE
+
+
 def test_an_alias_that_another_user_moved_is_not_changed(model: str, mlflow: str) -> None:
     api = "/api/2.0/mlflow"
     call(mlflow, "POST", f"{api}/model-versions/create", {"name": model, "source": "s3://models/x"})
@@ -162,7 +173,11 @@ def strategy_of(unleash: str, flag: str) -> dict[str, Any]:
 def test_a_flags_rollout_is_raised_and_taken_back_and_the_rest_of_it_stays(flag: str, unleash: str) -> None:
     target = flags(flag)
     before = strategy_of(unleash, flag)
-    assert target.rehearse(target.read()) == ("the token may write: it has ADMIN",)
+    condition, permission = target.rehearse(target.read())
+    assert (
+        "is behind the constraint userId NOT_IN: its percentage is of the users who fulfil that" in condition
+    )
+    assert permission == "the token may write: it has ADMIN"
     assert move(target, TENTH, BACK) is Outcome.EFFECTIVE
     assert move(target, BACK, TENTH) is Outcome.EFFECTIVE
     assert strategy_of(unleash, flag) == before

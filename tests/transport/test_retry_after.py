@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollback_budget.transport.retry_after import LONGEST_WAIT, retry_after
+from rollback_budget.transport.retry_after import LONGEST_WAIT, retry_after, until_reset
 
 pytestmark = pytest.mark.pure
 
@@ -39,3 +39,23 @@ def test_no_client_waits_for_more_than_a_day_whatever_the_form(value: str) -> No
 def test_what_cannot_be_read_says_nothing(value: str) -> None:
     assert retry_after({"retry-after": value}, NOW) is None
     assert retry_after({}, NOW) is None
+
+
+@pytest.mark.parametrize("name", ["x-ratelimit-reset", "ratelimit-reset"])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("0", 0), ("9", 9), (str(int(NOW.timestamp()) + 90), 90), (str(int(NOW.timestamp()) - 90), 0)],
+)
+def test_the_reset_of_a_rate_limit_is_read_as_a_wait_and_as_a_time(
+    name: str, value: str, seconds: float
+) -> None:
+    assert until_reset({name: value}, NOW) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "9" * 11])
+def test_a_reset_that_cannot_be_read_says_nothing(value: str) -> None:
+    assert until_reset({"x-ratelimit-reset": value}, NOW) is None
+
+
+def test_a_reset_that_is_far_away_is_cut_to_a_day() -> None:
+    assert until_reset({"x-ratelimit-reset": "9999999999"}, NOW) == LONGEST_WAIT

@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from rollback_budget.engine import Sample, evaluate
 from rollback_budget.engine.evaluation import Evaluation, Late, VerdictKind
 from rollback_budget.engine.late_data import LateData
-from rollback_budget.model.source import SqlSource
+from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
+from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.source import PrometheusSource, SqlSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.sources.base import SeriesRequest, Source
@@ -127,3 +130,76 @@ def test_a_watermark_that_stops_makes_the_watch_blind_instead_of_good() -> None:
     assert verdict is not None
     assert verdict.verdict is VerdictKind.BLIND
     assert log.now == at(30) + rollout_spec.watch.blind_after
+
+
+def prometheus_spec(*budgets: Budget) -> RolloutSpec:
+    metrics = {"incidents": Metric(kind=MetricKind.COUNT)}
+    plain = rollout(*budgets, minutes=WINDOW, watch=Watch(settle=timedelta(0)), metrics=metrics)
+    return plain.model_copy(update={"source": PrometheusSource(conn_id="prometheus")})
+
+
+def test_prometheus_is_read_again_every_five_minutes_and_not_with_every_poll() -> None:
+    log = Log(START)
+    log.rows = [(sample.time, sample) for sample in slow_release(WINDOW)]
+    watch(log, prometheus_spec(budget()))
+    again = [one.end for one in log.requests if one.end - one.start > MINUTE]
+    assert {later - earlier for earlier, later in pairwise(again)} == {5 * MINUTE}
+    # Reach, interval and one new look, so that every look is read again once it is 15 minutes old.
+    assert max(one.end - one.start for one in log.requests) == 21 * MINUTE
+    for minute in range(1, WINDOW - 25):
+        last = max(one.end for one in log.requests if one.start < at(minute) <= one.end)
+        assert last >= at(minute + 15)
+
+
+def test_samples_that_remote_write_brings_six_minutes_late_are_reported() -> None:
+    log = Log(START)
+    log.rows = [
+        (sample.time + (6 * MINUTE if at(30) < sample.time <= at(38) else timedelta(0)), sample)
+        for sample in slow_release(WINDOW)
+    ]
+    verdict, _ = watch(log, prometheus_spec(budget()))
+    assert verdict is not None
+    assert verdict.late == Late(samples=16, newest=at(38))
+
+
+@pytest.mark.parametrize("revised", [float("nan"), -5.0, float("inf")])
+@pytest.mark.parametrize("version", [RELEASE, BASELINE])
+def test_events_that_are_read_again_as_no_number_of_events_stay_what_they_were(
+    version: str, revised: float
+) -> None:
+    rule = budget("incidents", Comparison.INCREASE, 0.0, minutes=0, worse=Worse.HIGHER, tier=Tier.A)
+    log = Log(START)
+    for each in (RELEASE, BASELINE):
+        for sample in arm(each, [float(k == 8) for k in range(1, WINDOW + 1)], metric="incidents", n=100):
+            log.rows.append((sample.time, sample))
+            if each == version and sample.time == at(8):
+                log.rows.append((at(9), sample._replace(value=revised)))
+    verdict, _ = watch(log, prometheus_spec(rule))
+    assert verdict is not None
+    assert verdict.verdict is VerdictKind.HEALTHY
+    assert verdict.late is not None
+
+
+@pytest.mark.parametrize("late_version", [RELEASE, BASELINE])
+def test_events_that_come_late_for_a_look_without_data_count_from_the_next_look_on(late_version: str) -> None:
+    """An incident of the release counts; one of the baseline excuses one of the release."""
+    rule = budget("incidents", Comparison.INCREASE, 0.0, minutes=0, worse=Worse.HIGHER, tier=Tier.A)
+    log = Log(START)
+    for version in (RELEASE, BASELINE):
+        happened = (
+            {20 if version == BASELINE else 40}
+            if late_version == BASELINE
+            else {20 if version == RELEASE else -1}
+        )
+        for sample in arm(
+            version, [float(k in happened) for k in range(1, WINDOW + 1)], metric="incidents", n=100
+        ):
+            late = version == late_version and at(15) < sample.time <= at(25)
+            log.rows.append((sample.time + (7 * MINUTE if late else timedelta(0)), sample))
+    verdict, _ = watch(log, prometheus_spec(rule))
+    assert verdict is not None
+    if late_version == BASELINE:
+        assert verdict.verdict is VerdictKind.HEALTHY
+    else:
+        assert verdict.verdict is VerdictKind.BREACH
+        assert at(26) < verdict.breaches[0].breached_at <= at(33)

@@ -47,7 +47,7 @@ def two_budgets() -> RolloutSpec:
             worse=Worse.LOWER,
             method=Method.SEQUENTIAL,
         ),
-        watch=Watch(settle=timedelta(0)),
+        watch=Watch(settle=timedelta(0), stuck_after=timedelta(days=30)),
         metrics={"task_success": Metric(kind=MetricKind.PROPORTION)},
     )
 

@@ -51,7 +51,8 @@ def spec() -> RolloutSpec:
     return rollout(
         budget(minutes=30),
         budget("task_success", Comparison.DELTA_PP, -2.0, area="quality", minutes=20, worse=Worse.LOWER),
-        watch=Watch(settle=timedelta(0), blind_after=timedelta(hours=2)),
+        # What these watches see stands still, and that is not what is told of here.
+        watch=Watch(settle=timedelta(0), blind_after=timedelta(hours=2), stuck_after=timedelta(days=2)),
         metrics={
             "task_success": Metric(kind=MetricKind.PROPORTION),
             "p95": Metric(kind=MetricKind.QUANTILE, unit="s"),

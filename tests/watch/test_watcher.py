@@ -61,6 +61,18 @@ def test_a_watch_that_restarts_while_the_source_is_unavailable_is_not_blind_at_o
     assert (verdict.verdict, when) == (VerdictKind.BREACH, at(630))
 
 
+def test_a_watch_whose_every_look_is_a_process_of_its_own_is_blind_in_time_where_its_looks_are_noted() -> (
+    None
+):
+    simulation = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(DAY + 1), down=(100, DAY)))
+    simulation.seen_until = lambda: at(100)
+    verdict, when = simulation.watch(DAY, kill_every=1)
+    assert verdict is not None
+    assert (verdict.verdict, when) == (VerdictKind.BLIND, at(115))
+    assert verdict.blind is not None
+    assert verdict.blind.since == at(100)
+
+
 def test_a_window_that_ends_unseen_is_not_promoted_but_blind() -> None:
     simulation = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(DAY + 1), down=(DAY - 5, 10 * DAY)))
     verdict, when = simulation.watch(DAY + 60)

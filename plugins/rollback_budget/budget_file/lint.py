@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
-from rollback_budget.model.budget import Budget, Comparison, Tier
+from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
 from rollback_budget.model.decision import Action
+from rollback_budget.model.direction import better_of
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.method_plan import method_problem
 from rollback_budget.model.metric import MetricKind
@@ -64,6 +65,7 @@ def warnings(spec: RolloutSpec) -> list[str]:
             f"no description under `metrics` for {names}: without kind and unit they are plain gauges"
         )
     found += [said for budget in spec.budgets if (said := _scale_warning(spec, budget))]
+    found += [said for budget in spec.budgets if (said := _direction_warning(spec, budget))]
     if spec.decision.tier_a_breach.action is Action.RECORD_ONLY and any(
         budget.tier is Tier.A for budget in spec.budgets
     ):
@@ -106,6 +108,19 @@ def _traffic_warnings(spec: RolloutSpec) -> list[str]:
             " what begins in it is found only after the share was raised"
         )
     return found
+
+
+def _direction_warning(spec: RolloutSpec, budget: Budget) -> str | None:
+    """Say when a rule rolls back what is an improvement."""
+    better = better_of(budget.metric, spec.metric(budget.metric))
+    if better is None or better.value != budget.worse.value:
+        return None
+    moves, other = ("rises", "lower") if budget.worse is Worse.HIGHER else ("falls", "higher")
+    remedy = "turn the sign of its threshold" if budget.comparison.needs_baseline else "use the other line"
+    return (
+        f"{budget.id}: {budget.metric} is better when it is {better}, and this rule rolls back when it"
+        f" {moves}: {remedy}, or write `better: {other}` at the metric"
+    )
 
 
 def _scale_warning(spec: RolloutSpec, budget: Budget) -> str | None:

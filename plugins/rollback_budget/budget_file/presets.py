@@ -1,7 +1,8 @@
 """Presets: ready-made metrics and their queries, chosen by one line under ``metrics``.
 
-A preset is a YAML file in ``presets/`` with the keys ``source`` (its type and options, never a connection)
-and ``metrics``, as a budget file writes them. It lies beneath everything that a budget and its defaults say.
+A preset is a YAML file in ``presets/`` with the keys ``source`` (its type and options, never a connection),
+``metrics`` and perhaps ``watch`` (a pace that the backend allows), as a budget file writes them. It lies
+beneath everything that a budget and its defaults say.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,10 +28,11 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
     Example:
       rollback-budget preflight budgets/model-v42.yaml --series last-hour.csv
 
-    Exits 0, with warnings too; 1 when the budget or the series cannot be read.
+    Exits 0, with warnings too; 1 when the budget or the series cannot be read, or a budget cannot be watched
+    by what came: the rollout would not be shipped.
     """
     from rollback_budget.budget_file import load_budget
-    from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+    from rollback_budget.engine.forecast_table import error_lines, forecast_lines, warning_lines
     from rollback_budget.engine.preflight_forecast import forecast_watch
     from rollback_budget.sources.recorded import read_series
     from rollback_budget.text import printable
@@ -40,10 +42,14 @@ def preflight(budget: Path, series: Path, as_json: bool) -> None:
     end = max(sample.time for sample in samples)
     begun = min(sample.time for sample in samples) - spec.watch.step
     forecast = forecast_watch(spec, samples, start=max(begun, end - timedelta(hours=1)), end=end)
+    errors = error_lines(forecast)
     if as_json:
         click.echo(forecast.model_dump_json(indent=2))
-        return
+        sys.exit(1 if errors else 0)
     for line in forecast_lines(forecast):
         click.echo(printable(line))
     for line in warning_lines(forecast):
         click.echo(f"warning: {printable(line)}")
+    for line in errors:
+        click.echo(f"error: {printable(line)}")
+    sys.exit(1 if errors else 0)

@@ -115,18 +115,23 @@ def status_json(one: RolloutStatus) -> dict[str, Any]:
 
 def _gauge_json(line: Budget, gauge: Gauge | None) -> dict[str, Any]:
     if gauge is None:
-        return dict.fromkeys(("status", "delta", "burn_s", "remaining_s", "looked_at"))
+        return dict.fromkeys(("status", "delta", "burn_s", "remaining_s", "exhausted", "looked_at"))
     return {
         "status": gauge.status.value,
         "delta": gauge.delta,
         "burn_s": gauge.burn.total_seconds(),
         "remaining_s": _remaining(line, gauge).total_seconds(),
+        "exhausted": _is_exhausted(line, gauge),
         "looked_at": iso(gauge.at),
     }
 
 
 def _remaining(line: Budget, gauge: Gauge | None) -> timedelta:
     return line.max_duration if gauge is None else max(line.max_duration - gauge.burn, timedelta(0))
+
+
+def _is_exhausted(line: Budget, gauge: Gauge) -> bool:
+    return bool(line.max_duration) and gauge.burn >= line.max_duration
 
 
 def _read_statuses(ledger: Ledger, release: str | None) -> list[RolloutStatus]:
@@ -261,6 +266,9 @@ def _bar(line: Budget, gauge: Gauge | None, suspension: LoggedSuspension | None)
     bar.append("░" * (BAR - full), style="dim")
     if not line.max_duration:
         return bar.append(" at once")
+    if gauge is not None and _is_exhausted(line, gauge):
+        # Without a breach the evidence does not suffice yet; how much is lacking is in the watch's log.
+        return bar.append(" exhausted")
     return bar.append(f" {short_duration(_remaining(line, gauge))} left")
 
 

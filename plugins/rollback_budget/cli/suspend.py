@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,19 +49,21 @@ def suspend(
     can be named ahead of time. BUDGET is a budget's id (latency.p95_delta_pct), an area (latency: all of
     its budgets), or all.
 
-    Looks are still taken and shown, and add to nothing. When it ends, the budget starts over.
+    Looks are still taken and shown, and add to nothing. When it ends, the budget starts over. It can last for
+    four hours at most, or for [rollback_budget] max_suspension.
 
     \b
     Examples:
       rollback-budget suspend model-v42 latency.p95_delta_pct --until +30m --reason "load test"
       rollback-budget suspend model-v42 safety --until 03:30 --reason "new classifier" --by alice
 
-    Exits 0, or 1 when no rollout has such a budget.
+    Exits 0, or 1 when no rollout has such a budget or it would last too long.
     """
     from rollback_budget.engine.suspension import Suspension
 
     now = datetime.now(UTC)
     end = parse_until(until, now)
+    _refuse_too_long(end - now)
     reason, by = reason.strip(), by.strip()
     if not reason or not by:
         raise click.BadParameter("say why, and who: neither may be empty", param_hint="--reason/--by")
@@ -137,6 +139,19 @@ def suspension_json(one: LoggedSuspension, now: datetime) -> dict[str, Any]:
         "ended_by": one.ended_by,
         "ended_reason": one.ended_reason,
     }
+
+
+def _refuse_too_long(asked: timedelta) -> None:
+    from rollback_budget.common.config import max_suspension
+    from rollback_budget.model.duration import say_duration
+
+    longest = max_suspension()
+    if asked > longest:
+        raise click.BadParameter(
+            f"{say_duration(longest)} is the longest that a budget can be suspended ([rollback_budget]"
+            " max_suspension); suspend it again when that is over, or write another budget",
+            param_hint="--until",
+        )
 
 
 def _find_rollouts(ledger: Ledger, which: str, run: str | None) -> tuple[list[Rollout], Scope]:

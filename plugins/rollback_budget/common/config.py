@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,15 @@ from urllib.parse import quote
 from airflow.configuration import conf
 
 from rollback_budget.charts import can_draw
+from rollback_budget.exceptions import RollbackBudgetError
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.ledger import Ledger
     from rollback_budget.ledger.rollout_key import RolloutKey
 
 SECTION = "rollback_budget"
+#: Unless the configuration says otherwise.
+LONGEST_SUSPENSION = timedelta(hours=4)
 
 
 def open_ledger() -> Ledger:
@@ -37,6 +41,22 @@ def _ledger(url: str) -> Ledger:
 def pool() -> str:
     """Return the pool of the rollouts' tasks."""
     return conf.get(SECTION, "pool", fallback="") or "rollback_budget"
+
+
+def max_suspension() -> timedelta:
+    """Return the longest time for which a budget can be suspended; raises RollbackBudgetError."""
+    from rollback_budget.model.duration import parse_duration
+
+    text = conf.get(SECTION, "max_suspension", fallback="")
+    if not text:
+        return LONGEST_SUSPENSION
+    try:
+        longest = parse_duration(text)
+    except ValueError as error:
+        raise RollbackBudgetError(f"[{SECTION}] max_suspension: {text!r} is {error}") from None
+    if longest <= timedelta(0):
+        raise RollbackBudgetError(f"[{SECTION}] max_suspension: {text!r} is no time at all; write 4h")
+    return longest
 
 
 def budgets_folder() -> Path:

@@ -16,6 +16,7 @@ class BudgetSnapshot(NamedTuple):
     :param p_value: always-valid; None for a method without one.
     :param looks: how many there were so far, including ``unknown_looks``.
     :param suspension: the suspension that the look was made under; None when the budget is not suspended.
+    :param why_unknown: why the look is unknown although something came; None where it is not so.
     """
 
     budget: str
@@ -25,3 +26,4 @@ class BudgetSnapshot(NamedTuple):
     looks: int
     unknown_looks: int
     suspension: Suspension | None = None
+    why_unknown: str | None = None

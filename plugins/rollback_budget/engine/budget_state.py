@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
+from math import ceil, log, nan
 from typing import Self
 
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
-from rollback_budget.engine.comparison import Observation, View
+from rollback_budget.engine.comparison import Observation, View, fewest_events
 from rollback_budget.engine.evaluation import UNKNOWN, Breach, BudgetEvaluation, Status
-from rollback_budget.engine.frame import Frame
+from rollback_budget.engine.frame import Arms, Frame, domain_of
+from rollback_budget.engine.histogram import FINITE
 from rollback_budget.engine.increase import comparator_of
-from rollback_budget.engine.messages import BreachEvidence, breach_sentence
+from rollback_budget.engine.late_data import LateLook
+from rollback_budget.engine.messages import BreachEvidence, breach_sentence, not_judged_sentence
 from rollback_budget.engine.method import CountingPeriod, select_method
+from rollback_budget.engine.stuck_series import NO_STREAKS, StuckSeries
 from rollback_budget.engine.suspension import NOT_SUSPENDED, Suspension, SuspensionIntervals
-from rollback_budget.engine.time_us import us_to_datetime
-from rollback_budget.model.budget import Budget
+from rollback_budget.engine.time_us import datetime_to_us, us_to_datetime
+from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.method_plan import alpha_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: How many of its latest looks without data a budget remembers, to count those whose data comes late.
@@ -69,8 +74,17 @@ class BudgetState:
         self._looks = 0
         self._unknown_looks = 0
         self._without_data: tuple[int, ...] = ()
+        #: Up to where looks belong to a period of counting that is over.
+        self._counted_until = 0
         self._late_looks = 0
         self._suspended_looks = 0
+        self._invalid_looks = 0
+        self._invalid: str | None = None
+        self._invalid_at: int | None = None
+        #: Time of the latest look that was known or suspended; before that, from where the budget counts.
+        self._known_at = max(watch_from, budget_from)
+        self._was_known = False
+        self._stuck, self._streaks = StuckSeries(budget, spec), NO_STREAKS
         self._suspension: Suspension | None = None
         self.suspend(())
         self._start_over()
@@ -84,6 +98,29 @@ class BudgetState:
     def status(self) -> Status | Suspension | None:
         """What the latest look found, or what it was suspended by; None before the first."""
         return None if self._last is None else self._suspension or self._last.status
+
+    @property
+    def why_unknown(self) -> str | None:
+        """Why the latest look is unknown although something came; None where nothing did, or it is known."""
+        last = self._last
+        if last is None or last.status is not UNKNOWN:
+            return None
+        if self._invalid_at == last.time:
+            return self._invalid
+        metric, is_sum = self.budget.metric, self.budget.comparison is Comparison.INCREASE
+        if is_sum or last.release != last.release or last.baseline != last.baseline:
+            return None
+        if last.least:
+            return f"{metric} lies beyond the largest bound of its histogram, and how far is not known"
+        fewest, came = fewest_events(self.budget), min(last.release_n, last.baseline_n)
+        if came >= fewest or not self.budget.comparison.needs_baseline:
+            return None
+        return f"{metric} needs {fewest} events of each version a look, and {came:g} came"
+
+    @property
+    def known_at(self) -> datetime:
+        """When it was last known or suspended; before that, from where it counts."""
+        return us_to_datetime(self._known_at)
 
     def fold(self, frame: Frame, first: int, stop: int) -> int:
         """Fold the looks ``first`` to ``stop - 1``, or up to a breach that ends the watch.
@@ -113,11 +150,24 @@ class BudgetState:
         return stop
 
     def count_late_looks(self, frame: Frame, stop: int) -> None:
-        """Count the looks before ``stop`` that were folded without data and have data now."""
+        """Count the looks before ``stop`` that were folded without data and have it now.
+
+        They stay unknown.
+        """
         for look in range(stop):
             if frame.times[look] in self._without_data and not self._has_no_data(frame, look):
                 self._without_data = tuple(time for time in self._without_data if time != frame.times[look])
                 self._late_looks += 1
+
+    def add_late(self, looks: Sequence[LateLook]) -> None:
+        """Go on with the events that came late, where events are added up over the window."""
+        if self.budget.comparison is not Comparison.INCREASE or self._last is None:
+            return
+        for look in looks:
+            time = datetime_to_us(look.time)
+            if look.series == self._series and self._counts_from(time) and time <= self._last.time:
+                before = self._arms(look.before)
+                self._comparator.add_late(before, self._arms(look.now, before))
 
     def snapshot(self) -> BudgetSnapshot | None:
         """Return the snapshot after the latest look; None before the first."""
@@ -132,9 +182,22 @@ class BudgetState:
             looks=self._looks,
             unknown_looks=self._unknown_looks,
             suspension=self._suspension,
+            why_unknown=self.why_unknown,
         )
 
-    def evaluation(self) -> BudgetEvaluation:
+    def not_judged(self, until: int, blind_after: int, *, is_over: bool) -> str | None:
+        """Say that nothing can be said of this budget, where it was unknown for too long; else None.
+
+        :param until: up to where looks are folded, in microseconds.
+        :param is_over: whether the window is over: what was never known by then is not judged.
+        """
+        never = is_over and not self._was_known
+        if self._last is None or (until - self._known_at < blind_after and not never):
+            return None
+        since, now = us_to_datetime(self._known_at), us_to_datetime(until)
+        return not_judged_sentence(self.budget, since, now, self.why_unknown)
+
+    def evaluation(self, not_judged: str | None = None) -> BudgetEvaluation:
         """Return the evaluation after the latest look."""
         burn = timedelta(microseconds=self._method.deciding.burn)
         return BudgetEvaluation(
@@ -151,7 +214,21 @@ class BudgetState:
             late_looks=self._late_looks,
             suspended_looks=self._suspended_looks,
             suspended=self._suspension,
+            invalid_looks=self._invalid_looks,
+            invalid=self._invalid,
+            not_judged=not_judged,
+            evidence_in=self._evidence_in(burn),
         )
+
+    def _evidence_in(self, burn: timedelta) -> timedelta | None:
+        """Return how much longer the evidence of a used-up budget needs, if it goes on to grow as it did."""
+        p_value = self._method.deciding.p_value
+        if p_value is None or not burn or burn < self.budget.max_duration or not 0.0 < p_value < 1.0:
+            return None
+        lacking = log(p_value / alpha_of(self._spec)) / -log(p_value)
+        minutes = max(lacking, 0.0) * (burn / timedelta(minutes=1))
+        within = minutes <= self._spec.window / timedelta(minutes=1)
+        return timedelta(minutes=ceil(minutes)) if within else None
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
@@ -163,20 +240,28 @@ class BudgetState:
         stops_at_breach = self._on_breach is not OnBreach.IGNORE and not (
             self._on_breach is OnBreach.LIST_ONCE and self.breaches
         )
-        view = self._comparator.view(frame.arms[self._series], first, stop)
+        came, before = frame.arms[self._series], self._streaks
+        arms, stuck, streaks = self._stuck.look(before, came, frame.times, first, stop)
+        view = self._comparator.view(arms, first, stop)
         breach = self._method.fold(view, frame.times[first:stop], stop_at_breach=stops_at_breach)
         count = stop - first if breach is None else breach + 1
-        self._record(frame, view, first, count)
+        if breach is not None:
+            *_, streaks = self._stuck.look(before, came, frame.times, first, first + count)
+        self._streaks = streaks
+        self._record(frame, view, first, count, stuck)
         return first + count, breach is not None
 
     def _skip_suspended(self, frame: Frame, first: int, stop: int) -> None:
         """Record suspended looks: they are shown, and count for nothing."""
-        view = self._comparator.view(frame.arms[self._series], first, stop)
-        self._record(frame, view, first, stop - first)
+        arms = frame.arms[self._series]
+        *_, self._streaks = self._stuck.look(self._streaks, arms, frame.times, first, stop)
+        view = self._comparator.view(arms, first, stop)
+        self._record(frame, view, first, stop - first, {})
+        self._known_at, self._was_known = max(self._known_at, frame.times[stop - 1]), True
         self.suspended += tuple(range(first, stop))
         self._suspended_looks += stop - first
 
-    def _record(self, frame: Frame, view: View, first: int, count: int) -> None:
+    def _record(self, frame: Frame, view: View, first: int, count: int, stuck: Mapping[int, str]) -> None:
         self._comparator.advance(view, count)
         if UNKNOWN in view.statuses:
             unknown = tuple(
@@ -186,14 +271,54 @@ class BudgetState:
             missed = tuple(frame.times[look] for look in unknown if self._has_no_data(frame, look))
             self._without_data = (self._without_data + missed)[-MAX_LOOKS_WITHOUT_DATA:]
             self._unknown_looks += view.statuses[:count].count(UNKNOWN)
+            self._note_invalid(frame, unknown, stuck)
+        known = next((look for look in range(count - 1, -1, -1) if view.statuses[look] is not UNKNOWN), None)
+        if known is not None:
+            self._known_at, self._was_known = max(self._known_at, frame.times[first + known]), True
         self._looks += count
         self._last = view.observation(count - 1, frame.times[first + count - 1])
+
+    def _note_invalid(self, frame: Frame, looks: Iterable[int], stuck: Mapping[int, str]) -> None:
+        invalid = frame.invalid.get(self._series, {})
+        other_bounds = frame.other_bounds.get(self._series, {})
+        for look in looks if invalid or other_bounds or stuck else ():
+            time = frame.times[look]
+            self._invalid_looks += time in invalid or look in stuck
+            said = invalid.get(time) or stuck.get(look) or other_bounds.get(time)
+            if said is not None:
+                self._invalid, self._invalid_at = said, time
 
     def _has_no_data(self, frame: Frame, look: int) -> bool:
         arms = frame.arms[self._series]
         return arms.release[look] != arms.release[look] or arms.baseline[look] != arms.baseline[look]
 
+    def _counts_from(self, time: int) -> bool:
+        """Whether a look at ``time`` belongs to what is being added up."""
+        return time >= self._first_look and time > self._counted_until
+
+    def _arms(self, known: Mapping[str, tuple[float, float | None]], before: Arms | None = None) -> Arms:
+        """Return one look as arms; what can be no value is unknown.
+
+        :param before: the same look read earlier: what is unknown now does not undo what was known.
+        """
+        (release, of_release), (baseline, of_baseline) = (
+            self._value(*known.get(version, (nan, nan)))
+            for version in (self._spec.release, self._spec.baseline)
+        )
+        if before is not None and release != release:
+            release, of_release = before.release[0], before.release_n[0]
+        if before is not None and baseline != baseline:
+            baseline, of_baseline = before.baseline[0], before.baseline_n[0]
+        return Arms([release], [of_release], [baseline], [of_baseline])
+
+    def _value(self, value: float, n: float | None) -> tuple[float, float]:
+        least, most = domain_of(self._spec.metric(self.budget.metric).kind)
+        if n is not None and n == n and not 0.0 <= n <= FINITE:
+            return nan, nan
+        return (value if least <= value <= most else nan), (nan if n is None else n)
+
     def _start_over(self) -> None:
+        self._counted_until = 0 if self._last is None else self._last.time
         self._comparator = comparator_of(self.budget, self._spec)
         period = CountingPeriod(
             self._watch_from, self._budget_from if self._last is None else self._last.time

@@ -89,7 +89,7 @@ class Burn:
 class BadLooks:
     """The bad looks of one burn: the latest of them, and sums over all for the averages."""
 
-    __slots__ = ("_looks", "_plain", "_weighted", "latest", "started")
+    __slots__ = ("_least", "_looks", "_plain", "_weighted", "latest", "started")
 
     def __init__(self) -> None:
         self.started: int | None = None
@@ -97,6 +97,7 @@ class BadLooks:
         self._looks = 0
         self._plain = (0.0, 0.0)
         self._weighted = (0.0, 0.0, 0.0, 0.0)
+        self._least = 0
 
     def add(self, look: Observation) -> None:
         """Add one bad look."""
@@ -104,6 +105,7 @@ class BadLooks:
             self.started = look.time
         self.latest.add(look)
         self._looks += 1
+        self._least |= look.least
         release, baseline = self._plain
         self._plain = (release + look.release, baseline + look.baseline)
         release, release_n, baseline, baseline_n = self._weighted
@@ -123,6 +125,7 @@ class BadLooks:
             baseline=baseline / baseline_n if baseline_n > 0.0 else plain_baseline,
             release_n=release_n,
             baseline_n=baseline_n,
+            least=self._least,
         )
 
     def copy(self) -> Self:
@@ -130,4 +133,5 @@ class BadLooks:
         clone = type(self)()
         clone.started, clone.latest = self.started, self.latest.copy()
         clone._looks, clone._plain, clone._weighted = self._looks, self._plain, self._weighted
+        clone._least = self._least
         return clone

@@ -6,8 +6,8 @@ from datetime import timedelta
 from math import erf, exp, inf, log, pi, sqrt
 
 from rollback_budget.engine.eprocess import log_mean_exp, softplus
-from rollback_budget.engine.exceedances import DEFAULT_QUANTILE, counted_beyond, share_beyond
-from rollback_budget.engine.frame import Histogram, quantile_of
+from rollback_budget.engine.exceedances import counted_beyond, share_beyond
+from rollback_budget.engine.histogram import DEFAULT_QUANTILE, Histogram, quantile_of
 from rollback_budget.engine.null_boundary import (
     MAX_RATE,
     MIN_RATE,

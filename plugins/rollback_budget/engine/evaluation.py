@@ -10,6 +10,7 @@ from pydantic import AwareDatetime
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Comparison, Method, Severity, Tier
+from rollback_budget.model.duration import say_duration
 
 
 class Status(StrEnum):
@@ -36,6 +37,10 @@ class Comparand(Frozen):
     """Both arms at one look, or averaged over a burn (weighted by events where they are known).
 
     Values are in the metric's unit, ``delta`` in the comparison's; None is unknown.
+
+    :param release_is_least: whether the release's value lies beyond the largest bound of its histogram, and
+        is more than ``release_value``.
+    :param baseline_is_least: likewise.
     """
 
     delta: float | None = None
@@ -43,6 +48,8 @@ class Comparand(Frozen):
     baseline_value: float | None = None
     release_n: float | None = None
     baseline_n: float | None = None
+    release_is_least: bool = False
+    baseline_is_least: bool = False
 
 
 class Look(Comparand):
@@ -58,6 +65,11 @@ class BudgetEvaluation(Frozen):
     :param late_looks: looks whose data came after they were folded without it; they stay unknown.
     :param suspended_looks: looks that counted for nothing, because the budget was suspended.
     :param suspended: the suspension under which the latest look was.
+    :param invalid_looks: looks for which something came that cannot be a value; they are unknown.
+    :param invalid: what came last that was none.
+    :param not_judged: why nothing can be said of the budget: it has been unknown for too long.
+    :param evidence_in: how much longer a used-up budget needs for its evidence, if that goes on to grow as it
+        did while the budget burned; None where it does not grow, and where none is needed.
     """
 
     budget: str
@@ -73,6 +85,15 @@ class BudgetEvaluation(Frozen):
     late_looks: int = 0
     suspended_looks: int = 0
     suspended: Suspension | None = None
+    invalid_looks: int = 0
+    invalid: str | None = None
+    not_judged: str | None = None
+    evidence_in: timedelta | None = None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether all of its duration is used up; without a breach, the evidence does not suffice."""
+        return self.burn > timedelta(0) and not self.remaining
 
 
 class Breach(Frozen):
@@ -107,11 +128,15 @@ class Breach(Frozen):
 
 
 class Blind(Frozen):
-    """An area in which no budget had a known look for ``watch.blind_after``."""
+    """An area in which no budget had a known look for ``watch.blind_after``, or budgets that were not judged.
+
+    :param budgets: those that had none at the window's end; empty for a whole area.
+    """
 
     area: str
     since: AwareDatetime
     sentence: str
+    budgets: tuple[str, ...] = ()
 
 
 class Late(Frozen):
@@ -127,6 +152,7 @@ class Late(Frozen):
 class Evaluation(Frozen):
     """The verdict of a watch and its reasons.
 
+    :param doubts: what is doubtful about the comparison itself; it decides nothing.
     :param late: samples that a live watch got too late; ``replay`` of the final data has them, and may differ
         from this.
     """
@@ -143,12 +169,38 @@ class Evaluation(Frozen):
     blind: Blind | None = None
     budgets: tuple[BudgetEvaluation, ...] = ()
     late: Late | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def to_be_decided(self) -> tuple[str, ...]:
+        """The budgets that a decision to go on is about; none where a whole area is blind."""
+        if self.verdict is VerdictKind.BLIND:
+            return () if self.blind is None else self.blind.budgets
+        return tuple(breach.budget for breach in self.breaches)
 
     @property
     def sentence(self) -> str:
         """The verdict in one line."""
+        breaches = [breach.sentence for breach in self.breaches]
         if self.verdict is VerdictKind.BLIND and self.blind is not None:
-            return self.blind.sentence
-        if self.breaches:
-            return "; ".join(breach.sentence for breach in self.breaches)
-        return f"every budget of {self.release} was kept"
+            return "; ".join([self.blind.sentence, *breaches])
+        not_judged = [budget.not_judged for budget in self.budgets if budget.not_judged is not None]
+        if breaches:
+            return "; ".join([*breaches, *not_judged])
+        every = "every other budget" if not_judged else "every budget"
+        used_up = [
+            f"{budget.budget} is exhausted, and the evidence insufficient{_evidence(budget)}"
+            for budget in self.budgets
+            if budget.is_used_up
+        ]
+        kept = [f"{every} of {self.release} was kept"] if len(not_judged) < len(self.budgets) else []
+        return "; ".join([*kept, *not_judged, *used_up, *self.doubts])
+
+
+def _evidence(budget: BudgetEvaluation) -> str:
+    if budget.p_value is None:
+        return ""
+    longer = "it does not grow at this traffic"
+    if budget.evidence_in is not None:
+        longer = f"about {say_duration(budget.evidence_in)} more at this traffic"
+    return f" (p = {budget.p_value:.2g}, {longer})"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import timedelta
+from functools import reduce
 from math import log, log1p
-from operator import add
+from operator import add, or_
 from typing import Protocol, Self
 
-from rollback_budget.engine.comparison import ArmMeans, View
+from rollback_budget.engine.comparison import NOTHING_KNOWN, ArmMeans, View, least_at
 from rollback_budget.engine.delta import delta_of
 from rollback_budget.engine.evaluation import BAD, UNKNOWN
+from rollback_budget.engine.frame import NEAR_RATE
 from rollback_budget.engine.null_boundary import (
     MAX_RATE,
     MIN_RATE,
@@ -29,8 +31,6 @@ from rollback_budget.model.spec import RolloutSpec
 HALF_LIFE = timedelta(hours=2)
 #: How many times the baseline's the release's rate of events is, under each alternative.
 RATE_RATIOS = (1.5, 2.0, 4.0, 8.0, 16.0)
-#: A rate may be this far outside of 0 to 1 by float noise; beyond it, it is no rate and is left out.
-NEAR_RATE = 1e-9
 
 
 class BlockStatistic(Protocol):
@@ -153,7 +153,7 @@ class ProportionStatistic:
         weights = [n_c * n_t / (n_c + n_t) for _, n_c, _, n_t in blocks]
         total = sum(weights)
         if not total:
-            return ArmMeans(*[float("nan")] * 4)
+            return NOTHING_KNOWN
         release = sum(w * b.k_t / b.n_t for w, b in zip(weights, blocks, strict=True)) / total
         baseline = sum(w * b.k_c / b.n_c for w, b in zip(weights, blocks, strict=True)) / total
         if self._budget.worse is Worse.LOWER:
@@ -186,32 +186,34 @@ class SignStatistic:
     def __init__(self, budget: Budget, spec: RolloutSpec, blocks: Blocks) -> None:
         self._budget = budget
         self._margin = threshold_of(budget, spec.analysis.null_margin)
-        self._open = (0.0, 0.0, 0)
+        #: Sums of both arms, known looks, and what is only known at least.
+        self._open = (0.0, 0.0, 0, 0)
         self._blocks = blocks.in_duration
-        #: Index, sums of both arms and known looks of the trailing duration's blocks.
-        self._recent: tuple[tuple[int, float, float, int], ...] = ()
+        #: The same of the trailing duration's blocks, each behind its index.
+        self._recent: tuple[tuple[int, float, float, int, int], ...] = ()
 
     def add(self, view: View, first: int, stop: int, index: int) -> None:  # noqa: ARG002
         """Collect the known looks from ``first`` to ``stop - 1``."""
-        release, baseline, looks = self._open
+        release, baseline, looks, least = self._open
         values, others = view.arms.release, view.arms.baseline
         for look in range(first, stop):
             if view.statuses[look] is not UNKNOWN:
                 release += values[look]
                 baseline += others[look]
                 looks += 1
-        self._open = (release, baseline, looks)
+                least |= least_at(view.arms, look)
+        self._open = (release, baseline, looks, least)
 
     def close(self, index: int) -> list[float] | None:
         """Close block ``index``; return its log evidence for each alternative, None when it has none."""
-        (release, baseline, looks), self._open = self._open, (0.0, 0.0, 0)
+        (release, baseline, looks, least), self._open = self._open, (0.0, 0.0, 0, 0)
         if not looks:
             return None
         kept = (block for block in self._recent if block[0] > index - self._blocks)
-        self._recent = (*kept, (index, release, baseline, looks))
+        self._recent = (*kept, (index, release, baseline, looks, least))
         release, baseline = release / looks, baseline / looks
         delta = delta_of(self._budget, release, baseline)
-        status = self._margin.status(self._budget, delta, release, baseline)
+        status = self._margin.status(self._budget, delta, release, baseline, least)
         return None if status is UNKNOWN else _WORSE if status is BAD else _NOT_WORSE
 
     def trailing(self) -> ArmMeans:
@@ -219,9 +221,9 @@ class SignStatistic:
         blocks = self._recent
         looks = sum(block[3] for block in blocks)
         if not looks:
-            return ArmMeans(*[float("nan")] * 4)
-        nan = float("nan")
-        return ArmMeans(sum(b[1] for b in blocks) / looks, sum(b[2] for b in blocks) / looks, nan, nan)
+            return NOTHING_KNOWN
+        nan, least = float("nan"), reduce(or_, (block[4] for block in blocks))
+        return ArmMeans(sum(b[1] for b in blocks) / looks, sum(b[2] for b in blocks) / looks, nan, nan, least)
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from copy import copy
 from functools import reduce
 from math import inf
@@ -10,7 +11,13 @@ from typing import Self
 
 from rollback_budget.engine.comparison import ArmMeans, View
 from rollback_budget.engine.evidence import HALF_LIFE
-from rollback_budget.engine.frame import Histogram, quantile_in, quantile_of
+from rollback_budget.engine.histogram import (
+    DEFAULT_QUANTILE,
+    Histogram,
+    quantile_in,
+    quantile_of,
+    read_quantile,
+)
 from rollback_budget.engine.null_boundary import (
     MAX_RATE,
     MIN_RATE,
@@ -19,12 +26,10 @@ from rollback_budget.engine.null_boundary import (
     NullBoundary,
     log_evidence,
 )
+from rollback_budget.engine.threshold_tolerance import BASELINE_LEAST, RELEASE_LEAST
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.method_plan import Blocks
 from rollback_budget.model.spec import RolloutSpec
-
-#: Where a metric's name does not say which quantile it is.
-DEFAULT_QUANTILE = 0.95
 
 #: The histograms of both arms, baseline first, over one period.
 _Stratum = tuple[Histogram, Histogram]
@@ -99,7 +104,8 @@ class ExceedanceStatistic:
         if baseline:
             decayed = self._decay ** (index - self._past_index)
             past = {bound: decayed * count for bound, count in self._past.items()}
-            self._past = add_histograms(past, baseline)
+            # With other bounds the past begins anew: bounds that are lost once would never come back.
+            self._past = add_histograms(past, baseline) if past.keys() == baseline.keys() else baseline
             self._past_index = index
         return logs
 
@@ -116,8 +122,14 @@ class ExceedanceStatistic:
                 of_baseline = _scale(of_baseline, n_t / (n_t + n_c) if n_c else 0.0)
                 of_release = _scale(of_release, n_c / (n_t + n_c) if n_t else 0.0)
             baseline, release = add_histograms(baseline, of_baseline), add_histograms(release, of_release)
-        values = quantile_in(release, self._level), quantile_in(baseline, self._level)
-        return ArmMeans(*values, sum(n_t for n_t, _ in sizes), sum(n_c for _, n_c in sizes))
+        slow_t, slow_c = read_quantile(release, self._level), read_quantile(baseline, self._level)
+        return ArmMeans(
+            slow_t.value,
+            slow_c.value,
+            sum(n_t for n_t, _ in sizes),
+            sum(n_c for _, n_c in sizes),
+            RELEASE_LEAST * slow_t.is_least + BASELINE_LEAST * slow_c.is_least,
+        )
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
@@ -126,7 +138,7 @@ class ExceedanceStatistic:
         return clone
 
     def _log_evidence(self, baseline: Histogram, release: Histogram) -> list[float] | None:
-        bounds = counted_beyond(self._past, self._level, self._ratio)
+        bounds = counted_beyond(self._past, self._level, self._ratio, baseline=baseline, release=release)
         if bounds is None:
             return None
         beyond_c, beyond_t = bounds
@@ -139,19 +151,28 @@ class ExceedanceStatistic:
         return [evidence / self._effect for evidence in logs]
 
 
-def counted_beyond(past: Histogram, level: float, ratio: float) -> tuple[float, float] | None:
+def counted_beyond(
+    past: Histogram,
+    level: float,
+    ratio: float,
+    *,
+    baseline: Collection[float] | None = None,
+    release: Collection[float] | None = None,
+) -> tuple[float, float] | None:
     """Return the bounds beyond which requests of the baseline and of the release count; None without such.
 
     :param past: of the baseline.
     :param ratio: by which a harmless release may be slower.
+    :param baseline: the bounds that it has now; by default those that it had.
+    :param release: likewise; by default those of the baseline.
     """
-    bounds = sorted(bound for bound in past if bound < inf)
+    now = past if baseline is None else baseline
     wanted = ratio * quantile_in(past, level)
-    beyond_t = next((bound for bound in bounds if bound >= wanted), None)
+    beyond_t = min((bound for bound in release or now if wanted <= bound < inf), default=None)
     if beyond_t is None:
         return None
     edge = beyond_t / ratio * (1.0 + MIN_RATE)
-    beyond_c = max((bound for bound in bounds if bound <= edge), default=None)
+    beyond_c = max((bound for bound in past if bound <= edge and bound in now), default=None)
     return None if beyond_c is None else (beyond_c, beyond_t)
 
 
@@ -173,15 +194,6 @@ def add_histograms(one: Histogram, other: Histogram) -> Histogram:
     if not one or not other:
         return one or other
     return {bound: count + other[bound] for bound, count in one.items() if bound in other}
-
-
-def can_resolve(histogram: Histogram, budget: Budget) -> bool:
-    """Whether neighbouring bounds around the quantile are no further apart than the budget's ratio."""
-    value = quantile_in(histogram, quantile_of(budget.metric) or DEFAULT_QUANTILE)
-    bounds = sorted(bound for bound in histogram if 0.0 < bound < inf)
-    below = max((bound for bound in bounds if bound <= value), default=0.0)
-    above = min((bound for bound in bounds if bound > value), default=inf)
-    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + MIN_RATE)
 
 
 def _scale(histogram: Histogram, factor: float) -> Histogram:

@@ -12,8 +12,10 @@ from typing import Self
 from rollback_budget.engine.blindness import Blindness
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.budget_state import BudgetState, OnBreach
+from rollback_budget.engine.doubts import Doubts
 from rollback_budget.engine.evaluation import Blind, Evaluation, Status, VerdictKind
 from rollback_budget.engine.frame import Frame, frame_of
+from rollback_budget.engine.late_data import LateLook
 from rollback_budget.engine.messages import blind_sentence
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.suspension import Suspension
@@ -22,6 +24,7 @@ from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.model.budget import Budget, Tier
 from rollback_budget.model.decision import Action
 from rollback_budget.model.spec import RolloutSpec
+from rollback_budget.model.watch_settings import OnBlind
 
 #: Called after each look with its time and a snapshot of every budget that the look counted for.
 LookCallback = Callable[[int, tuple[BudgetSnapshot, ...]], None]
@@ -82,6 +85,7 @@ class Fold:
         self._keep_going = keep_going
         self._step = duration_to_us(spec.watch.step)
         self._end = datetime_to_us(window.end)
+        self._blind_after = duration_to_us(spec.watch.blind_after)
         watch_from = datetime_to_us(window.start) + duration_to_us(spec.watch.grace)
         budgets_from = {budget.id: watch_from for budget in spec.budgets}
         blind_from = watch_from
@@ -105,6 +109,7 @@ class Fold:
         ]
         self._next_look = watch_from + self._step
         self._blindness = Blindness(spec, budgets_from, blind_from) if watch_blind else None
+        self._doubts = Doubts(spec)
         self._until: int | None = None
         self._verdict: VerdictKind | None = None
         self._blind: Blind | None = None
@@ -118,6 +123,11 @@ class Fold:
         """Replace the suspensions, for the looks that are still to be folded."""
         for state in self._states:
             state.suspend(suspensions)
+
+    def add_late(self, looks: Sequence[LateLook]) -> None:
+        """Go on with the events of looks that came late or changed; the looks stay as they were decided."""
+        for state in self._states:
+            state.add_late(looks)
 
     def fold(self, frame: Frame, on_look: LookCallback | None = None) -> Evaluation | None:
         """Fold the looks of ``frame`` that are new; return the verdict once it is reached.
@@ -147,18 +157,27 @@ class Fold:
         each = (state.snapshot() for state in self._states)
         return tuple(snapshot for snapshot in each if snapshot is not None)
 
+    def doubts(self) -> tuple[str, ...]:
+        """Return what is doubtful about the comparison itself; it decides nothing."""
+        return self._doubts.said()
+
     def evaluation(self) -> Evaluation:
         """Return the verdict and every budget, or what the verdict would be if no more samples came."""
         breaches = sorted(
             (breach for state in self._states for breach in state.breaches),
             key=lambda breach: breach.breached_at,
         )
+        not_judged = [self._not_judged(state) for state in self._states]
+        blind = self._blind
         if self._verdict is not None:
             verdict = self._verdict
-        elif breaches:
+        elif any(self._spec.decision.of(one.tier).action is not Action.RECORD_ONLY for one in breaches):
             verdict = VerdictKind.BREACH
         else:
-            verdict = VerdictKind.HEALTHY if self._blind is None else VerdictKind.BLIND
+            # A breach that is only recorded lets the release go on; what nobody saw does not.
+            blind = blind or self._blind_budgets(not_judged)
+            verdict = VerdictKind.BREACH if breaches else VerdictKind.HEALTHY
+            verdict = verdict if blind is None else VerdictKind.BLIND
         return Evaluation(
             verdict=verdict,
             final=self._is_final(),
@@ -169,20 +188,46 @@ class Fold:
             window_end=self._window.end,
             evaluated_until=self.evaluated_until,
             breaches=tuple(breaches),
-            blind=self._blind,
-            budgets=tuple(state.evaluation() for state in self._states),
+            blind=blind,
+            budgets=tuple(
+                state.evaluation(said) for state, said in zip(self._states, not_judged, strict=True)
+            ),
+            doubts=self.doubts(),
         )
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         clone = copy(self)
         clone._states = [state.copy() for state in self._states]
+        clone._doubts = self._doubts.copy()
         clone._blindness = None if self._blindness is None else self._blindness.copy()
         return clone
 
     def _is_final(self) -> bool:
         """Whether the verdict is final: it is reached, or no further step fits into the window."""
         return self._verdict is not None or (self._until is not None and self._until + self._step > self._end)
+
+    def _not_judged(self, state: BudgetState) -> str | None:
+        if self._until is None:
+            return None
+        return state.not_judged(self._until, self._blind_after, is_over=self._is_final())
+
+    def _blind_budgets(self, not_judged: Sequence[str | None]) -> Blind | None:
+        """Return what a window with budgets that were not judged ends as; None where it may promote."""
+        is_followed = self._blindness is not None and self._spec.watch.on_blind is not OnBlind.CONTINUE
+        if not is_followed or not self._is_final():
+            return None
+        found = [
+            (state, said) for state, said in zip(self._states, not_judged, strict=True) if said is not None
+        ]
+        if not found:
+            return None
+        return Blind(
+            area=found[0][0].budget.area,
+            since=min(state.known_at for state, _ in found),
+            sentence="; ".join(said for _, said in found),
+            budgets=tuple(state.budget.id for state, _ in found),
+        )
 
     def _fold_chunk(self, frame: Frame, first: int, stop: int) -> int:
         """Fold up to ``stop`` or to the verdict, so that every budget is exactly there.
@@ -211,10 +256,19 @@ class Fold:
             if end > cut:
                 self._states[place] = before[place]
                 before[place].fold(frame, first, cut)
+        if blind_at is not None and self._blind is not None:
+            self._blind = self._with_reasons(self._blind)
         if self._blindness is not None:
             self._blindness.advance(self._states, frame.times, first, cut)
+        self._doubts.advance(frame, first, cut)
         self._advance_to(frame.times[cut - 1])
         return cut
+
+    def _with_reasons(self, blind: Blind) -> Blind:
+        """Add why the budgets of the area are unknown; every budget is exactly at the look of the verdict."""
+        of_area = (state for state in self._states if state.budget.area == blind.area)
+        reasons = dict.fromkeys(reason for state in of_area if (reason := state.why_unknown) is not None)
+        return blind.model_copy(update={"sentence": "; ".join([blind.sentence, *reasons])})
 
     def _advance_to(self, until: int) -> None:
         self._until = until if self._until is None else max(self._until, until)

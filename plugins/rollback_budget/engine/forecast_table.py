@@ -43,6 +43,11 @@ def warning_lines(forecast: PreflightForecast) -> list[str]:
     return [f"{budget.budget}: {warning}" for budget in forecast.budgets for warning in budget.warnings]
 
 
+def error_lines(forecast: PreflightForecast) -> list[str]:
+    """Return one line for each reason why a budget cannot be watched as it is."""
+    return [f"{budget.budget}: {error}" for budget in forecast.budgets for error in budget.errors]
+
+
 def _row(budget: BudgetForecast) -> tuple[str, ...]:
     metric = Metric(kind=budget.kind, unit=budget.unit)
     return (

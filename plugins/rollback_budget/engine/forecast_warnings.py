@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from math import inf
 
+from rollback_budget.engine.comparison import fewest_events
 from rollback_budget.engine.evaluation import BAD, BudgetEvaluation
-from rollback_budget.engine.exceedances import DEFAULT_QUANTILE, add_histograms, can_resolve
-from rollback_budget.engine.frame import Arms, Histogram, quantile_in, quantile_of
+from rollback_budget.engine.exceedances import add_histograms
+from rollback_budget.engine.frame import NO_TRAFFIC, UNIT_REMEDY, Arms
+from rollback_budget.engine.histogram import DEFAULT_QUANTILE, Histogram, quantile_of, read_quantile
 from rollback_budget.engine.increase import comparator_of
+from rollback_budget.engine.resolution import can_resolve
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.budget import Budget, Comparison, Method
 from rollback_budget.model.duration import parse_duration, say_duration
@@ -23,6 +26,8 @@ from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpTarget
 from rollback_budget.text import plural
 
+#: More looks than this share that cannot be read are an error.
+MOST_INVALID = 0.1
 #: Fewer known looks than this share are worth a warning.
 MOST_KNOWN = 0.5
 #: More bad looks than this share without any change are worth a warning, where each look is decided alone.
@@ -63,6 +68,8 @@ class BudgetSamples:
     :param snapshot: how the engine would decide.
     :param samples: of the budget's series, by version.
     :param first_known: the earliest look of the baseline at which any series is known; None without one.
+    :param invalid: by time, what came that cannot be a value.
+    :param other_bounds: what is said where both versions' histograms have other bounds.
     """
 
     spec: RolloutSpec
@@ -72,6 +79,8 @@ class BudgetSamples:
     snapshot: BudgetEvaluation
     samples: Mapping[str, Sequence[Sample]]
     first_known: int | None
+    invalid: Mapping[int, str] = field(default_factory=dict)
+    other_bounds: str | None = None
 
     @property
     def tested(self) -> Column:
@@ -82,6 +91,31 @@ class BudgetSamples:
 def warnings_of(found: BudgetSamples) -> tuple[str, ...]:
     """Return what is wrong with one budget's samples, the worst first."""
     return tuple(warning for check in _CHECKS for warning in check(found))
+
+
+def errors_of(found: BudgetSamples) -> tuple[str, ...]:
+    """Return why one budget cannot be watched as it is."""
+    return tuple(_invalid(found)) if _is_mostly_wrong(found) else ()
+
+
+def _is_mostly_wrong(found: BudgetSamples) -> bool:
+    """Whether what cannot be a value is how the metric is, and not what a restart or a quiet minute gives."""
+    if any(said.endswith(UNIT_REMEDY) for said in found.invalid.values()):
+        return True
+    wrong = [said for said in found.invalid.values() if not said.endswith(NO_TRAFFIC)]
+    looks = len(found.invalid) + max(len(found.baseline.known), len(found.release.known))
+    return len(wrong) > MOST_INVALID * looks
+
+
+def _invalid(found: BudgetSamples) -> Iterator[str]:
+    if found.invalid:
+        said = found.invalid[max(found.invalid)]
+        yield f"{said} ({plural(len(found.invalid), 'look')} like this, and each is unknown)"
+
+
+def _invalid_now_and_then(found: BudgetSamples) -> Iterator[str]:
+    if not _is_mostly_wrong(found):
+        yield from _invalid(found)
 
 
 def share_of_release(spec: RolloutSpec) -> float | None:
@@ -116,11 +150,15 @@ def _sparse(found: BudgetSamples) -> Iterator[str]:
     column, looks = found.tested, len(found.tested.values)
     if column.known and len(column.known) < MOST_KNOWN * looks:
         yield f"known at {len(column.known)} of {plural(looks, 'look')} only: an unknown look burns nothing"
-    least = found.budget.min_samples
+    budget = found.budget
+    least = budget.min_samples if column.histogram else fewest_events(budget)
     few = sum(column.counts[look] < least for look in column.known)
     if few > MOST_KNOWN * len(column.known):
         known = plural(len(column.known), "look")
-        yield f"{few} of {known} with fewer events than `min_samples: {least}`: unknown"
+        why = (
+            f"`min_samples: {least}`" if least == budget.min_samples else f"a {budget.metric} needs, {least}"
+        )
+        yield f"{few} of {known} with fewer events than {why}: unknown"
 
 
 def _starts_late(found: BudgetSamples) -> Iterator[str]:
@@ -135,24 +173,19 @@ def _starts_late(found: BudgetSamples) -> Iterator[str]:
         )
 
 
-def _scale(found: BudgetSamples) -> Iterator[str]:
-    if found.spec.metric(found.budget.metric).kind is not MetricKind.PROPORTION:
-        return
-    values = [column.values[look] for column in (found.release, found.baseline) for look in column.known]
-    largest = max(values, default=0.0)
-    if largest > 1.0 + 1e-9:
-        yield f"values up to {largest:.3g} came, and a proportion lies between 0 and 1: divide in the query"
-
-
 def _histogram(found: BudgetSamples) -> Iterator[str]:
     budget, histogram = found.budget, found.tested.histogram
     if not histogram:
         return
+    if found.other_bounds is not None:
+        yield found.other_bounds
     level = quantile_of(budget.metric) or DEFAULT_QUANTILE
-    value, largest = quantile_in(histogram, level), max((b for b in histogram if b < inf), default=0.0)
-    if value != value:
+    value, is_least = read_quantile(histogram, level)
+    if is_least:
+        largest = max(bound for bound in histogram if bound < inf)
         yield f"{budget.metric} lies beyond the largest bound of its histogram ({largest:g}): add larger ones"
-    elif budget.comparison is Comparison.DELTA_PCT and not can_resolve(histogram, budget):
+        return
+    if budget.comparison is Comparison.DELTA_PCT and not can_resolve(histogram, budget):
         below = max((bound for bound in histogram if 0.0 < bound <= value), default=0.0)
         above = min(bound for bound in histogram if bound > value)
         yield (
@@ -223,9 +256,9 @@ def _ranges(found: BudgetSamples) -> Iterator[str]:
 
 _CHECKS = (
     _no_samples,
+    _invalid_now_and_then,
     _sparse,
     _starts_late,
-    _scale,
     _histogram,
     _no_counts,
     _noise,

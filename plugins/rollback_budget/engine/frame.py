@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from itertools import repeat
 from math import nan
 from typing import NamedTuple
 
+from rollback_budget.engine.histogram import FINITE, Histogram, fault_of, quantile_of, read_quantile
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.time_us import datetime_to_us, duration_to_us
 from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.metric import MetricKind
 from rollback_budget.model.spec import RolloutSpec
-
-#: ``-FINITE <= x <= FINITE`` is false for NaN and for both infinities.
-FINITE = sys.float_info.max
 
 #: The values and the counts of one series and version, by time.
 _Column = tuple[dict[int, float], dict[int, float]]
-
-
-#: How many events of one step were at most so large, by upper bound.
-Histogram = dict[float, float]
+#: A series and a version.
+_Place = tuple[str, str]
+#: A rate may be this far outside of 0 to 1 by float noise.
+NEAR_RATE = 1e-9
+_ANY = (-FINITE, FINITE)
+#: A quantile of exactly 0 is looked at: without traffic, many queries give one.
+_QUANTILE = (5e-324, FINITE)
+NO_TRAFFIC = "no traffic, or a query that makes 0 of nothing"
+UNIT_REMEDY = ": divide in the query, or give the metric `scale: 0.01` where it is in percent"
+#: What values of a kind may be; of other kinds, any finite number.
+_DOMAINS = {
+    MetricKind.PROPORTION: (-NEAR_RATE, 1.0 + NEAR_RATE),
+    MetricKind.COUNT: (0.0, FINITE),
+    MetricKind.QUANTILE: _QUANTILE,
+}
 
 
 class Arms(NamedTuple):
@@ -34,6 +41,7 @@ class Arms(NamedTuple):
     A tuple, as everything that every poll of every watch makes anew: a frozen dataclass takes thrice as long.
 
     :param release_buckets: cumulative histograms, None for a look without; empty when no look has one.
+    :param release_least: whether the value is the least that it can be; empty when it is so at no look.
     """
 
     release: list[float]
@@ -42,6 +50,8 @@ class Arms(NamedTuple):
     baseline_n: list[float]
     release_buckets: Sequence[Histogram | None] = ()
     baseline_buckets: Sequence[Histogram | None] = ()
+    release_least: Sequence[bool] = ()
+    baseline_least: Sequence[bool] = ()
 
     def part(self, first: int, stop: int) -> Arms:
         """Return the looks ``first`` to ``stop - 1``; itself when these are all."""
@@ -54,6 +64,8 @@ class Arms(NamedTuple):
             self.baseline_n[first:stop],
             self.release_buckets[first:stop],
             self.baseline_buckets[first:stop],
+            self.release_least[first:stop],
+            self.baseline_least[first:stop],
         )
 
 
@@ -64,28 +76,47 @@ class Frame:
     :param times: of the looks, ascending and distinct, in microseconds.
     :param end: every look up to here is in, in microseconds.
     :param arms: by series; every list is as long as ``times``.
+    :param invalid: by series and time, why what came is not taken for a value; it is unknown.
+    :param other_bounds: by series and time, what is said where both versions' histograms have other bounds.
     """
 
     times: list[int]
     end: int
     arms: dict[str, Arms]
+    invalid: dict[str, dict[int, str]] = field(default_factory=dict)
+    other_bounds: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, end: datetime) -> Frame:
+def domain_of(kind: MetricKind) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric of ``kind`` can have."""
+    return _DOMAINS.get(kind, _ANY)
+
+
+def frame_of(
+    spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, end: datetime, strict: bool = True
+) -> Frame:
     """Lay out the samples of ``start < time <= end``, given in any order, for the budgets of ``spec``.
 
     There is a look at every sample's time, and one at the end of every step of the grid that has no sample at
     all: that is how holes are seen. The grid lies where the earliest sample lies, else on ``start``.
     Samples of other series or versions are left out. A look with a histogram and no value takes its value
-    and its number of events from the histogram, where the metric's name says which quantile it is.
+    and its number of events from the histogram, where the metric's name says which quantile it is; one beyond
+    the largest bound takes that as the least. What cannot be a value of its kind is unknown.
 
-    :raises SeriesError: a naive time, or two different samples for one time, series and version.
+    :param strict: refuse two different samples for one time, series and version; else that look is unknown.
+    :raises SeriesError: a naive time, or, where it is strict, two such samples.
     """
     names = dict.fromkeys(budget.series for budget in spec.budgets)
-    columns: dict[tuple[str, str], _Column] = {
+    scales = {name: scale for name in names if (scale := spec.metric(name.partition(":")[0]).scale) != 1.0}
+    if scales:
+        samples = _scaled(samples, scales)
+    columns: dict[_Place, _Column] = {
         (name, version): ({}, {}) for name in names for version in (spec.release, spec.baseline)
     }
-    buckets: dict[tuple[str, str], dict[int, Histogram]] = {}
+    domains = {name: domain_of(spec.metric(name.partition(":")[0]).kind) for name in names}
+    buckets: dict[_Place, dict[int, Histogram]] = {}
+    invalid: dict[str, dict[int, str]] = {}
+    twice: set[tuple[_Place, int]] = set()
     after, until = datetime_to_us(start), datetime_to_us(end)
     sample_time, time = start, after
     for sample in samples:
@@ -103,19 +134,48 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
         if not after < time <= until:
             continue
         if sample.le is not None:
-            _add_bucket(buckets.setdefault((sample.series, sample.version), {}).setdefault(time, {}), sample)
+            place = (sample.series, sample.version)
+            histograms = buckets.setdefault(place, {})
+            if (place, time) in twice:
+                continue
+            said = _add_bucket(histograms.setdefault(time, {}), sample)
+            if said is not None:
+                _refuse(said, strict=strict)
+                twice.add((place, time))
+                histograms[time] = {}
+                invalid.setdefault(sample.series, {})[time] = said
             continue
         values, counts = column
         value, n = sample.value, sample.n
-        if not -FINITE <= value <= FINITE:
-            value = nan
-        if n is None or not -FINITE <= n <= FINITE:
+        least, most = domains[sample.series]
+        if not least <= value <= most or (n is not None and not 0.0 <= n <= FINITE):
+            reason = _why_invalid(sample, least, most)
+            if reason is not None:
+                invalid.setdefault(sample.series, {})[time] = reason
+            if reason is not None or not -FINITE <= value <= FINITE:
+                value = nan
+        if n is None or not 0.0 <= n <= FINITE:
             n = nan
         if time in values:
-            _check_same(sample, (values[time], counts[time]), (value, n))
+            said = _other_than(sample, (values[time], counts[time]), (value, n))
+            if said is not None:
+                _refuse(said, strict=strict)
+                invalid.setdefault(sample.series, {})[time] = said
+                value = n = nan
         values[time], counts[time] = value, n
     for place, histograms in buckets.items():
-        _fill_values(columns[place], histograms, quantile_of(place[0]))
+        for time, fault in _drop_faulty(columns[place], histograms, quantile_of(place[0])):
+            invalid.setdefault(place[0], {})[time] = f"{place[1]}: {fault}"
+    other_bounds: dict[str, dict[int, str]] = {}
+    for name in names if buckets else ():
+        both = [buckets.get((name, version)) for version in (spec.release, spec.baseline)]
+        if both[0] and both[1] and (differ := _other_bounds(both[0], both[1])):
+            other_bounds[name] = differ
+    lower_bounds: dict[_Place, set[int]] = {}
+    for place, histograms in buckets.items():
+        level = quantile_of(place[0])
+        if level is not None and (least_at := _fill_values(columns[place], histograms, level)):
+            lower_bounds[place] = least_at
     times = _looks(columns.values(), after, until, duration_to_us(spec.watch.step))
     arms, unknown = {}, repeat(nan)
     for name in names:
@@ -131,52 +191,111 @@ def frame_of(spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, e
             list(map(baseline_n.get, times, unknown)),
             of_release,
             of_baseline,
+            *(
+                [[time in lower_bounds.get(place, ()) for time in times] for place in places]
+                if lower_bounds
+                else ()
+            ),
         )
-    return Frame(times, until, arms)
+    return Frame(times, until, arms, invalid, other_bounds)
 
 
-@cache
-def quantile_of(series: str) -> float | None:
-    """Return which quantile a metric is by its name (``p95``, ``latency_p99``), None when it does not say."""
-    named = re.search(r"(?:^|_)p(\d\d\d?)(?:_|$)", series.partition(":")[0])
-    return None if named is None else int(named[1]) / 10 ** len(named[1])
+def _scaled(samples: Iterable[Sample], scales: Mapping[str, float]) -> Iterator[Sample]:
+    """Yield the samples in the unit of their metrics."""
+    for sample in samples:
+        scale = scales.get(sample.series)
+        if scale is None:
+            yield sample
+        elif sample.le is None:
+            yield sample._replace(value=scale * sample.value)
+        else:
+            yield sample._replace(le=scale * sample.le)
 
 
-def quantile_in(histogram: Histogram, level: float) -> float:
-    """Return the quantile, taken to lie evenly inside its bucket; NaN for an empty or unbounded one."""
-    bounds = sorted(histogram)
-    wanted = level * histogram[bounds[-1]] if bounds else 0.0
-    below, start = 0.0, 0.0
-    for bound in bounds:
-        count = histogram[bound]
-        if wanted > 0.0 and count >= wanted:
-            return start + (bound - start) * (wanted - below) / (count - below) if bound <= FINITE else nan
-        below, start = count, bound
-    return nan
-
-
-def _add_bucket(histogram: Histogram, sample: Sample) -> None:
+def _add_bucket(histogram: Histogram, sample: Sample) -> str | None:
+    """Add one bucket; return what is said where another count came for it."""
     assert sample.le is not None
     if not 0.0 <= sample.value <= FINITE or sample.le != sample.le:
-        return
+        return None
     if histogram.setdefault(sample.le, sample.value) != sample.value:
-        _check_same(sample, (histogram[sample.le], nan), (sample.value, nan))
+        return _other_than(sample, (histogram[sample.le], nan), (sample.value, nan))
+    return None
 
 
-def _fill_values(column: _Column, histograms: dict[int, Histogram], level: float | None) -> None:
+def _drop_faulty(
+    column: _Column, histograms: dict[int, Histogram], level: float | None
+) -> list[tuple[int, str]]:
+    """Leave out the histograms that cannot be trusted, with values that come of them; return why."""
     values, counts = column
+    faulty = [(time, fault) for time, found in histograms.items() if (fault := fault_of(found)) is not None]
+    for time, _ in faulty:
+        del histograms[time]
+        # A value that was given beside it, by the name of the metric, does not come of it.
+        if level is None or time not in values:
+            values[time] = counts[time] = nan
+    return faulty
+
+
+def _other_bounds(release: dict[int, Histogram], baseline: dict[int, Histogram]) -> dict[int, str]:
+    """Return what is said of the times at which both versions have histograms of other bounds."""
+    said = {}
+    for time in sorted(release.keys() & baseline.keys()):
+        one, other = release[time].keys(), baseline[time].keys()
+        if one != other:
+            said[time] = (
+                "the histograms of both versions have other bounds, and are compared on those that both have:"
+                f" {len(one & other)} of {len(one | other)}"
+            )
+    return said
+
+
+def _fill_values(column: _Column, histograms: dict[int, Histogram], level: float) -> set[int]:
+    """Read the values out of the histograms; return the times at which only the least value is known."""
+    values, counts = column
+    at_least = set()
     for time, histogram in histograms.items():
-        if level is not None and histogram and time not in values:
-            values[time] = quantile_in(histogram, level)
+        if histogram and time not in values:
+            values[time], is_least = read_quantile(histogram, level)
             counts[time] = max(histogram.values())
+            if is_least:
+                at_least.add(time)
+    return at_least
 
 
-def _check_same(sample: Sample, before: tuple[float, float], now: tuple[float, float]) -> None:
-    if any(old != new and (old == old or new == new) for old, new in zip(before, now, strict=True)):
-        raise SeriesError(
-            f"{_place(sample)}: two different samples, "
-            f"{before[0]:g} (n {before[1]:g}) and {now[0]:g} (n {now[1]:g}); keep one"
-        )
+def _why_invalid(sample: Sample, least: float, most: float) -> str | None:
+    """Say why a sample is no value of its kind; None for one that is, and for one that is only unknown."""
+    value, n = sample.value, sample.n
+    if sample.fault is not None:
+        return f"{sample.version}: {sample.fault}"
+    if not -FINITE <= value <= FINITE:
+        return None
+    if n is not None and -FINITE <= n < 0.0:
+        return f"{sample.version} came with n = {n:g}"
+    if least <= value <= most:
+        return None
+    if (least, most) == _QUANTILE:
+        # Zero has a domain of its own; what is below is a number like any other.
+        known = n is not None and n == n and n > 0.0
+        return None if value or known else f"{sample.version} came with exactly 0 and no count: {NO_TRAFFIC}"
+    said = f"{sample.version} came with {value:g}"
+    if most < FINITE:
+        return f"{said}, and a proportion lies between 0 and 1{UNIT_REMEDY}"
+    return f"{said}, and events are never fewer than {least:g}"
+
+
+def _other_than(sample: Sample, before: tuple[float, float], now: tuple[float, float]) -> str | None:
+    """Return what is said of a second sample for one time, series and version; None where it is the same."""
+    if all(old == new or (old != old and new != new) for old, new in zip(before, now, strict=True)):
+        return None
+    return (
+        f"{_place(sample)}: two different samples, "
+        f"{before[0]:g} (n {before[1]:g}) and {now[0]:g} (n {now[1]:g}); keep one"
+    )
+
+
+def _refuse(said: str, *, strict: bool) -> None:
+    if strict:
+        raise SeriesError(said)
 
 
 def _looks(columns: Iterable[_Column], after: int, until: int, step: int) -> list[int]:

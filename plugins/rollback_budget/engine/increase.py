@@ -75,6 +75,16 @@ class IncreaseComparator:
             arms.baseline_n[last],
         )
 
+    def add_late(self, before: Arms, now: Arms) -> None:
+        """Replace the events and the exposure of one look; they count from the next look on."""
+        then, late = _added(before), _added(now)
+        release, release_n, baseline, baseline_n = (
+            sum_ + (new - old) for sum_, old, new in zip(self._so_far, then, late, strict=True)
+        )
+        self._so_far = release, release_n, baseline, baseline_n
+        if self._by_look:
+            self._expected += _scaled(late[2], late[3], late[1]) - _scaled(then[2], then[3], then[1])
+
     def over_burn(self, mean: ArmMeans, last: Observation) -> Comparand:  # noqa: ARG002
         """Return the sums at the last look; averages of sums would say nothing."""
         return last.comparand()
@@ -105,6 +115,13 @@ def comparator_of(budget: Budget, spec: RolloutSpec) -> Comparator:
     if budget.comparison is Comparison.INCREASE:
         return IncreaseComparator(budget, by_look=spec.has_stages)
     return pointwise_comparator(budget)
+
+
+def _added(look: Arms) -> tuple[float, float, float, float]:
+    """Return what one look adds to the sums: of an arm without a sample nothing."""
+    release = (look.release[0], look.release_n[0]) if look.release[0] == look.release[0] else (0.0, 0.0)
+    baseline = (look.baseline[0], look.baseline_n[0]) if look.baseline[0] == look.baseline[0] else (0.0, 0.0)
+    return (*release, *baseline)
 
 
 def _events(values: list[float], so_far: float) -> list[float]:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from rollback_budget.engine.sample import Sample
 
 _Place = tuple[datetime, str, str, float | None]
+#: Value and ``n``.
+_Known = tuple[float, float | None]
+
+
+class LateLook(NamedTuple):
+    """One look of one series that is not what it was when it was folded.
+
+    :param before: value and ``n`` by version, as they were; a version that had none is not there.
+    :param now: as they are now.
+    """
+
+    time: datetime
+    series: str
+    before: Mapping[str, _Known]
+    now: Mapping[str, _Known]
 
 
 class LateData:
@@ -20,7 +36,9 @@ class LateData:
 
     def __init__(self, reach: timedelta) -> None:
         self.reach = reach
-        self._known: dict[_Place, tuple[float, float | None]] = {}
+        #: Of the latest reading.
+        self.looks: tuple[LateLook, ...] = ()
+        self._known: dict[_Place, _Known] = {}
         self._since: datetime | None = None
         self._until: datetime | None = None
 
@@ -29,16 +47,23 @@ class LateData:
 
         :param until: up to where looks are decided after this reading.
         """
+        self.looks = ()
         if not self.reach:
             return []
-        oldest = until - self.reach
+        oldest, before = until - self.reach, self._known
+        known = dict(before)
         late = []
         for sample in samples:
             place = (sample.time, sample.series, sample.version, sample.le)
-            if self._is_decided(sample.time) and not _same(self._known.get(place), sample):
+            if self._is_decided(sample.time) and not _same(before.get(place), sample):
                 late.append(sample)
             if oldest < sample.time <= until:
-                self._known[place] = (sample.value, sample.n)
+                known[place] = (sample.value, sample.n)
+        self.looks = tuple(
+            LateLook(time, series, _versions(before, time, series), _versions(known, time, series))
+            for time, series in dict.fromkeys((one.time, one.series) for one in late if one.le is None)
+        )
+        self._known = known
         self._known = {place: known for place, known in self._known.items() if place[0] > oldest}
         self._since = oldest if self._since is None else max(self._since, oldest)
         self._until = until
@@ -48,7 +73,13 @@ class LateData:
         return self._since is not None and self._until is not None and self._since < time <= self._until
 
 
-def _same(before: tuple[float, float | None] | None, sample: Sample) -> bool:
+def _versions(known: Mapping[_Place, _Known], time: datetime, series: str) -> dict[str, _Known]:
+    return {
+        place[2]: value for place, value in known.items() if place[:2] == (time, series) and place[3] is None
+    }
+
+
+def _same(before: _Known | None, sample: Sample) -> bool:
     if before is None:
         return False
     value, n = before

@@ -53,11 +53,13 @@ def describe_comparison(spec: RolloutSpec, budget: Budget, both: Comparand) -> s
         noun = singular(budget.metric) if more.startswith("1 ") else budget.metric
         return f"{more} {noun}{of_slice} than {spec.baseline}{arms}"
     if not budget.comparison.needs_baseline:
-        return f"{name} was {say_value(both.release_value, metric)}{arms}"
+        return f"{name} was {_say(both.release_value, metric, at_least=both.release_is_least)}{arms}"
     if not both.delta:
         return f"{name} was the same as {spec.baseline}{arms}"
     side = "above" if both.delta > 0 else "below"
     delta = _beyond(abs(both.delta), abs(budget.threshold))
+    if both.release_is_least or both.baseline_is_least:
+        delta = f"at least {delta}"
     return f"{name} was {delta}{_delta_unit(budget, metric)} {side} {spec.baseline}{arms}"
 
 
@@ -77,6 +79,17 @@ def blind_sentence(area: str, since: datetime, until: datetime) -> str:
     return f"{area}: no budget could be read for {say_duration(until - since)}, since {moment}"
 
 
+def not_judged_sentence(budget: Budget, since: datetime, until: datetime, invalid: str | None) -> str:
+    """Return since when one budget had no known look.
+
+    :param invalid: what came instead of a value; None when nothing did.
+    """
+    why = "" if invalid is None else f": {invalid}"
+    moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    lasted = say_duration(until - since)
+    return f"{budget.id} was not judged, it could not be read for {lasted}, since {moment}{why}"
+
+
 def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
     """Return the part in brackets: both values, and how many events are behind them."""
     if budget.comparison is Comparison.INCREASE:
@@ -84,13 +97,18 @@ def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
     parts = []
     counts = [both.release_n]
     if budget.comparison.needs_baseline:
-        parts.append(
-            f"{say_value(both.release_value, metric)} against {say_value(both.baseline_value, metric)}"
-        )
+        of_release = _say(both.release_value, metric, at_least=both.release_is_least)
+        of_baseline = _say(both.baseline_value, metric, at_least=both.baseline_is_least)
+        parts.append(f"{of_release} against {of_baseline}")
         counts.append(both.baseline_n)
     if all(count is not None for count in counts):
         parts.append("n = " + " and ".join(_grouped(count or 0.0, 0) for count in counts))
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _say(value: float | None, metric: Metric, *, at_least: bool) -> str:
+    said = say_value(value, metric)
+    return f"more than {said}" if at_least else said
 
 
 def say_value(value: float | None, metric: Metric) -> str:

@@ -10,7 +10,8 @@ from rollback_budget.engine.burn import Burn
 from rollback_budget.engine.comparison import ArmMeans, Observation, View
 from rollback_budget.engine.evaluation import UNKNOWN
 from rollback_budget.engine.evidence import BlockStatistic, CountStatistic, ProportionStatistic, SignStatistic
-from rollback_budget.engine.exceedances import ExceedanceStatistic, can_resolve
+from rollback_budget.engine.exceedances import ExceedanceStatistic
+from rollback_budget.engine.resolution import can_resolve
 from rollback_budget.engine.sequential_method import CountingPeriod, SequentialMethod
 from rollback_budget.exceptions import RollbackBudgetError
 from rollback_budget.model.budget import Budget, Comparison, Method
@@ -130,7 +131,11 @@ class BudgetMethod:
         release = arms.release_buckets[look] if arms.release_buckets else None
         if not baseline or not release:
             return "the samples carry no histogram"
-        return None if can_resolve(baseline, self._budget) else "the histogram is coarser than the threshold"
+        if not can_resolve(baseline, self._budget):
+            return "the histogram is coarser than the threshold"
+        if not can_resolve(baseline, self._budget, release):
+            return "the versions' histograms have other bounds, and those of both are too coarse"
+        return None
 
     def _use(self, name: Method, reason: str, plan: MethodPlan, period: CountingPeriod) -> None:
         budget, spec = self._budget, self._spec

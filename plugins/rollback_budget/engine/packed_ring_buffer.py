@@ -6,12 +6,14 @@ from bisect import bisect_right
 from struct import Struct
 from typing import Self
 
-from rollback_budget.engine.comparison import Observation, View
+from rollback_budget.engine.comparison import Observation, View, least_at
 from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN
 
 _LOOK = Struct("<qB5d")
 _TIME = Struct("<q")
 _STATUSES = (UNKNOWN, GOOD, BAD)
+#: The status shares its byte with what is only known at least.
+_LEAST = len(_STATUSES)
 
 
 class PackedRingBuffer:
@@ -29,8 +31,9 @@ class PackedRingBuffer:
 
     def add(self, seen: Observation) -> None:
         """Take in one look, later than those before."""
-        time, status, *numbers = seen
-        self._packed = (self._packed + _LOOK.pack(time, _STATUSES.index(status), *numbers))[-self._most :]
+        time, status, *numbers, least = seen
+        code = _STATUSES.index(status) + _LEAST * least
+        self._packed = (self._packed + _LOOK.pack(time, code, *numbers))[-self._most :]
 
     def extend(self, view: View, times: list[int], stop: int, after: int) -> None:
         """Take in the known looks before ``stop`` that are later than ``after``, and forget what is not."""
@@ -44,7 +47,7 @@ class PackedRingBuffer:
             if status is not UNKNOWN:
                 packed += _LOOK.pack(
                     times[look],
-                    _STATUSES.index(status),
+                    _STATUSES.index(status) + _LEAST * least_at(arms, look),
                     view.deltas[look],
                     arms.release[look],
                     arms.baseline[look],
@@ -56,8 +59,8 @@ class PackedRingBuffer:
     def looks(self) -> tuple[Observation, ...]:
         """Return them."""
         return tuple(
-            Observation(time, _STATUSES[status], *numbers)
-            for time, status, *numbers in _LOOK.iter_unpack(self._packed)
+            Observation(time, _STATUSES[code % _LEAST], delta, release, baseline, n_t, n_c, code // _LEAST)
+            for time, code, delta, release, baseline, n_t, n_c in _LOOK.iter_unpack(self._packed)
         )
 
     def copy(self) -> Self:

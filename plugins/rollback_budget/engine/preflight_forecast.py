@@ -11,10 +11,16 @@ from pydantic import AwareDatetime
 
 from rollback_budget.engine.detection import expected_detection, expected_exceedance_detection
 from rollback_budget.engine.evaluation import BudgetEvaluation
-from rollback_budget.engine.exceedances import DEFAULT_QUANTILE
 from rollback_budget.engine.fold import Fold, Window
-from rollback_budget.engine.forecast_warnings import BudgetSamples, Column, share_of_release, warnings_of
-from rollback_budget.engine.frame import FINITE, Frame, frame_of, quantile_in, quantile_of
+from rollback_budget.engine.forecast_warnings import (
+    BudgetSamples,
+    Column,
+    errors_of,
+    share_of_release,
+    warnings_of,
+)
+from rollback_budget.engine.frame import Frame, frame_of
+from rollback_budget.engine.histogram import DEFAULT_QUANTILE, FINITE, quantile_in, quantile_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.base import Frozen
 from rollback_budget.model.budget import Budget, Comparison, Method, Worse
@@ -54,6 +60,7 @@ class BudgetForecast(Frozen):
     """What one budget can expect.
 
     :param per_arm: events per minute and version that the forecasts assume once the release is shipped.
+    :param errors: why the budget cannot be watched as it is; a rollout with one is not shipped.
     """
 
     budget: str
@@ -67,6 +74,7 @@ class BudgetForecast(Frozen):
     per_arm: float | None
     forecasts: tuple[Forecast, ...]
     warnings: tuple[str, ...]
+    errors: tuple[str, ...] = ()
 
 
 class PreflightForecast(Frozen):
@@ -99,7 +107,17 @@ def forecast_watch(
         release = Column(arms.release, arms.release_n, arms.release_buckets)
         baseline = Column(arms.baseline, arms.baseline_n, arms.baseline_buckets)
         came = by_series.get(budget.series, {})
-        found = BudgetSamples(spec, budget, release, baseline, snapshot, came, first_known)
+        found = BudgetSamples(
+            spec,
+            budget,
+            release,
+            baseline,
+            snapshot,
+            came,
+            first_known,
+            frame.invalid.get(budget.series, {}),
+            next(iter(frame.other_bounds.get(budget.series, {}).values()), None),
+        )
         budgets.append(_budget(found, minutes))
     return PreflightForecast(
         release=spec.release,
@@ -128,6 +146,7 @@ def _budget(found: BudgetSamples, minutes: float) -> BudgetForecast:
         per_arm=per_arm,
         forecasts=_forecasts(found, release if baseline.value is None else baseline, per_arm),
         warnings=warnings_of(found),
+        errors=errors_of(found),
     )
 
 

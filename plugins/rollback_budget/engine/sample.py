@@ -15,6 +15,7 @@ class Sample(NamedTuple):
     :param value: NaN or infinite means unknown.
     :param n: number of events behind the value (for counts: the exposure), None when not known.
     :param le: upper bound, for cumulative histogram buckets.
+    :param fault: why the value is NaN although something came; None for every other sample.
     """
 
     time: datetime
@@ -23,3 +24,4 @@ class Sample(NamedTuple):
     value: float
     n: float | None = None
     le: float | None = None
+    fault: str | None = None

@@ -157,4 +157,5 @@ class SequentialMethod:
             return view.statuses[look] is BAD
         mean = self._statistic.trailing()
         delta = delta_of(self._budget, mean.release, mean.baseline)
-        return self._threshold.status(self._budget, delta, mean.release, mean.baseline) is BAD
+        found = self._threshold.status(self._budget, delta, mean.release, mean.baseline, mean.least)
+        return found is BAD

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from rollback_budget.engine.delta import DELTA_FORMULAS
 from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN, Status
-from rollback_budget.engine.frame import FINITE
+from rollback_budget.engine.histogram import FINITE
 from rollback_budget.model.budget import Budget, Worse
 
 #: A delta this close to the threshold is at the threshold: relative to the threshold, ...
@@ -16,6 +16,8 @@ THRESHOLD_TOLERANCE = 1e-9
 OPERAND_TOLERANCE = 1e-12
 #: How many different budgets share their thresholds.
 CACHED_BUDGETS = 512
+#: Bits of which version's value is only the least that it can be.
+RELEASE_LEAST, BASELINE_LEAST = 1, 2
 
 
 class Threshold:
@@ -48,10 +50,33 @@ class Threshold:
             for offset, delta in enumerate(deltas)
         ]
 
-    def status(self, budget: Budget, delta: float, release: float, baseline: float) -> Status:
-        """Return the status of one ``delta`` between two values."""
+    def status(self, budget: Budget, delta: float, release: float, baseline: float, least: int = 0) -> Status:
+        """Return the status of one ``delta`` between two values.
+
+        :param least: which of them are only the least that they can be.
+        """
         scale = DELTA_FORMULAS[budget.comparison].scale
-        return self.statuses([delta], lambda _: scale(release, baseline))[0]
+        found = self.statuses([delta], lambda _: scale(release, baseline))[0]
+        return certain(budget, found, least) if least else found
+
+
+def certain(budget: Budget, status: Status, least: int) -> Status:
+    """Return a status that was found with least values, UNKNOWN where greater ones would change it.
+
+    A greater value of the release only adds to the delta, one of the baseline only takes from it: a release
+    that is too high with its least value is too high.
+
+    :param least: :data:`RELEASE_LEAST`, :data:`BASELINE_LEAST`, or both.
+    """
+    if not budget.comparison.needs_baseline:
+        least &= RELEASE_LEAST
+    higher = budget.worse is Worse.HIGHER
+    sure = {
+        0: status,
+        RELEASE_LEAST: BAD if higher else GOOD,
+        BASELINE_LEAST: GOOD if higher else BAD,
+    }.get(least, UNKNOWN)
+    return status if status is sure else UNKNOWN
 
 
 @lru_cache(CACHED_BUDGETS)

@@ -14,7 +14,7 @@ from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SourceError
 from rollback_budget.hooks.http import close_shared_session, open_http_client
 from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.sources.base import SeriesRequest, Source, source_class
+from rollback_budget.sources.base import SeriesRequest, Source, is_surveyed, source_class
 from rollback_budget.transport.async_client import AsyncHttpClient
 from rollback_budget.watch.shared_sources import shared_source_of
 
@@ -73,6 +73,20 @@ async def fetch_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[Samp
     """Return the samples of ``request``, for a task with a short event loop; raises :class:`SourceError`."""
     try:
         return await (await open_shared_source(spec)).fetch(request)
+    finally:
+        await close_shared_session()
+
+
+async def survey_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[str]:
+    """Return what about the series of ``request`` is doubtful, for a task with a short event loop.
+
+    :return: a sentence each; also that the source could not say.
+    """
+    try:
+        source = await open_source(spec)
+        return await source.survey(request) if is_surveyed(source) else ()
+    except SourceError as error:
+        return (f"whether the series are as the settings say could not be asked: {error}",)
     finally:
         await close_shared_session()
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.evaluation import Status
-from rollback_budget.engine.frame import FINITE
+from rollback_budget.engine.histogram import FINITE
 from rollback_budget.ledger.database import Repository
 from rollback_budget.ledger.models import LookRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -202,7 +202,7 @@ def _entry(snapshot: BudgetSnapshot | None) -> str:
         return "null"
     look, p_value = snapshot.look, snapshot.p_value
     status = _STATUS[look.status] + (_SUSPENDED if snapshot.suspension is not None else "")
-    numbers = (*look[2:], nan if p_value is None else p_value)
+    numbers = (*look[2:7], nan if p_value is None else p_value)
     fields = [f"{number:.6g}" if -FINITE <= number <= FINITE else "null" for number in numbers]
     while fields and fields[-1] == "null":
         fields.pop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from math import inf
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +24,10 @@ class Metric(Section):
         ``prometheus`` the series that make it up, or PromQL); None when the source's own query gives all
         metrics at once.
     :param user_impact: False for an internal metric that users do not feel.
+    :param better: which direction is the better one, against which a rule is held; None where the name says
+        it, or nothing does.
+    :param scale: what its values (and the bounds of its histogram) are multiplied by: ``0.01`` for percent,
+        ``0.001`` for milliseconds where the unit is seconds.
     """
 
     kind: MetricKind = MetricKind.GAUGE
@@ -31,12 +36,28 @@ class Metric(Section):
         default=None, description="The source's query for this metric."
     )
     user_impact: bool = True
+    # Specs that were frozen before there were these keep their digests.
+    better: Literal["higher", "lower"] | None = Field(
+        default=None,
+        exclude_if=lambda better: better is None,
+        description="Which direction is better; many names say it, too.",
+    )
+    scale: float = Field(
+        default=1.0,
+        exclude_if=lambda scale: scale == 1.0,
+        description="What the values are multiplied by, such as 0.01 for percent.",
+    )
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
         """Yield why the query cannot give what the metric is."""
         yield from super().mistakes(data)
         query, kind = data.get("query"), data.get("kind", cls.model_fields["kind"].default.value)
+        scale = cls.peek(data, "scale")
+        if scale is not None and not 0.0 < scale < inf:
+            yield mistake(("scale",), "`scale` is a number above 0, such as 0.01 for percent")
+        elif scale not in (None, 1.0) and kind == MetricKind.COUNT:
+            yield mistake(("scale",), "`scale` is not for a count: events are counted one by one")
         if not isinstance(query, dict):
             return
         shapes = [key for key in SHAPES if key in query]

@@ -7,9 +7,13 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.mistake import Mistake, mistake
 from rollback_budget.model.section import Section
+
+STUCK_AFTER = timedelta(hours=2)
 
 
 class OnBlind(StrEnum):
@@ -23,7 +27,7 @@ class OnBlind(StrEnum):
 class Watch(Section):
     """How often and how the metrics are looked at."""
 
-    positive: ClassVar[tuple[str, ...]] = ("poll", "step", "max_gap", "blind_after")
+    positive: ClassVar[tuple[str, ...]] = ("poll", "step", "max_gap", "blind_after", "stuck_after")
 
     poll: timedelta = timedelta(seconds=60)
     step: timedelta = timedelta(minutes=1)
@@ -32,6 +36,12 @@ class Watch(Section):
     max_gap: timedelta = timedelta(minutes=5)
     blind_after: timedelta = timedelta(minutes=15)
     on_blind: OnBlind = OnBlind.REVIEW
+    # Specs that were frozen before there was one keep their digests.
+    stuck_after: timedelta = Field(
+        default=STUCK_AFTER,
+        exclude_if=lambda after: after == STUCK_AFTER,
+        description="So long the same value and count may come, look after look, before it is unknown.",
+    )
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:

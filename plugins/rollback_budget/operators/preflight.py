@@ -131,9 +131,9 @@ class PreflightOperator(BaseOperator):
 
     def _survey(self, spec: RolloutSpec) -> PreflightForecast:
         """Query every metric for both versions over the last hour, and say what this watch can expect."""
-        from rollback_budget.engine.forecast_table import forecast_lines, warning_lines
+        from rollback_budget.engine.forecast_table import error_lines, forecast_lines, warning_lines
         from rollback_budget.engine.preflight_forecast import forecast_watch
-        from rollback_budget.hooks.metric_source import fetch_once
+        from rollback_budget.hooks.metric_source import fetch_once, survey_once
 
         end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
         request = SeriesRequest(
@@ -155,8 +155,10 @@ class PreflightOperator(BaseOperator):
         except SeriesError as error:
             raise AirflowFailException(f"not shipped: {error}") from error
         self.log.info("%s", "\n".join(forecast_lines(forecast)))
-        for line in warning_lines(forecast):
+        for line in (*warning_lines(forecast), *asyncio.run(survey_once(spec, request))):
             self.log.warning("%s", line)
+        if errors := error_lines(forecast):
+            raise AirflowFailException(f"not shipped: {'; '.join(errors)}")
         return forecast
 
 

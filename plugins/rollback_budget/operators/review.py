@@ -205,7 +205,7 @@ class ReviewOperator(HumanQuestionOperator, HITLBranchOperator):
 
 
 def _budgets(evaluation: Evaluation | None) -> list[str]:
-    return [] if evaluation is None else [breach.budget for breach in evaluation.breaches]
+    return [] if evaluation is None else list(evaluation.to_be_decided)
 
 
 def _default(question: ReviewTerms) -> Choice:

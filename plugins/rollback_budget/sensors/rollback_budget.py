@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,17 +110,27 @@ class RollbackBudgetSensor(BaseSensorOperator):
         its backend limits the rate. A rescheduled poke is a process of its own: it queries a rate-limited
         backend once, and keeps nothing.
         """
-        from rollback_budget.common.watch_process import process_look_writer, process_suspension_cache
+        from rollback_budget.common.watch_process import (
+            process_look_writer,
+            process_suspension_cache,
+            seen_until,
+        )
         from rollback_budget.hooks.metric_source import open_shared_source
         from rollback_budget.watch.watcher import Watcher
 
         if self._watcher is None or self._runner is None:
+            plan = self.plan(context)
             self._watcher = Watcher(
-                self.plan(context),
+                plan,
                 open_shared_source,
                 log=self.log,
                 suspensions=process_suspension_cache(),
                 looks=process_look_writer(),
+                seen_until=(
+                    partial(seen_until, plan.rollout, plan.window_start, plan.spec.watch)
+                    if self.reschedule and plan.rollout
+                    else None
+                ),
             )
             self._runner = asyncio.Runner()
         evaluation = self._runner.run(self._watcher.look())

@@ -137,4 +137,17 @@ def is_watermarked(source: object) -> TypeGuard[Watermarked]:
     return hasattr(source, "settled_until")
 
 
+class Surveyed(Protocol):
+    """A source that can say, before a release ships, what about its series is not as its settings say."""
+
+    async def survey(self, request: SeriesRequest) -> Sequence[str]:
+        """Return a sentence for each doubt about the series of ``request``; raises :class:`SourceError`."""
+        ...
+
+
+def is_surveyed(source: object) -> TypeGuard[Surveyed]:
+    """Whether a source is one."""
+    return hasattr(source, "survey")
+
+
 OpenSource = Callable[[RolloutSpec], Awaitable[Source]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from math import ceil, log
 
-from rollback_budget.engine.frame import quantile_of
+from rollback_budget.engine.histogram import quantile_of
 from rollback_budget.model.budget import Comparison
 from rollback_budget.model.spec import RolloutSpec
 

@@ -45,7 +45,7 @@ class Situation:
     @property
     def breached(self) -> tuple[str, ...]:
         """The budgets that the question is about."""
-        return () if self.evaluation is None else tuple(one.budget for one in self.evaluation.breaches)
+        return () if self.evaluation is None else self.evaluation.to_be_decided
 
     @property
     def order(self) -> RollbackOrder | None:

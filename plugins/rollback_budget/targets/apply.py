@@ -35,7 +35,8 @@ _NEXT_STEPS = {
     Outcome.EFFECTIVE: "Nothing is left to do but to find out why.",
     Outcome.ACCEPTED_NOT_EFFECTIVE: (
         "Look at what really serves: at the controller behind the control plane, at its caches, and at the"
-        " metrics. Clear the rollback task to verify once more."
+        " metrics, in which probes and mirrored traffic may count as requests of the release. Clear the"
+        " rollback task to verify once more."
     ),
     Outcome.FAILED: "Move the traffic by hand now, then clear the rollback task to have it verified.",
     Outcome.SUPERSEDED: (

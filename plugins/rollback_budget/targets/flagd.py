@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -34,7 +35,9 @@ class FlagdFile(TrafficTarget):
     """The ``flagd`` target: the ``fractional`` targeting of one flag.
 
     A change replaces the file at once, under a lock on ``<file>.lock``, if its content is still what was
-    read; flagd notices by itself. Other programs that edit the file do not know of the lock.
+    read; flagd notices by itself. Other programs that edit the file do not know of the lock. Behind a
+    symbolic link the real file is read and replaced; one that is a mount of its own cannot be replaced, and
+    is overwritten.
     """
 
     settings = FlagdTarget
@@ -42,7 +45,12 @@ class FlagdFile(TrafficTarget):
     def __init__(self, config: FlagdTarget, release: str, baseline: str) -> None:
         self._config = config
         self._versions = Versions(release, baseline, config.versions)
-        self._path = Path(config.path)
+        self._named = Path(config.path)
+
+    @property
+    def _path(self) -> Path:
+        """The real file: where the link leads may change."""
+        return self._named.resolve()
 
     @classmethod
     def open(cls, spec: RolloutSpec, connections: TargetConnections) -> Self:  # noqa: ARG003
@@ -85,6 +93,11 @@ class FlagdFile(TrafficTarget):
             if not os.access(place, os.W_OK):
                 raise TargetError(f"{place} may not be written, so a rollback would fail; change its rights")
         findings = [f"{self._what()} has a variant for each version, and may be written"]
+        if _is_mount(self._path):
+            findings.append(
+                f"{self._path} is mounted by itself, so that it is overwritten and not replaced at once:"
+                " mount its folder instead"
+            )
         if self._config.dry_run == "write_current":
             findings.append(rewrite_current(self, serving, self._versions))
         return tuple(findings)
@@ -154,14 +167,34 @@ class FlagdFile(TrafficTarget):
                     os.fsync(file.fileno())
                 os.chmod(name, mode)
                 os.replace(name, self._path)
-            except OSError:
+            except OSError as error:
                 os.unlink(name)
-                raise
+                if error.errno != errno.EBUSY:
+                    raise
+                self._overwrite(content)
         except OSError as error:
             raise TargetError(f"{self._path} cannot be replaced: {error}") from error
 
+    def _overwrite(self, content: str) -> None:
+        with open(self._path, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
     def _what(self) -> str:
-        return f"the flag {self._config.flag} in {self._path}"
+        return f"the flag {self._config.flag} in {self._named}"
+
+
+def _is_mount(path: Path) -> bool:
+    """Whether a file is a mount of its own, as of a container's single file; False where nothing says it."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    written = (
+        str(path).replace("\\", r"\134").replace(" ", r"\040").replace("\t", r"\011").replace("\n", r"\012")
+    )
+    return any(line.split(" ")[4:5] == [written] for line in mounts)
 
 
 def _fractional(targeting: Any) -> list[Any] | None:

@@ -23,6 +23,10 @@ from rollback_budget.targets.http_responses import Send, read_json, require_acce
 _API = "/api/2.0/mlflow"
 
 
+class _NoSuchVersionError(TargetError):
+    """The registry answers, and has no version, or more than one, that the budget could mean."""
+
+
 class MlflowAlias(TrafficTarget):
     """The ``mlflow`` target: what an alias points at is what serves.
 
@@ -56,7 +60,7 @@ class MlflowAlias(TrafficTarget):
                 f"the registered model {config.model} has no alias {config.alias}; set it to the version"
                 " that serves, or correct `target.alias`"
             )
-        candidate = None if config.candidate_alias is None else self._aliased(config.candidate_alias)
+        candidate = self._candidate()
         if candidate is None or candidate == champion:
             return Serving({self._name_of(champion): 1.0}, f"{champion}/{candidate}")
         share = config.ship_share
@@ -67,11 +71,12 @@ class MlflowAlias(TrafficTarget):
         """Point the aliases at the versions that shall serve; a registry needs no key to do it once."""
         config, versions = self._config, self._versions
         share = shares[versions.release]
-        numbers = {name: self._number_of(name) for name in (versions.release, versions.baseline)}
-        champion = numbers[versions.release if share >= 1 - NOTHING else versions.baseline]
+        # A rollback needs no release that can be resolved: perhaps somebody has deleted it.
+        champion = self._number_of(versions.release if share >= 1 - NOTHING else versions.baseline)
         wanted = {config.alias: champion}
         if config.candidate_alias is not None:
-            wanted[config.candidate_alias] = numbers[versions.release] if share > NOTHING else champion
+            serves = share > NOTHING
+            wanted[config.candidate_alias] = self._number_of(versions.release) if serves else champion
         elif NOTHING < share < 1 - NOTHING:
             raise TargetError(
                 f"the alias {config.alias} alone cannot give {100 * share:g} % to {versions.release};"
@@ -98,6 +103,12 @@ class MlflowAlias(TrafficTarget):
                     f"version {number} of {self._config.model} ({version}) is {status}, not READY"
                 )
             findings.append(f"version {number} of {self._config.model} ({version}) is ready")
+        alias = self._config.candidate_alias
+        if alias is not None and self._candidate() is None:
+            findings.append(
+                f"the alias {alias} of {self._config.model} points at no version, so that nothing of it "
+                "serves; shipping sets it"
+            )
         if self._config.dry_run == "write_current":
             findings.append(rewrite_current(self, serving, self._versions))
         else:
@@ -106,12 +117,20 @@ class MlflowAlias(TrafficTarget):
             )
         return tuple(findings)
 
+    def _candidate(self) -> str | None:
+        """Return the number of the candidate; what cannot be resolved does not serve."""
+        alias = self._config.candidate_alias
+        return None if alias is None else self._aliased(alias)
+
     def _aliased(self, alias: str) -> str | None:
         """Return the number of the version that an alias points at."""
         query = urlencode({"name": self._config.model, "alias": alias})
         response = self._send("GET", f"{_API}/registered-models/alias?{query}", None, {})
         # A missing alias is INVALID_PARAMETER_VALUE, a missing model RESOURCE_DOES_NOT_EXIST.
         if response.status in (400, 404) and f"alias {alias} not found" in response.text:
+            return None
+        # It may still point at a version that was deleted.
+        if response.status == 404 and "Model Version" in response.text:
             return None
         document = read_json(response, f"the alias {alias} of the registered model {self._config.model}")
         return str(document.get("model_version", {}).get("version"))
@@ -133,14 +152,25 @@ class MlflowAlias(TrafficTarget):
         found = [str(one.get("version")) for one in document.get("model_versions", [])]
         if len(found) != 1:
             many = "more than one version" if found else "no version"
-            raise TargetError(f"{many} of {config.model} has the tag {config.version_tag} = {version!r}")
+            raise _NoSuchVersionError(
+                f"{many} of {config.model} has the tag {config.version_tag} = {version!r}"
+            )
         return found[0]
 
     def _name_of(self, number: str) -> str:
-        """Return what the budget calls a model version; one that it does not know keeps its number."""
+        """Return what the budget calls a model version; one that it does not know keeps its number.
+
+        :raises TargetError: neither of the budget's versions can be resolved.
+        """
+        unknown = []
         for version in (self._versions.release, self._versions.baseline):
-            if self._number_of(version) == number:
-                return version
+            try:
+                if self._number_of(version) == number:
+                    return version
+            except _NoSuchVersionError as error:
+                unknown.append(error)
+        if len(unknown) == 2:
+            raise unknown[-1]
         return f"version {number}"
 
     def _get(self, path: str, **query: str) -> Any:

@@ -21,6 +21,7 @@ from rollback_budget.targets.base import (
     rewrite_current,
 )
 from rollback_budget.targets.http_responses import Send, read_json, require_accepted
+from rollback_budget.text import plural
 
 _GRADUAL = "flexibleRollout"
 #: Variants share a thousand.
@@ -85,8 +86,14 @@ class UnleashFlag(TrafficTarget):
     def rehearse(self, serving: Serving) -> tuple[str, ...]:
         """Look whether the flag divides traffic between our two versions."""
         findings = []
+        _, strategy = self._look()
+        if behind := _conditions(strategy):
+            findings.append(
+                f"the gradual rollout of {self._config.flag} is behind {behind}: its percentage is of the "
+                "users who fulfil that, and of all traffic the release gets less than `ship_share`; users "
+                "who do not are in the baseline's metrics alone, and may differ"
+            )
         if self._config.by == "variants":
-            _, strategy = self._look()
             self._weighted(strategy.get("variants") or [], serving.shares)
             findings.append(f"the flag {self._config.flag} has a variant for each version")
         if self._config.dry_run == "write_current":
@@ -163,6 +170,17 @@ class UnleashFlag(TrafficTarget):
             }
             for one in variants
         ]
+
+
+def _conditions(strategy: Mapping[str, Any]) -> str:
+    """Say what users must fulfil to be divided at all; empty where all are."""
+    constraints = [
+        f"{one.get('contextName', '?')} {one.get('operator', '?')}"
+        for one in strategy.get("constraints") or []
+    ]
+    segments = strategy.get("segments") or []
+    said = [f"the constraint {one}" for one in constraints]
+    return ", ".join(said + ([plural(len(segments), "segment")] if segments else []))
 
 
 def whole_parts(share: float, parts: int) -> int:

@@ -10,6 +10,7 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from rollback_budget.clock import Now, grid_floor, utc_now
+from rollback_budget.engine.comparison import fewest_events
 from rollback_budget.engine.delta import delta_of
 from rollback_budget.engine.evaluation import BAD, GOOD, UNKNOWN, Breach, Status
 from rollback_budget.engine.frame import Arms, frame_of
@@ -17,6 +18,7 @@ from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.targets.apply import Recovery, Traffic
@@ -97,8 +99,14 @@ class ReleaseTraffic:
         if self._source is None:
             self._source = await self._open_source(spec)
         series = tuple(sorted({budget.series for budget in spec.budgets}))
-        request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
-        return [sample for sample in await self._source.fetch(request) if start < sample.time <= end]
+        # One step more: a counter that was not scraped then has what came before the change, too.
+        before = start - spec.watch.step if isinstance(spec.source, PrometheusSource) else start
+        request = SeriesRequest(series, spec.release, spec.baseline, before, end, spec.watch.step)
+        found = await self._source.fetch(request)
+        if before < start:
+            there = {(one.series, one.version, one.time) for one in found}
+            found = [one for one in found if (one.series, one.version, one.time - spec.watch.step) in there]
+        return [sample for sample in found if start < sample.time <= end]
 
     def _share(self, samples: list[Sample]) -> tuple[float | None, str, bool]:
         if samples and all(sample.n is None for sample in samples):
@@ -223,7 +231,7 @@ def _no_more_events(budget: Budget, arms: Arms, spec: RolloutSpec) -> Recovery:
 
 def _status(budget: Budget, level: Level, was: float) -> Status:
     """Return the status of a version's level, held against the budget or against what it was before."""
-    if not isfinite(level.value) or level.n < budget.min_samples:
+    if not isfinite(level.value) or level.n < max(budget.min_samples, fewest_events(budget)):
         return UNKNOWN
     delta = delta_of(budget, level.value, was)
     return Threshold(budget).status(budget, delta, level.value, was)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollback_budget.transport.retry_after import retry_after
+from rollback_budget.transport.retry_after import retry_after, until_reset
 
 #: An error page is quoted up to here.
 LONGEST_QUOTE = 200
+TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +63,7 @@ class Response:
 
     def retry_after(self, now: datetime | None = None) -> timedelta | None:
         """Return how long the server wants no further request, None when it does not say."""
-        return retry_after(self.headers, now)
+        wait = retry_after(self.headers, now)
+        if wait is None and self.status == TOO_MANY_REQUESTS:
+            wait = until_reset(self.headers, now)
+        return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ MAX_CHANGE_LINES = 6
 #: An error of a source is cut at this length.
 _MAX_ERROR_LENGTH = 400
 _BAR = 10
+_NUMBER = re.compile(r"[0-9.]+")
 
 
 class TaskLog:
@@ -50,6 +52,8 @@ class TaskLog:
         self._due_at: datetime | None = None
         self._statuses: list[Status | Suspension | None] = []
         self._changes: Counter[str] = Counter()
+        #: What is doubtful, without its numbers.
+        self._doubts: tuple[str, ...] = ()
 
     def on_source_error(self, error: str | None) -> None:
         """Note the error of the source, None when it answers: logged once per change."""
@@ -78,7 +82,18 @@ class TaskLog:
                 self._kinds[snapshot.budget] = kind
                 self._log_change(before, snapshot)
         if is_due:
+            self._log_doubts(fold.doubts())
             self._log_status(snapshots, now, read_until)
+
+    def _log_doubts(self, doubts: tuple[str, ...]) -> None:
+        """Log what has become doubtful, and that it no longer is; not when only its numbers change."""
+        kinds = tuple(_NUMBER.sub("", doubt) for doubt in doubts)
+        for doubt, kind in zip(doubts, kinds, strict=True):
+            if kind not in self._doubts:
+                self._log.warning("%s", doubt)
+        if self._doubts and not doubts:
+            self._log.info("the comparison is no longer doubtful")
+        self._doubts = kinds
 
     def _log_change(self, before: Status | None, snapshot: BudgetSnapshot) -> None:
         budget = next(one for one in self._spec.budgets if one.id == snapshot.budget)
@@ -93,7 +108,7 @@ class TaskLog:
             self._log.info("%s is no longer suspended from %s on", budget.id, _clock(at))
             return
         lasted = "" if since is None else f" after {say_duration(_whole_seconds(at - since))} {before.value}"
-        found = _describe_look(self._spec, budget, snapshot.look)
+        found = snapshot.why_unknown or _describe_look(self._spec, budget, snapshot.look)
         log = self._log.warning if snapshot.look.status is Status.BAD else self._log.info
         log(
             "%s is %s at %s%s: %s; %s",
@@ -137,7 +152,11 @@ class TaskLog:
         parts = [f"{budget.id} {status} {_describe_burn(budget, snapshot)}"]
         if snapshot.p_value is not None and snapshot.p_value < 1.0:
             parts.append(f"p = {snapshot.p_value:.2g}")
+        if snapshot.p_value is not None and _is_exhausted(budget, snapshot):
+            parts.append("exhausted, evidence insufficient")
         parts.append(f"{plural(looks, 'look')}" + (f", {unknown} unknown" if unknown else ""))
+        if snapshot.why_unknown is not None:
+            parts.append(snapshot.why_unknown)
         return ", ".join(parts)
 
 
@@ -166,6 +185,11 @@ def _why_unknown(spec: RolloutSpec, budget: Budget, look: Observation) -> str:
     if budget.comparison is Comparison.DELTA_PCT and look.baseline == 0.0:
         return f"{budget.metric} of {spec.baseline} is 0, and a delta relative to 0 is not defined"
     return f"{budget.metric} cannot be compared"
+
+
+def _is_exhausted(budget: Budget, snapshot: BudgetSnapshot) -> bool:
+    burnt = timedelta(microseconds=snapshot.burn)
+    return bool(budget.max_duration) and burnt >= budget.max_duration
 
 
 def _describe_burn(budget: Budget, snapshot: BudgetSnapshot) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from rollback_budget.clock import EPOCH, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
 from rollback_budget.engine.evaluation import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.fold import Fold, Restart, Window
-from rollback_budget.engine.frame import frame_of
+from rollback_budget.engine.frame import Frame, frame_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.model.budget import Tier
@@ -41,6 +41,8 @@ class Watcher:
     :param looks: where every look goes; None for nowhere.
     :param now: the clock.
     :param elapsed: a monotonic clock, to notice when ``now`` is set; None when that cannot happen.
+    :param seen_until: returns up to where an earlier process saw the metrics; for a watch whose every look is
+        a process of its own, which could not know else for how long its source has been away.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Watcher:
         looks: LookSink | None = None,
         now: Now = utc_now,
         elapsed: Elapsed | None = None,
+        seen_until: Callable[[], datetime | None] | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -62,6 +65,7 @@ class Watcher:
         self._suspensions = suspensions
         self._clock = SteadyClock(now, elapsed, log)
         self._now = self._clock.now
+        self._seen_until = seen_until
         self._source: Source | None = None
         self._task_log = TaskLog(plan, log, self._now)
         self._series = tuple(sorted({budget.series for budget in spec.budgets}))
@@ -75,7 +79,7 @@ class Watcher:
             watch_blind=not guard,
         )
         self._read_until = grid_floor(plan.window_start, spec.watch.step)
-        self._late = LateSamples(spec, self._read_until, log, self._now)
+        self._late = LateSamples(spec, self._read_until, log, self._now, f"{plan.rollout}")
         self._look_recorder = LookRecorder(plan, looks)
         self._began = self._now()
         self._has_caught_up = False
@@ -106,7 +110,8 @@ class Watcher:
     async def _look_until(self, horizon: datetime) -> Evaluation | None:
         try:
             settled, samples = await self._fetch(horizon)
-            frame = frame_of(self._spec, samples, start=self._late.reread_from(self._read_until), end=settled)
+            begin = self._late.reread_from(self._read_until)
+            frame = frame_of(self._spec, samples, start=begin, end=settled, strict=False)
         except (SourceError, SeriesError) as error:
             self._task_log.on_source_error(str(error))
             return self._late.add_to(self._evaluate_unread(self._horizon()))
@@ -117,7 +122,7 @@ class Watcher:
         verdict = None
         if settled > self._read_until:
             verdict = await self._look_recorder.fold(self._fold, frame)
-            self._late.notice(samples, settled)
+            self._fold.add_late(self._late.notice(samples, settled))
             self._read_until = settled
         if verdict is None and settled < horizon:
             verdict = self._evaluate_unread(horizon)
@@ -208,9 +213,9 @@ class Watcher:
         A watcher that has not caught up yet may replace one that saw everything: it is not blind before it
         has run for ``blind_after`` itself.
         """
-        if not self._has_caught_up and self._now() - self._began < self._spec.watch.blind_after:
-            return None
         unseen = frame_of(self._spec, (), start=self._read_until, end=horizon)
+        if not self._has_caught_up and self._now() - self._began < self._spec.watch.blind_after:
+            return self._evaluate_blind_start(unseen)
         verdict = self._fold.copy().fold(unseen)
         if verdict is None or verdict.verdict is VerdictKind.BLIND:
             return verdict
@@ -224,6 +229,18 @@ class Watcher:
         sentence = f"no metric could be read since {since.isoformat()}, and the window is over"
         blind = Blind(area="every area", since=since, sentence=sentence)
         return verdict.model_copy(update={"verdict": VerdictKind.BLIND, "blind": blind})
+
+    def _evaluate_blind_start(self, unseen: Frame) -> Evaluation | None:
+        """Say blind where an earlier process was the last to see anything, and that is long ago."""
+        watch, seen = self._spec.watch, None if self._seen_until is None else self._seen_until()
+        if seen is None or self._now() - watch.settle - seen < watch.blind_after:
+            return None
+        verdict = self._fold.copy().fold(unseen)
+        if verdict is None or verdict.verdict is not VerdictKind.BLIND:
+            return None
+        sentence = f"no metric could be read since {seen.isoformat()}"
+        blind = Blind(area="every area", since=seen, sentence=sentence)
+        return verdict.model_copy(update={"blind": blind, "evaluated_until": seen})
 
 
 def _restarts(plan: WatchPlan) -> list[Restart]:

@@ -8,6 +8,11 @@ from datetime import timedelta
 from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import MetricSource, Source, SourceConnections
+from rollback_budget.text import plural
+
+#: Requests to its metrics API that the smallest plan of Langfuse Cloud allows,
+#: https://langfuse.com/faq/all/api-limits.
+LANGFUSE_A_DAY = 100
 
 
 class HttpJsonMetricSource(MetricSource):
@@ -34,3 +39,20 @@ class HttpJsonMetricSource(MetricSource):
                 yield f"{series} is in none of the `series` of `source.{section}`: say there how to read it"
         if source.langfuse is not None and spec.watch.step not in (timedelta(minutes=1), timedelta(hours=1)):
             yield "`watch.step` must be 1m or 1h: Langfuse groups by minute or by hour"
+
+    @classmethod
+    def warnings(cls, spec: RolloutSpec) -> Iterator[str]:
+        """Yield that a day's requests are more than a small plan of Langfuse Cloud allows."""
+        source = spec.source
+        assert isinstance(source, HttpJsonSource)
+        if source.langfuse is None:
+            return
+        wanted = {budget.series for budget in spec.budgets}
+        a_poll = sum(1 for query in source.langfuse.queries if wanted & query.series.keys())
+        a_day = a_poll * round(timedelta(days=1) / spec.watch.poll)
+        if a_day > LANGFUSE_A_DAY:
+            yield (
+                f"Langfuse is sent {plural(a_poll, 'request')} a poll, about {a_day} a day: its cloud takes "
+                f"{LANGFUSE_A_DAY} of an organization on the plan Hobby, 200 on Core, 2 000 on Pro and Team; "
+                "with a longer `watch.poll` it is sent fewer"
+            )

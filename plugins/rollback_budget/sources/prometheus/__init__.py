@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rollback_budget.model.duration import write_duration
+from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import MetricSource, Source, SourceConnections
@@ -34,8 +35,21 @@ class PrometheusMetricSource(MetricSource):
 
     @classmethod
     def warnings(cls, spec: RolloutSpec) -> Iterator[str]:
-        """Yield looks that overlap."""
+        """Yield looks that have no scrape, and PromQL that hides missing data."""
+        from rollback_budget.sources.prometheus.promql_lint import promql_remarks
+
         assert isinstance(spec.source, PrometheusSource)
+        yield from promql_remarks(spec)
+        for name in {budget.metric: None for budget in spec.budgets}:
+            query = spec.metric(name).query
+            if isinstance(query, PrometheusQuery) and query.absent == "zero" and query.total is None:
+                yield (
+                    f"`metrics.{name}.query`: `absent: zero` says nothing without `total`, the counter of "
+                    "all requests: whether the version was scraped at all is not known"
+                )
         if spec.watch.step < spec.source.scrape_interval:
             step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
-            yield f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): looks overlap"
+            yield (
+                f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): "
+                "looks without a scrape are unknown"
+            )

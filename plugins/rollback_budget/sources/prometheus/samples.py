@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isfinite, log2, nan
 from typing import Any
 
-from rollback_budget.engine.exceedances import DEFAULT_QUANTILE
-from rollback_budget.engine.frame import quantile_in
+from rollback_budget.engine.histogram import DEFAULT_QUANTILE, quantile_in
 from rollback_budget.model.metric import MetricKind
-from rollback_budget.sources.prometheus.promql import QueriedSeries
+from rollback_budget.sources.prometheus.promql import RECOVERS_WITHIN, Counters, QueriedSeries
 
 #: Where native histograms are cut by default: 1/64 to 128 by eighths of a power of 2, which are bounds of
 #: their own buckets from schema 3 on.
 NATIVE_BOUNDS = tuple(2.0 ** (eighth / 8) for eighth in range(-6 * 8, 7 * 8 + 1))
-
 
 #: Of one part and one version, by the number of the point in time.
 Column = dict[int, float]
@@ -23,18 +21,26 @@ Column = dict[int, float]
 #: of every watch makes some.
 Point = tuple[int, float, float | None, float | None]
 _NOTHING: Column = {}
+_SEVERAL = (
+    "its counter falls again and again, as several processes do that answer at one address in turn, or one "
+    "that restarts all the time; let each be scraped by itself, or let one of them add them up"
+)
 
 
 class AnswerSamples:
     """What an answer has, by part and version."""
 
-    __slots__ = ("buckets", "natives", "values")
+    __slots__ = ("buckets", "faults", "natives", "not_so", "values")
 
     def __init__(self) -> None:
+        #: Why a part cannot be read.
+        self.faults: dict[str, str] = {}
         self.values: dict[tuple[str, str], Column] = {}
         #: By upper bound.
         self.buckets: dict[tuple[str, str], dict[float, Column]] = {}
         self.natives: dict[tuple[str, str], dict[int, Any]] = {}
+        #: By version, at which points what was taken for granted of a counter is not so, and what it is.
+        self.not_so: dict[str, dict[int, Counters]] = {}
 
     def column(self, part: str, version: str, bound: float | None) -> Column:
         """Return where the values of one series go."""
@@ -56,12 +62,13 @@ def samples_of(
 ) -> Iterable[Point]:
     """Return the points of one series of one version.
 
-    :param scale: of increases, to those of one step.
+    :param scale: of increases of native histograms, to those of one step.
     :param level: the quantile that the metric's name says, None when it does not.
     """
     parts = queried.parts
     if "buckets" in parts:
-        return _classic(found.buckets.get((parts["buckets"], version), {}), scale, level)
+        buckets = found.buckets.get((parts["buckets"], version), {})
+        return _classic({bound: rises(column) for bound, column in buckets.items()}, level)
     if "native" in parts:
         natives = found.natives.get((parts["native"], version), {})
         return _native(natives, scale, level, queried.query.bounds or NATIVE_BOUNDS, queried.kind)
@@ -69,10 +76,50 @@ def samples_of(
     if "value" in columns:
         counts = columns.get("n", _NOTHING)
         return [(number, value, counts.get(number), None) for number, value in columns["value"].items()]
-    return (_counts if queried.kind is MetricKind.COUNT else _ratios)(queried, columns, scale)
+    for role in ("part", "total"):
+        if role in columns:
+            columns[role] = rises(columns[role])
+    if "before" in columns:
+        # Whoever was not there at all a step ago, was not scraped: that is no birth.
+        before = columns["before"]
+        columns["total"] = {at: total for at, total in columns["total"].items() if at in before}
+        columns["part"] = {at: part for at, part in columns["part"].items() if at in before}
+    return (_counts if queried.kind is MetricKind.COUNT else _ratios)(queried, columns)
 
 
-def _ratios(queried: QueriedSeries, columns: Mapping[str, Column], scale: float) -> list[Point]:
+def faults_of(queried: QueriedSeries, found: AnswerSamples, version: str) -> Mapping[int, str]:
+    """Return why some points of one series of one version cannot be read, by their numbers."""
+    falls = found.values.get((queried.parts.get("falls", ""), version), _NOTHING)
+    return dict.fromkeys(falls, _SEVERAL)
+
+
+def rises(column: Column) -> Column:
+    """Return by how much a counter rose in each step, given its differences.
+
+    What it fell is made up for by its next rises, and is no rise itself: 7, 6, 7, 8 rose once.
+    """
+    if all(difference >= 0.0 for difference in column.values()):
+        return column
+    rose: Column = {}
+    height, lately = 0.0, [(-(2**62), 0.0)]
+    for number in sorted(column):
+        difference = column[number]
+        if not isfinite(difference):
+            rose[number] = nan
+            continue
+        # How high it stood just before, and in the steps before that.
+        since = number - RECOVERS_WITHIN
+        lately = [*(one for one in lately[:-1] if one[0] >= since), lately[-1]]
+        highest = max(level for _, level in lately)
+        is_highest = lately[-1][1] == highest
+        height += difference
+        # Not from heights where it can be had without their rounding.
+        rose[number] = difference if is_highest and difference >= 0.0 else max(height - highest, 0.0)
+        lately.append((number, height))
+    return rose
+
+
+def _ratios(queried: QueriedSeries, columns: Mapping[str, Column]) -> list[Point]:
     some = columns["part"]
     absent = 0.0 if queried.query.absent == "zero" else nan
     is_proportion, is_failures = queried.kind is MetricKind.PROPORTION, queried.query.failures is not None
@@ -83,43 +130,40 @@ def _ratios(queried: QueriedSeries, columns: Mapping[str, Column], scale: float)
             # Failures of a request that began in the step before may be counted in this one.
             value = min(value, 1.0) if value == value else nan
             value = 1.0 - value if is_failures else value
-        points.append((number, value, _count(total, scale), None))
+        points.append((number, value, total, None))
     return points
 
 
-def _counts(queried: QueriedSeries, columns: Mapping[str, Column], scale: float) -> Iterator[Point]:
-    """Yield events, which come scaled, with their exposure: none where the total is not known."""
+def _counts(queried: QueriedSeries, columns: Mapping[str, Column]) -> Iterator[Point]:
+    """Yield events with their exposure: none where the total is not known."""
     events = columns["part"]
     totals = columns.get("total")
     for number, count in events.items():
-        yield number, count, None if totals is None else _count(totals.get(number, 0.0), scale), None
+        yield number, count, None if totals is None else totals.get(number, 0.0), None
     if totals is not None and queried.query.absent == "zero":
         for number, total in totals.items():
             if number not in events:
-                yield number, 0.0, _count(total, scale), None
+                yield number, 0.0, total, None
 
 
-def _classic(buckets: Mapping[float, Column], scale: float, level: float | None) -> Iterator[Point]:
+def _classic(buckets: Mapping[float, Column], level: float | None) -> Iterator[Point]:
     bounds = sorted(buckets)
     numbers = sorted({number for column in buckets.values() for number in column})
     for number in numbers:
-        below = 0.0
         histogram = {}
         for bound in bounds:
             count = buckets[bound].get(number)
             if count is not None and isfinite(count):
-                below = max(below, _count(count, scale))
-                histogram[bound] = below
+                histogram[bound] = count
         yield from _points(number, histogram, level)
 
 
 def _points(number: int, histogram: Mapping[float, float], level: float | None) -> Iterator[Point]:
-    if inf not in histogram:
-        return
     for bound, count in histogram.items():
         yield number, count, None, bound
-    # Where the name of the metric says the quantile, the engine reads it from the histogram.
-    if level is None:
+    # Where the name of the metric says the quantile, the engine reads it from the histogram, and says what is
+    # wrong with one that has no bucket for all.
+    if level is None and inf in histogram:
         yield number, quantile_in(dict(histogram), DEFAULT_QUANTILE), histogram[inf], None
 
 

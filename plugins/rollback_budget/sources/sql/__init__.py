@@ -34,6 +34,13 @@ class SqlMetricSource(MetricSource):
             for name in {b.metric: None for b in spec.budgets if spec.metric(b.metric).query is None}:
                 yield f"`metrics.{name}.query` is missing: add its SELECT, or `source.query`"
 
+    @classmethod
+    def warnings(cls, spec: RolloutSpec) -> Iterator[str]:
+        """Yield SQL that hides missing data, or reads more than it is asked for."""
+        from rollback_budget.sources.sql.sql_lint import sql_remarks
+
+        yield from sql_remarks(spec)
+
 
 def _not_in_the_table(spec: RolloutSpec, source: SqlSource) -> Iterator[str]:
     """Yield what the table of a ``sql`` source is not said to hold."""
