@@ -17,6 +17,7 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.sources.base import Source
+from rollback_budget.watch.task_log import TaskLog
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, RELEASE, START, arm, at, budget, rollout
@@ -176,3 +177,16 @@ def test_a_watch_that_replays_half_a_day_says_where_it_stands_and_no_history() -
     log, _ = read_log(traffic(lambda minute: 2.1 if minute % 50 < 5 else 1.6), first=720, last=720)
     assert len(log.lines) == 1
     assert "720 looks" in log.lines[0]
+
+
+def test_a_doubt_is_logged_once_also_where_it_takes_the_place_of_another_one() -> None:
+    log = Lines()
+    plan = WatchPlan(spec=spec(), window_start=START, window_end=at(DAY))
+    task_log = TaskLog(plan, log, lambda: START)
+    for doubts in [("0.1 of the requests",), ("0.2 of the requests",), ("p95 is equal",), ()]:
+        task_log._log_doubts(doubts)
+    assert log.lines == [
+        "WARNING 0.1 of the requests",
+        "WARNING p95 is equal",
+        "the comparison is no longer doubtful",
+    ]

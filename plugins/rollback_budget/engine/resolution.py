@@ -9,6 +9,7 @@ from rollback_budget.engine.evaluation import UNKNOWN
 from rollback_budget.engine.frame import Arms
 from rollback_budget.engine.histogram import (
     DEFAULT_QUANTILE,
+    NOISE,
     Histogram,
     Quantile,
     quantile_in,
@@ -17,9 +18,6 @@ from rollback_budget.engine.histogram import (
 )
 from rollback_budget.engine.threshold_tolerance import RELEASE_LEAST, certain, threshold_of
 from rollback_budget.model.budget import Budget, Comparison
-
-#: Bounds may be this part too far apart by float noise.
-_NOISE = 1e-6
 
 
 def can_resolve(histogram: Histogram, budget: Budget, other: Histogram | None = None) -> bool:
@@ -31,7 +29,7 @@ def can_resolve(histogram: Histogram, budget: Budget, other: Histogram | None = 
     bounds = sorted(bound for bound in histogram if 0.0 < bound < inf and (other is None or bound in other))
     below = max((bound for bound in bounds if bound <= value), default=0.0)
     above = min((bound for bound in bounds if bound > value), default=inf)
-    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + _NOISE)
+    return above <= below * (1.0 + abs(budget.threshold) / 100.0) * (1.0 + NOISE)
 
 
 def on_common_bounds(arms: Arms, budget: Budget) -> Arms:
