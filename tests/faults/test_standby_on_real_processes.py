@@ -92,6 +92,7 @@ def test_a_standby_that_stood_still_past_its_lease_does_nothing_when_it_goes_on(
     processes = {name: rollout.standby(name) for name in ("one", "two")}
     first = rollout.wait_for_holder()
     wait_until(lambda: all(one.said("begins") for one in processes.values()), what="both standbys")
+    rollout.wait_for_looks(by_standby=True)
     frozen = processes.pop(first)
     frozen.freeze()
     (second,) = processes

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rollback_budget.clock import grid_floor, utc_now
+from rollback_budget.clock import Elapsed, grid_floor, utc_now
 from rollback_budget.engine import Sample
 from rollback_budget.exceptions import LedgerUnavailableError, TargetError
 from rollback_budget.ledger.ledger import Ledger
@@ -148,7 +149,13 @@ def shipped_rollout(
 class StandbyInMemory:
     """A standby, and everything around it that a test looks at."""
 
-    def __init__(self, ledger: Ledger, name: str = "host-1", after: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        name: str = "host-1",
+        after: timedelta | None = None,
+        elapsed: Elapsed = time.monotonic,
+    ) -> None:
         self.ledger = ledger
         self.open_ledger = CutOff(ledger)
         self.router = Router()
@@ -176,7 +183,7 @@ class StandbyInMemory:
             looks=self.looks,
             suspensions=SuspensionCache(lambda after: ledger.suspensions.ending_after(after=after)),
         )
-        self.standby = Standby(tools, name, after)
+        self.standby = Standby(tools, name, after, elapsed)
 
     def _send(self, message: StandbyMessage) -> Sequence[str]:
         self.may_send.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -82,6 +83,21 @@ async def test_a_watch_that_gives_signs_of_life_is_left_alone(ledger: Ledger) ->
     await standby.run_once()
     assert standby.sent == []
     assert rollout_of(ledger).final is None
+
+
+async def test_a_standby_that_stood_still_while_it_took_a_lease_does_not_begin(ledger: Ledger) -> None:
+    shipped_rollout(ledger)
+
+    def elapsed() -> float:
+        is_taken = ledger.watch_leases.of(KEY) is not None
+        return time.monotonic() + (3600 if is_taken else 0)
+
+    standby = StandbyInMemory(ledger, elapsed=elapsed)
+    tier_a(standby)
+    assert not await standby.run_once()
+    assert standby.sent == []
+    assert rollout_of(ledger).final is None
+    assert ledger.watch_leases.of(KEY) is None
 
 
 async def test_a_rollout_that_a_teams_own_operator_rolls_back_is_paged_and_left_to_airflow(

@@ -258,9 +258,15 @@ class Standby:
             return
         if situation is None:
             return
+        until = began + self._lease.total_seconds()
+        if self._elapsed() >= until:
+            # The process stood still, or the ledger was slow: another standby may have it by now.
+            self._tools.log.warning("%s: its lease ran out before the takeover began", key)
+            self._failures += 1
+            await self._release(key)
+            return
         takeover = Takeover(self._tools, situation, loss, self._holder, once=once)
-        task = asyncio.ensure_future(self._run(takeover, key))
-        self._in_hand[key] = _InHand(takeover, task, began + self._lease.total_seconds())
+        self._in_hand[key] = _InHand(takeover, asyncio.ensure_future(self._run(takeover, key)), until)
 
     async def _run(self, takeover: Takeover, key: RolloutKey) -> None:
         try:
