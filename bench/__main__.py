@@ -16,6 +16,7 @@ BENCHES = {
     "engine": "bench.engine",
     "dags": "bench.dags",
     "backtest": "bench.backtest",
+    "suggestion": "bench.suggestion",
     "looks": "bench.looks",
     "gate": "bench.gate",
     "demo": "bench.demo",

@@ -81,11 +81,11 @@ def noting(records: list[Record]) -> Iterator[None]:
     look, wait, note = Watcher.look, Watcher.seconds_to_next_look, TaskLog.on_source_error
 
     async def noted_look(self: Watcher) -> Any:
-        begun, before = time.monotonic(), self._read_until
+        begun, before = time.monotonic(), self._readers[0].read_until
         evaluation = await look(self)
         if self in due:
-            if self._read_until > before:
-                settled = self._read_until + self._spec.watch.settle
+            if self._readers[0].read_until > before:
+                settled = self._readers[0].read_until + self._spec.watch.settle
                 records[-1].verdict_after.append((utc_now() - settled).total_seconds())
             records[-1].begun_late.append(begun - due[self])
             records[-1].ended_late.append(time.monotonic() - due[self])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".svg", ".png")
 
+#: What is right, three that are wrong in a way of their own, and what nobody knows.
+_OUTCOMES = ("#1f4e79", "#c2410c", "#f2a65a", "#b45ca8", "#9ca3af")
 _INK, _LIMIT, _ONSET = "#1f4e79", "#c2410c", "#6b7280"
 _WIDTH, _HEIGHT = 520, 110
 #: Vega reads names with dots or brackets as paths; these are the only columns there are.
@@ -63,7 +65,7 @@ def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) ->
             "budget": candidate.budget,
             "threshold": f"{candidate.threshold:+g}",
             "minutes": candidate.max_duration.total_seconds() / 60,
-            "false": score.false_trips / max(score.good + score.bad, 1),
+            "false": score.false_trips / max(score.false_trips_of, 1),
             "found": score.found / max(score.bad, 1),
             "rule": "as it is" if candidate.is_current else "candidate",
         }
@@ -74,7 +76,10 @@ def draw_trade_off(candidates: Sequence[tuple[Candidate, Score]], path: Path) ->
         data: Any = alt.Data(values=[point for point in points if point["budget"] == budget])
         base: Any = alt.Chart(data).encode(
             x=alt.X(
-                "false:Q", title="false trips, of all labelled", axis=alt.Axis(format="%"), scale=_whole()
+                "false:Q",
+                title="false trips, of those that can be one",
+                axis=alt.Axis(format="%"),
+                scale=_whole(),
             ),
             y=alt.Y("found:Q", title="found, of the bad", axis=alt.Axis(format="%"), scale=_whole()),
             color=alt.Color("threshold:N", title="threshold", sort=None),
@@ -164,6 +169,68 @@ def draw_burn_down(days: Sequence[BurnDay], trailing_days: int, path: Path) -> N
         ),
     ]
     sized = [panel.properties(width=_WIDTH, height=_HEIGHT) for panel in panels]
+    _save(alt.vconcat(*sized, spacing=16).resolve_scale(color="independent"), path)
+
+
+def draw_track_record(
+    endings: Mapping[str, int],
+    outcomes: Mapping[str, Mapping[str, int]],
+    unknown: Mapping[str, float | None],
+    path: Path,
+) -> None:
+    """Write how rollouts ended, what each budget stopped, rightly or not, and how much of it was not seen.
+
+    :param endings: rollouts by how they ended, in the order to be shown.
+    :param outcomes: by budget, rollouts by outcome: a good one first, then what is wrong, then what is open.
+    :param unknown: by budget, the share of its looks that were unknown; None where there are none.
+    """
+    import altair as alt
+
+    counts = alt.Axis(format="d", tickMinStep=1)
+    ended = [{"how": how, "count": count} for how, count in endings.items()]
+    how: Any = (
+        alt.Chart(alt.Data(values=ended))
+        .mark_bar(color=_INK)
+        .encode(
+            y=alt.Y("how:N", title=None, sort=None),
+            x=alt.X("count:Q", title="rollouts", axis=counts),
+        )
+    )
+    kinds = list(dict.fromkeys(kind for by_kind in outcomes.values() for kind in by_kind))
+    stopped = [
+        {"budget": budget, "outcome": kind, "count": count, "place": kinds.index(kind)}
+        for budget, by_kind in outcomes.items()
+        for kind, count in by_kind.items()
+    ]
+    colors = alt.Scale(domain=kinds, range=_OUTCOMES[: len(kinds)])
+    what: Any = (
+        alt.Chart(alt.Data(values=stopped))
+        .mark_bar()
+        .encode(
+            y=alt.Y("budget:N", title=None, sort=None),
+            x=alt.X("count:Q", title="rollouts", axis=counts),
+            color=alt.Color("outcome:N", title=None, scale=colors),
+            order="place:Q",
+        )
+    )
+    shares = [
+        {"budget": budget if share is not None else f"{budget} (not known)", "share": share or 0.0}
+        for budget, share in unknown.items()
+    ]
+    blind: Any = (
+        alt.Chart(alt.Data(values=shares))
+        .mark_bar(color=_ONSET)
+        .encode(
+            y=alt.Y("budget:N", title=None, sort=None),
+            x=alt.X("share:Q", title="of its looks", axis=alt.Axis(format="%"), scale=_whole()),
+        )
+    )
+    panels = [
+        how.properties(title="how rollouts ended"),
+        what.properties(title="what each budget stopped, by what people said afterwards"),
+        blind.properties(title="looks that were unknown"),
+    ]
+    sized = [panel.properties(width=_WIDTH) for panel in panels]
     _save(alt.vconcat(*sized, spacing=16).resolve_scale(color="independent"), path)
 
 

@@ -51,6 +51,10 @@ class SourceError(RollbackBudgetError):
         self.retry_after = retry_after
 
 
+class RecordingError(RollbackBudgetError):
+    """A recording that cannot be begun, gone on with, or written."""
+
+
 class TargetError(RollbackBudgetError):
     """The service's control plane refused, did not answer, or answered something unreadable.
 

@@ -40,7 +40,9 @@ def get_provider_info() -> dict[str, Any]:
             "traffic_ramp",
         ),
         "sensors": _modules("sensors", "rollback_budget", "rollout_round"),
-        "hooks": _modules("hooks", "case_source", "http", "metric_source", "traffic_target"),
+        "hooks": _modules(
+            "hooks", "case_source", "connections", "http", "metric_source", "recording", "traffic_target"
+        ),
         "triggers": _modules("triggers", "hitl_response", "reminder", "review", "rollback_budget", "stage"),
         "notifications": [
             "rollback_budget.notifications.webhook.TeamsNotifier",

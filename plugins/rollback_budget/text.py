@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: Words with an ``s`` that are no plural: ``ms``, ``bps``, ``loss``, ``status``, ``axis``.
 _NO_PLURAL = re.compile(r"[^aeiouAEIOU]*|.*(?:ss|us|is)|(?:.*_)?series")
@@ -38,6 +39,12 @@ def singular(plural_noun: str) -> str:
     if plural_noun.endswith(("sses", "xes", "ches", "shes")):
         return plural_noun[:-2]
     return plural_noun[:-1]
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def printable(text: str) -> str:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from rollback_budget.backtest.folder import Recording, recordings_of
+from rollback_budget.backtest.extent import extent_of
+from rollback_budget.backtest.folder import RecordedFile, recordings_of
 from rollback_budget.backtest.run import run_backtest
-from rollback_budget.backtest.score import score
+from rollback_budget.backtest.score import Tripped, score
 from rollback_budget.backtest.sweep import candidates_of
 from rollback_budget.backtest.trial import TrialOutcome, read_record, trace_of, try_rule
 from rollback_budget.budget_file import load_budget
 from rollback_budget.charts import draw_trace
-from rollback_budget.engine import evaluate
+from rollback_budget.engine import Window, evaluate
 from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.metric import Metric
+from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import OnBlind
 from rollback_budget.sources.recorded import read_series
 from tests.backtest.rollouts import NOON, at, past_rollouts, record, write_budget
@@ -41,7 +44,7 @@ def test_every_rollout_gets_the_outcome_that_its_label_and_onset_say(tmp_path: P
     # A budget that only records breaches all the same, and stops nothing.
     (recorded,) = trials["a-kept.csv"].triggers
     assert (recorded.budget, recorded.minute) == ("quality.task_success_delta_pp", 25.0)
-    rule = score((trial.recording, trial.deciding) for trial in trials.values())
+    rule = score(Tripped(trial.recording, trial.deciding) for trial in trials.values())
     assert (rule.good, rule.bad, rule.unlabelled) == (2, 3, 1)
     assert (rule.false_trips, rule.found, rule.missed, rule.tripped) == (2, 1, 1, 1)
     assert rule.median_delay == timedelta(minutes=31)
@@ -52,7 +55,7 @@ def test_a_trigger_is_where_the_live_rule_would_have_breached(tmp_path: Path) ->
     folder = past_rollouts(tmp_path)
     for name in ("b-false.csv", "d-early.csv", "e-missed.csv"):
         live = evaluate(spec, read_series(folder / name), start=NOON)
-        trial = try_rule(read_record(spec, Recording(folder / name)))
+        trial = try_rule(read_record(spec, RecordedFile(folder / name)))
         assert (trial.deciding and trial.deciding.at) == (
             live.breaches[0].breached_at if live.breaches else None
         )
@@ -67,10 +70,94 @@ def test_a_watch_that_would_have_been_blind_is_tried_to_its_end_and_says_so(tmp_
     lines = path.read_text().splitlines()
     # From minute 11 on nothing of either metric was recorded for half an hour.
     path.write_text("\n".join(line for place, line in enumerate(lines) if not 40 < place <= 160))
-    trial = try_rule(read_record(spec, Recording(path)))
+    trial = try_rule(read_record(spec, RecordedFile(path)))
     assert trial.blind_at == NOON + timedelta(minutes=25)
     assert trial.deciding is not None
     assert trial.deciding.minute == 90.0
+
+
+def warnings_of(folder: Path, spec: RolloutSpec, name: str) -> tuple[str, ...]:
+    (one,) = [one for one in recordings_of(folder) if one.name == name]
+    return try_rule(read_record(spec, one)).warnings
+
+
+@pytest.mark.parametrize(
+    ("onset", "window", "said", "remedy"),
+    [
+        (
+            -1,
+            240,
+            "is before what was tried (2026-10-01 12:00:00 UTC to 2026-10-01 14:00:00 UTC)",
+            "record the",
+        ),
+        (
+            120,
+            240,
+            "is not before the end of what was tried (2026-10-01 12:00:00 UTC to 2026-10-01 14:00",
+            "record the",
+        ),
+        (
+            90,
+            90,
+            "is not before the end of what was tried (2026-10-01 12:00:00 UTC to 2026-10-01 13:30",
+            "a longer window",
+        ),
+    ],
+)
+def test_an_onset_outside_of_what_was_tried_is_warned_of_with_what_to_do(
+    tmp_path: Path, onset: int, window: int, said: str, remedy: str
+) -> None:
+    spec = load_budget(write_budget(tmp_path)).model_copy(update={"window": timedelta(minutes=window)})
+    folder = tmp_path / "rollouts"
+    record(folder, "a.csv", slow=range(10, 60))
+    (folder / "labels.csv").write_text(f"file,label,onset\na.csv,bad,{at(onset)}\n")
+    first, *rest = warnings_of(folder, spec, "a.csv")
+    assert said in first
+    assert "correct it in labels.csv, or" in first
+    assert remedy in first
+    assert ["it goes on for 30 min" in one for one in rest] == [True] * (window == 90)
+
+
+@pytest.mark.parametrize(("onset", "window"), [(0, 120), (119, 120), (39, 240)])
+def test_an_onset_within_what_was_tried_and_a_file_of_no_more_than_the_window_are_not_warned_of(
+    tmp_path: Path, onset: int, window: int
+) -> None:
+    spec = load_budget(write_budget(tmp_path)).model_copy(update={"window": timedelta(minutes=window)})
+    folder = tmp_path / "rollouts"
+    record(folder, "a.csv", slow=range(40, 121))
+    (folder / "labels.csv").write_text(f"file,label,onset\na.csv,bad,{at(onset)}\n")
+    assert warnings_of(folder, spec, "a.csv") == ()
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_a_file_that_goes_on_after_the_window_is_warned_of_as_far_as_it_is_judged(
+    tmp_path: Path, by_rows: bool
+) -> None:
+    spec = load_budget(write_budget(tmp_path)).model_copy(update={"window": timedelta(minutes=119)})
+    folder = tmp_path / "rollouts"
+    record(folder, "a.csv")
+    path = folder / "a.csv"
+    # An empty column of histograms is something that only the reader by rows knows.
+    rows = path.read_text().splitlines()
+    if by_rows:
+        rows = [f"{row},{'' if place else 'le'}" for place, row in enumerate(rows)]
+    path.write_text("\n".join([*rows, f"{at(600)},tokens,v42,1,1{',' * by_rows}"]))
+    (said,) = warnings_of(folder, spec, "a.csv")
+    assert said.startswith(
+        "it goes on for 1 min after the window of 1 h 59 min ended at 2026-10-01 13:59:00 UTC"
+    )
+    assert "give the budget the window of that rollout, or record no more than its window" in said
+
+
+def test_a_slow_look_that_begins_in_the_window_and_ends_after_it_is_no_warning(tmp_path: Path) -> None:
+    score = {"task_success": Metric(every=timedelta(hours=1))}
+    spec = load_budget(write_budget(tmp_path)).model_copy(update={"metrics": score})
+    spec = spec.model_copy(update={"window": timedelta(minutes=90)})
+    window = Window(NOON, NOON + spec.window)
+    spans = {"p95": (NOON, window.end), "task_success": (NOON, NOON + timedelta(hours=2))}
+    assert not extent_of(spec, window, spans).goes_on
+    later = {**spans, "task_success": (NOON, NOON + timedelta(hours=3))}
+    assert extent_of(spec, window, later).goes_on
 
 
 def test_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
@@ -92,7 +179,7 @@ def test_a_sweep_finds_more_with_a_shorter_duration_and_trips_more(tmp_path: Pat
     results = run_backtest(spec, recordings, sweep=True)
     scores = {
         (candidate.budget, candidate.threshold, candidate.max_duration): score(
-            (one.trial.recording, one.swept[place]) for one in results
+            Tripped(one.trial.recording, one.swept[place]) for one in results
         )
         for place, candidate in enumerate(candidates_of(spec))
     }
@@ -125,6 +212,7 @@ LABELS = {
     "file,label\na.csv,good\na.csv,bad\n": r"labels\.csv:3: 'a\.csv' is labelled twice",
     "file,label,onset\na.csv,bad,noon\n": r"labels\.csv:2: 'noon' is not a time in UTC",
     "file,label,onset\na.csv,bad,2026-10-01T12:00:00\n": r"labels\.csv:2: .* is not a time in UTC",
+    "file,label,onset\na.csv,bad,0001-01-01T00:00+14:00\n": r"labels\.csv:2: .*check the year",
     f"file,label,onset\na.csv,good,{at(1)}\n": r"labels\.csv:2: a good rollout has no onset",
     "name,label\na.csv,good\n": r"labels\.csv:1: the column 'file' is missing",
 }

@@ -288,6 +288,65 @@ def test_what_a_metric_cannot_be_says_why(load: Load, metric: str, said: str) ->
         load(rule("p95_above: 15\nmax_duration: 5m", f"metrics: {{p95: {metric}}}"))
 
 
+@pytest.mark.parametrize(
+    ("metric", "duration", "said"),
+    [
+        ("{every: 1h, lag: 2h}", "3h", None),
+        ("{every: 1h}", "20m", "the second bad look in a row breaches"),
+        ("{every: 2h}", "3h", "are blind only after 30h"),
+        ("{every: 2h, blind_after: 6h}", "3h", None),
+        ("{every: 25h}", "3h", "no look of 25h lies within the window of 24h"),
+        ("{every: 24h, blind_after: 24h, lag: 0m}", "0m", "are blind only after 24h"),
+        (
+            "{every: 12h, blind_after: 13h}",
+            "12h",
+            "only one look of 12h lies for certain within the window of 24h",
+        ),
+        ("{every: 12h, blind_after: 13h}", "0m", None),
+        ("{every: 13h, blind_after: 13h}", "13h", "breaches at a second one, so that it cannot breach"),
+        ("{every: 8h, blind_after: 13h}", "8h", None),
+        ("{every: 20s}", "20m", "`every` (20s) is shorter than `watch.step` (1m)"),
+        ("{bucket_by: arrival}", "20m", "write its `lag`"),
+        ("{bucket_by: arrival, lag: 24h}", "20m", "whose first 24h `bucket_by: arrival` leaves out, so that"),
+        ("{every: 1h, lag: 24h}", "3h", "no look is decided before the window of 24h is over"),
+    ],
+)
+def test_a_pace_that_makes_a_budget_worth_less_is_warned_about(
+    load: Load, metric: str, duration: str, said: str | None
+) -> None:
+    spec = load(rule(f"score_delta: -0.1\nmax_duration: {duration}", f"metrics: {{score: {metric}}}"))
+    found = [one for one in warnings(spec) if ".score_delta: " in one]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+def test_every_doubt_about_a_pace_is_said_at_once(load: Load) -> None:
+    spec = load(rule("score_delta: -0.1\nmax_duration: 20m", "metrics: {score: {every: 2h, lag: 30h}}"))
+    found = [one for one in warnings(spec) if ".score_delta: " in one]
+    assert [said in one for said, one in zip(("`lag`", "blind", "second bad look"), found, strict=True)] == [
+        True
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("{every: 0m}", "`every` must be longer than 0"),
+        ("{every: 60}", "needs its unit"),
+        (
+            "{every: 1h, blind_after: 30m}",
+            "`blind_after` \\(30m\\) is shorter than `every` \\(1h\\), so that the time from one look to the",
+        ),
+        ("{every: 1h, max_gap: 30m}", "`max_gap` \\(30m\\) is shorter than `every` \\(1h\\)"),
+        ("{lag: -1h}", '`lag` "-1h" is negative, and a duration cannot be'),
+        ("{bucket_by: judge}", "bucket_by"),
+    ],
+)
+def test_a_pace_that_cannot_be_says_why(load: Load, metric: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        load(rule("score_delta: -0.1\nmax_duration: 5h", f"metrics: {{score: {metric}}}"))
+
+
 @pytest.mark.parametrize(("share", "warned"), [("0.5", False), ("0.9", True)])
 def test_a_mean_with_a_small_baseline_is_warned_about(load: Load, share: str, warned: bool) -> None:
     target = f"target: {{conn_id: r, read: {{path: /t}}, ship_share: {share}}}"

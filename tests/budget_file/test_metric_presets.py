@@ -43,7 +43,7 @@ def test_every_preset_loads_and_every_metric_of_it_is_asked_for(tmp_path: Path, 
     assert spec.source is not None
     assert spec.metrics
     named = spec.source.metrics or () if isinstance(spec.source, HttpJsonSource) else ()
-    table = spec.source.log if isinstance(spec.source, SqlSource) else None
+    table = spec.source.scores or spec.source.log if isinstance(spec.source, SqlSource) else None
     for name, metric in spec.metrics.items():
         assert metric.query is not None or (table is not None and table.gives(name)) or name in named
     assert any(metric.user_impact for metric in spec.metrics.values())
@@ -53,8 +53,17 @@ def test_the_pace_of_langfuse_keeps_to_the_limit_of_its_smallest_plan(tmp_path: 
     preset = "source: {conn_id: c}\nmetrics: {preset: langfuse}\n"
     assert not [said for said in warnings(load(tmp_path, preset)) if "Langfuse" in said]
     [said] = [said for said in warnings(load(tmp_path, preset + "watch: {poll: 1m}\n")) if "Langfuse" in said]
-    assert "1 request a poll, about 1440 a day" in said
+    assert "about 1440 requests a day" in said
     assert "takes 100 of an organization" in said
+
+
+def test_hourly_scores_of_langfuse_are_asked_for_by_the_hour(tmp_path: Path) -> None:
+    scores = "source: {conn_id: c}\nmetrics: {preset: langfuse_scores}\nwatch: {poll: 1m}\n"
+    path = tmp_path / "b.yaml"
+    path.write_text(
+        RULE.replace("latency: {p95_delta_pct: +15", "quality: {helpfulness_delta_pct: -5") + scores
+    )
+    assert not [said for said in warnings(load_budget(path)) if "Langfuse" in said]
 
 
 def test_a_budget_overrides_single_metrics_and_options_of_a_preset(tmp_path: Path) -> None:

@@ -53,6 +53,30 @@ REQUEST = JSON + "  requests:\n    - {path: /x/$version, points: data, series: {
             "6:44: `aggregate` and `query` both say where to read",
         ),
         (
+            "  {type: sql, conn_id: c, scores: {metrics: {h: {}}}}",
+            "say where the scores are: either `table`, or `query`",
+        ),
+        (
+            "  {type: sql, conn_id: c, scores: {table: t, query: SELECT 1, metrics: {h: {}}}}",
+            "6:46: say where the scores are",
+        ),
+        (
+            "  {type: sql, conn_id: c, scores: {table: t, judge: [a, 'b c'], metrics: {h: {}}}}",
+            "6:57: a column is letters",
+        ),
+        (
+            "  {type: sql, conn_id: c, scores: {table: t, where: {a b: c}, metrics: {h: {}}}}",
+            "a column is letters",
+        ),
+        (
+            "  {type: sql, conn_id: c, scores: {table: t, metrics: {h: {among: [a], passes_at: 1}}}}",
+            "`among` and `passes_at` both say which scores pass",
+        ),
+        (
+            "  {type: sql, conn_id: c, scores: {table: t, metrics: {h: {among: [a]}}}}",
+            "name its column as `label`",
+        ),
+        (
             "  {type: sql, conn_id: c, statement_timeout: 0s}",
             "6:46: `statement_timeout` must be longer than 0",
         ),
@@ -73,6 +97,15 @@ REQUEST = JSON + "  requests:\n    - {path: /x/$version, points: data, series: {
         (
             JSON + "  langfuse:\n    row_limit: 5000\n    queries: []",
             "9:16: `row_limit` is from 10 to 1000",
+        ),
+        (
+            JSON + "  langfuse:\n    queries: [{view: scores-numeric, series: {h: {among: [a]}}}]",
+            "`among` is for `view: scores-categorical`",
+        ),
+        (
+            JSON
+            + "  langfuse:\n    queries: [{view: scores-categorical, series: {h: {among: [a], measure: x}}}]",
+            "`measure` means nothing beside `among`",
         ),
         (
             JSON + "  langfuse:\n    queries: [{view: traces, series: {}}]",

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.pure
 
 DIGESTS = {
     "sql": "3cc8dfcf654d5a5418d1be12c0b6de996874a22e74b0241479993758eb91f1a0",
+    "scores": "310309a13a1d352ec54594843c2ec62cfa8485ef68d6980f4099f3bca54ce5c4",
     "aggregate": "16e43ce1b8ee05e6ef97ca102d9edef5dd1d9f96ad8de3a92ce7208d6231a6ae",
     "prometheus": "99c99d3474dcca7168f4b8f78db5fd66ac40f948abf56f309c5cea58db68da07",
     "http_json": "660520bc97566462f50c7fdef9a5d6ef15092acc1575efd864a99756911c4986",

@@ -51,6 +51,24 @@ def test_json_holds_every_trigger_and_the_sweep(tmp_path: Path) -> None:
     assert "<svg" in chart.read_text()
 
 
+def test_what_lies_outside_of_the_window_is_said_beside_the_tables_and_in_json(tmp_path: Path) -> None:
+    budget, folder = write_budget(tmp_path), past_rollouts(tmp_path)
+    budget.write_text(budget.read_text().replace("window: 4h", "window: 1h"))
+    out = backtest(budget, folder).stdout
+    assert (
+        "warning: d-early.csv: its onset 2026-10-01 13:40:00 UTC is not before the end of what was tried"
+        in out
+    )
+    assert out.count("it goes on for 1 h after the window of 1 h ended at 2026-10-01 13:00:00 UTC") == 6
+    rollouts = {
+        one["rollout"]: one for one in json.loads(backtest(budget, folder, "--json").stdout)["rollouts"]
+    }
+    assert [len(one["warnings"]) for one in rollouts.values()] == [1, 1, 1, 2, 1, 1]
+    assert rollouts["d-early.csv"]["warnings"][0].startswith(
+        "its onset 2026-10-01 13:40:00 UTC is not before"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

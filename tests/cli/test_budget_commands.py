@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jsonschema
 import pytest
 import yaml
 
 from rollback_budget.budget_file import load_budget
-from rollback_budget.cli.main import main
 from rollback_budget.cli.schema import SCHEMAS, schema_text
+from tests.support.command_line import Run, command_line
 
 pytestmark = pytest.mark.pure
 
@@ -23,35 +21,28 @@ ROOT = Path(__file__).parents[2]
 BUDGET = ROOT / "budgets" / "model-v42.yaml"
 
 
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: object
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command line in this process."""
-
-    def run_command(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["rollback-budget", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        return Outcome(exited.value.code, captured.out, captured.err)
-
-    return run_command
+    return command_line(capsys, monkeypatch)
 
 
 def test_validate_names_every_good_budget_with_its_digest(run: Run) -> None:
     outcome = run("validate", BUDGET.parent)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == f"{BUDGET}: OK model-v42 sha256:{load_budget(BUDGET).sha256[:12]}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("none.yaml", "there is no such file; check the path"), (".", "this is no file; name a budget file")],
+)
+def test_a_budget_that_is_not_there_is_said_with_what_to_do(
+    run: Run, tmp_path: Path, name: str, said: str
+) -> None:
+    outcome = run("explain", tmp_path / name)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == f"{tmp_path / name}:1:1: {said}\n"
 
 
 def test_validate_says_what_is_missing_to_ship_and_still_passes(run: Run, tmp_path: Path) -> None:
@@ -125,6 +116,27 @@ def test_explain_says_the_rule_in_sentences(run: Run) -> None:
         "sign where samples carry no histogram)",
     ):
         assert sentence in outcome.out
+
+
+def test_explain_says_once_how_long_slow_metrics_may_be_unseen(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "slow.yaml"
+    path.write_text(
+        """\
+release: model-v42
+baseline: model-v41
+window: 24h
+metrics: {helpful: {every: 1h}, late_helpful: {every: 1h, lag: 2h}, daily: {every: 2h}, quick: {lag: 5m}}
+rollback_budget:
+  quality:
+    - {helpful_delta: -4, max_duration: 2h}
+    - {late_helpful_delta: -4, max_duration: 2h}
+    - {daily_delta: -4, max_duration: 2h}
+    - {quick_delta: -4, max_duration: 2h}
+""",
+        encoding="utf-8",
+    )
+    said = "sees nothing for 15 min (15 h for helpful and late_helpful, 30 h for daily), the incident"
+    assert said in run("explain", path).out
 
 
 def test_explain_as_json_and_of_a_broken_file(run: Run, tmp_path: Path) -> None:

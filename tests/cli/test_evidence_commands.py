@@ -77,6 +77,47 @@ def test_the_design_effect_of_a_series_is_estimated_and_ready_to_copy(budget: Pa
     assert isinstance(short.exception, SeriesError)
 
 
+SLOW = """\
+release: model-v42
+baseline: model-v41
+window: 24h
+metrics:
+  task_success: {kind: proportion}
+  helpful: {kind: proportion, every: 1h}
+rollback_budget:
+  quality:
+    - {task_success_delta_pp: -2.0, max_duration_min: 20}
+    - {helpful_delta_pp: -5.0, max_duration: 2h}
+"""
+
+
+def test_a_budget_with_too_few_steps_is_warned_of_and_leaves_the_estimates_of_the_others(
+    tmp_path: Path,
+) -> None:
+    slow, series = tmp_path / "slow.yaml", record(tmp_path / "aa.csv", 900)
+    slow.write_text(SLOW)
+    hours = [
+        f"2026-10-01T{hour:02}:00:00Z,helpful,{version},0.9,60"
+        for hour in range(1, 15)
+        for version in ("model-v42", "model-v41")
+    ]
+    series.write_text("\n".join([series.read_text(), *hours]))
+    shown = CliRunner().invoke(design_effect, [str(slow), "--series", str(series)])
+    assert shown.exit_code == 0, shown.output
+    assert "warning: quality.helpful_delta_pp: no estimate: 14 steps with counts of both" in shown.stderr
+    assert "record 8 d 8 h or longer (200 times 1 h)" in shown.stderr
+    assert "quality.task_success_delta_pp: " in shown.stdout
+    said = json.loads(
+        CliRunner().invoke(design_effect, [str(slow), "--series", str(series), "--json"]).stdout
+    )
+    assert list(said["budgets"]) == ["quality.task_success_delta_pp"]
+    assert list(said["warnings"]) == ["quality.helpful_delta_pp"]
+    few = CliRunner().invoke(design_effect, [str(slow), "--series", str(record(tmp_path / "b.csv", 30))])
+    assert isinstance(few.exception, SeriesError)
+    assert "30 steps with counts of both versions" in str(few.exception)
+    assert "record 3 h 20 min or longer" in str(few.exception)
+
+
 def test_preflight_prints_what_a_watch_can_expect_and_the_same_as_json(tmp_path: Path) -> None:
     series = tmp_path / "hour.csv"
     rows = [f"2026-10-01T12:{minute:02}:00Z,p95,model-v41,1.6,60" for minute in range(60)]
@@ -89,3 +130,17 @@ def test_preflight_prints_what_a_watch_can_expect_and_the_same_as_json(tmp_path:
     reported = CliRunner().invoke(preflight, [str(budget), "--series", str(series), "--json"])
     (p95,) = [line for line in json.loads(reported.output)["budgets"] if line["series"] == "p95"]
     assert (p95["method"], p95["baseline"]["value"], p95["baseline"]["per_minute"]) == ("sign", 1.6, 60.0)
+
+
+def test_preflight_of_a_file_counts_no_look_from_before_it(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.yaml"
+    slow.write_text(
+        (Path(__file__).parents[2] / "budgets" / "model-v42.yaml").read_text()
+        + "metrics: {p95: {kind: quantile, every: 1h}}\n"
+    )
+    series = tmp_path / "hours.csv"
+    rows = [f"2026-10-01T{hour:02}:00:00Z,p95,model-v41,1.6,60" for hour in range(9, 14)]
+    series.write_text("\n".join(["time,metric,version,value,n", *rows, ""]))
+    reported = CliRunner().invoke(preflight, [str(slow), "--series", str(series), "--json"])
+    (p95,) = [line for line in json.loads(reported.output)["budgets"] if line["series"] == "p95"]
+    assert (p95["start"], p95["looks"], p95["baseline"]["known"]) == ("2026-10-01T08:00:00Z", 5, 5)

@@ -141,6 +141,24 @@ def test_a_person_reads_the_verdict_the_sentence_and_where_each_budget_stands(tm
     assert "safety.high_severity_incidents_increase" in lines
 
 
+def test_a_person_reads_which_judge_changed_before_the_breach(tmp_path: Path) -> None:
+    series = record(tmp_path, slow_from=1)
+    header, *rows = series.read_text().splitlines()
+    changed = f"{(NOON + timedelta(minutes=10)).isoformat()},"
+    judged = [f"{row},{'judge-1' if row < changed else 'judge-2'}" for row in rows if ",p95," in row]
+    series.write_text(
+        "\n".join([f"{header},judge", *judged, *(f"{row}," for row in rows if ",p95," not in row)])
+    )
+    run = replay(tmp_path, series)
+    verdict, finding, doubt, *_ = run.stdout.splitlines()
+    assert (run.returncode, verdict) == (2, "BREACH at 2026-10-01 12:40:00 UTC")
+    assert finding.endswith("for 30 min, budget +15 % for 30 min")
+    assert doubt == (
+        "mind that the judge of latency.p95_delta_pct changed from judge-1 to judge-2"
+        " at 2026-10-01 12:10 UTC: what it had scored before does not count any more"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -156,3 +174,14 @@ def test_bad_input_exits_1_with_one_message_and_no_traceback(
     assert (run.returncode, run.stdout) == (1, "")
     assert message in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_replay_of_a_file_imports_no_airflow(tmp_path: Path) -> None:
+    budget = tmp_path / "model-v42.yaml"
+    budget.write_text(BUDGET)
+    code = (
+        "import sys; from click.testing import CliRunner; from rollback_budget.cli.replay import replay;"
+        " run = CliRunner().invoke(replay, sys.argv[1:]); print(run.exit_code, 'airflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(budget), "--series", str(record(tmp_path))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0 False\n"

@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rollback_budget.cli.main import main
 from rollback_budget.engine.evaluation import BudgetEvaluation, Look, Status, VerdictKind
 from rollback_budget.exceptions import LedgerUnavailableError
 from rollback_budget.ledger.ledger import Ledger
@@ -24,13 +22,13 @@ from rollback_budget.ledger.views import FinalDecision, RollbackRecord
 from rollback_budget.model.budget import Method, Tier
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.targets.apply import Outcome
+from tests.support.command_line import Run, command_line
 from tests.support.rollouts import KEY, make_breach, make_evaluation, make_spec
 
 pytestmark = pytest.mark.database
 
 MINUTE = timedelta(minutes=1)
 P95 = "latency.p95_delta_pct"
-Run = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
@@ -45,14 +43,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run_command(*arguments: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rollback-budget", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        return exited.value.code, captured.out, captured.err
-
-    return run_command
+    return command_line(capsys, monkeypatch)
 
 
 def open_rollout(
@@ -159,6 +150,23 @@ def test_the_status_counts_a_review_down_and_shows_what_is_left(store: Ledger, r
     store.overrides.add(KEY, 1, (P95,), "alice", "looks fine", now, now + 60 * MINUTE)
     (standing,) = json.loads(run("status", "--json")[1])
     assert (standing["phase"], standing["round"], standing["review"]) == ("watching", 2, None)
+
+
+def test_the_status_and_history_say_what_is_doubtful_about_the_verdict_under_review(
+    store: Ledger, run: Run
+) -> None:
+    shipped = open_rollout(store)
+    now = datetime.now(UTC)
+    verdict = make_evaluation(make_breach(shipped + 50 * MINUTE))
+    doubtful = verdict.model_copy(update={"doubts": ("the judge of it changed",)})
+    store.evaluations.add(KEY, 1, "watch", doubtful, now)
+    store.reviews.open(KEY, 1, now + 10 * MINUTE, OnTimeout.ROLLBACK, now)
+    (standing,) = json.loads(run("status", "--json")[1])
+    assert standing["review"]["doubts"] == ["the judge of it changed"]
+    assert "model-v42: mind that the judge of it changed" in run("status")[1]
+    assert "; the judge of it changed" in run("history", "model-v42")[1]
+    store.decisions.add(KEY, 1, "Go on", "alice", "looks fine", now, timed_out=False)
+    assert "mind that" not in run("status")[1]
 
 
 def look(time: datetime, *burns_min: float | None, delta: float = 31.0) -> LookRecord:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from rollback_budget.cli.main import main
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import STANDBY, LookRecord
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.model.decision import OnTimeout
 from rollback_budget.model.spec import Commander
+from tests.support.command_line import Run, command_line
 from tests.support.rollouts import KEY, make_breach, make_evaluation, make_spec
 
 pytestmark = pytest.mark.database
 
 MINUTE = timedelta(minutes=1)
 WHY = "a load test until then"
-Run = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
@@ -42,14 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run_command(*arguments: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rollback-budget", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        return exited.value.code, captured.out, captured.err
-
-    return run_command
+    return command_line(capsys, monkeypatch)
 
 
 def ask(store: Ledger) -> None:

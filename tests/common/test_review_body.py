@@ -107,6 +107,24 @@ def test_it_says_how_often_one_may_still_go_on_and_what_was_said_before() -> Non
     assert "At 12:00 UTC casey said Go on, until 14:00 UTC: a \\*\\*known\\*\\* spike" in again
 
 
+def test_what_is_doubtful_about_the_breach_is_said_before_the_numbers() -> None:
+    of_breach, of_other = "the judge of x_y changed", "the judge of another changed"
+    evaluation = breached()
+    budgets = [
+        one.model_copy(update={"doubt": of_breach if one.tier is Tier.B else of_other})
+        for one in evaluation.budgets
+    ]
+    doubtful = {"budgets": tuple(budgets), "doubts": ("the comparison is doubtful", of_breach, of_other)}
+    lines = [line for line in body(evaluation=evaluation.model_copy(update=doubtful)).splitlines() if line]
+    assert lines[0].endswith("for 30 min**")
+    assert lines[2:4] == [
+        "**Mind that** the comparison is doubtful.",
+        "**Mind that** the judge of x\\_y changed.",
+    ]
+    assert "█` 12:00 UTC" in lines[4]
+    assert "Mind that" not in body()
+
+
 def test_a_watch_that_failed_is_said_and_its_numbers_are_not_made_up() -> None:
     said = body(evaluation=None)
     assert said.startswith("**The watch failed and gave no verdict")

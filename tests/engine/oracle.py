@@ -11,6 +11,7 @@ from math import isfinite
 from rollback_budget.engine import Sample, Status, VerdictKind
 from rollback_budget.model.budget import Accounting, Budget, Comparison, Worse
 from rollback_budget.model.decision import Action
+from rollback_budget.model.metric import BucketBy
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import OnBlind
 
@@ -136,3 +137,98 @@ class Oracle:
         if exposure is None or other is None:
             return events - expected
         return events - expected * exposure / other if other else events
+
+
+class PacedOracle(Oracle):
+    """The same for metrics with paces of their own; ``start`` lies on the grid of each."""
+
+    def __init__(
+        self, spec: RolloutSpec, samples: Sequence[Sample], start: datetime, until: datetime
+    ) -> None:
+        super().__init__(spec, samples, start, until)
+        self.start, self.end = start, min(until, start + spec.window)
+        self.now: datetime | None = None
+
+    def say(self) -> Said:
+        listed: dict[str, tuple[str, datetime, datetime]] = {}
+        verdict = None
+        decided = sorted({self.decided(b, look) for b in self.spec.budgets for look in self.looks_of(b)})
+        for self.now in decided:
+            for budget in self.spec.budgets:
+                past = self.past(budget)
+                if not past or self.decided(budget, past[-1]) != self.now:
+                    continue
+                self.looks = self.looks_of(budget)
+                started = self.breach(budget, past)
+                if started and budget.id not in listed:
+                    listed[budget.id] = (budget.id, started, past[-1])
+                    if self.spec.decision.of(budget.tier).action is not Action.RECORD_ONLY:
+                        verdict = VerdictKind.BREACH
+            if verdict is None and self.is_anything_blind():
+                verdict = VerdictKind.BLIND
+            if verdict:
+                break
+        at_end = VerdictKind.BREACH if listed else VerdictKind.HEALTHY
+        burns = {budget.id: self.burn(budget, self.past(budget))[0] for budget in self.spec.budgets}
+        until = None if self.now is None else self.now - self.spec.watch.settle
+        return Said(verdict or at_end, until, list(listed.values()), burns)
+
+    def every(self, budget: Budget) -> timedelta:
+        return self.spec.metric(budget.metric).every or self.spec.watch.step
+
+    def arrives(self, budget: Budget) -> bool:
+        return self.spec.metric(budget.metric).bucket_by is BucketBy.ARRIVAL
+
+    def lag(self, budget: Budget) -> timedelta:
+        lag = self.spec.metric(budget.metric).lag
+        return self.spec.watch.settle if lag is None else lag
+
+    def opens(self, budget: Budget) -> datetime:
+        return self.opening + (self.lag(budget) if self.arrives(budget) else timedelta(0))
+
+    def decided(self, budget: Budget, look: datetime) -> datetime:
+        return look + (self.spec.watch.settle if self.arrives(budget) else self.lag(budget))
+
+    def steps(self, budget: Budget) -> Fraction:
+        return max(Fraction(1), Fraction(self.every(budget) / self.spec.watch.step))
+
+    def looks_of(self, budget: Budget) -> list[datetime]:
+        every = self.every(budget)
+        times = [self.start + every * k for k in range(1, int((self.end - self.start) / every) + 1)]
+        return [time for time in times if time - every >= self.opens(budget)]
+
+    def past(self, budget: Budget) -> list[datetime]:
+        return [look for look in self.looks_of(budget) if self.now and self.decided(budget, look) <= self.now]
+
+    def burn(self, budget: Budget, past: list[datetime]) -> tuple[timedelta, datetime | None]:
+        self.looks = self.looks_of(budget)
+        watch = self.spec.watch
+        gap = watch.max_gap * float(self.steps(budget))
+        paced = self.spec.model_copy(update={"watch": watch.model_copy(update={"max_gap": gap})})
+        self.spec, before = paced, self.spec
+        try:
+            return super().burn(budget, past)
+        finally:
+            self.spec = before
+
+    def is_anything_blind(self) -> bool:
+        if self.spec.watch.on_blind is OnBlind.CONTINUE:
+            return False
+        return any(self.is_area_blind(area) for area in {budget.area for budget in self.spec.budgets})
+
+    def is_area_blind(self, area: str) -> bool:
+        budgets = [budget for budget in self.spec.budgets if budget.area == area]
+        paces = {(self.every(b), self.lag(b), self.arrives(b)) for b in budgets}
+        return all(
+            self.sees_nothing([b for b in budgets if (self.every(b), self.lag(b), self.arrives(b)) == pace])
+            for pace in paces
+        )
+
+    def sees_nothing(self, budgets: list[Budget]) -> bool:
+        past, after = self.past(budgets[0]), self.spec.watch.blind_after * float(self.steps(budgets[0]))
+        known = [look for b in budgets for look in past if self.known(b, look)]
+        return bool(past) and past[-1] - max([self.opens(budgets[0]), *known]) >= after
+
+    def known(self, budget: Budget, look: datetime) -> bool:
+        self.looks = self.looks_of(budget)
+        return self.status(budget, look) is not Status.UNKNOWN

@@ -71,6 +71,15 @@ def test_traffic_that_is_divided_as_declared_is_hardly_ever_doubted(share: float
     assert doubted <= 200 * ALPHA + 1
 
 
+def test_a_breach_says_that_the_comparison_is_doubtful() -> None:
+    spec = spec_of()
+    slow = arm(RELEASE, [3.0] * MINUTES, n=20) + arm(BASELINE, [2.0] * MINUTES, n=1980)
+    found = evaluate(spec, slow, start=START)
+    assert found.verdict is VerdictKind.BREACH
+    assert found.finding == found.breaches[0].sentence
+    assert found.sentence == f"{found.finding}; {found.doubts[0]}"
+
+
 def test_two_versions_that_are_one_series_are_doubtful() -> None:
     values = [2.0 + 0.01 * (minute % 7) for minute in range(MINUTES)]
     same = arm(RELEASE, values, n=100) + arm(BASELINE, values, n=100)

@@ -23,6 +23,7 @@ from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
+from rollback_budget.model.watch_settings import OnBlind, Watch
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
 from tests.engine.test_exceedances import COARSE, FINE, RULE, SPEC, counted, latencies
 
@@ -161,6 +162,29 @@ def test_what_would_make_a_watch_worth_less_is_warned_of(
     assert any(said in warning for warning in only(samples, line).warnings)
 
 
+RARE = budget("p95", Comparison.DELTA_PCT, 15.0, minutes=20, area="latency", method=Method.AUTO)
+
+
+def test_where_no_look_has_events_enough_it_is_said_when_the_watch_will_be_blind() -> None:
+    few = old([1.6] * 60, "p95", 5)
+    (said,) = [one for one in only(few, RARE).warnings if "fewer events" in one]
+    assert said.endswith("unknown; at this traffic the watch will be blind after 15 min (`on_blind: review`)")
+    slow = {"p95": Metric(kind=MetricKind.QUANTILE, every=timedelta(minutes=10))}
+    (said,) = [one for one in only(few, RARE, metrics=slow).warnings if "fewer events" in one]
+    assert "blind after 2 h 30 min" in said
+    # A look that has enough is known.
+    some = [*few[:-1], few[-1]._replace(n=100.0)]
+    assert not any("blind after" in one for one in only(some, RARE).warnings)
+
+
+def test_a_budget_beside_a_known_one_is_blind_at_the_windows_end_and_on_blind_continue_never() -> None:
+    few, beside = old([1.6] * 60, "p95", 5), RARE.model_copy(update={"id": "latency.other"})
+    said = forecast_of(few, RARE, beside).budgets[0].warnings
+    assert any("or at the window's end where another budget of latency is known" in one for one in said)
+    goes_on = only(few, RARE, watch=Watch(on_blind=OnBlind.CONTINUE)).warnings
+    assert any("the budget will not be judged (`on_blind: continue`)" in one for one in goes_on)
+
+
 def test_a_counter_that_is_not_there_or_comes_late_is_distinguished_from_no_traffic() -> None:
     both = forecast_of(old([0.9] * 60), SUCCESS, INCIDENTS).budgets
     assert both[0].warnings == ()
@@ -195,3 +219,74 @@ def test_the_table_has_a_line_for_each_budget_and_the_survey_round_trips_as_json
     assert "nothing yet" in incidents
     assert len(warning_lines(forecast)) == 1
     assert PreflightForecast.model_validate_json(forecast.model_dump_json()) == forecast
+
+
+def scores(hours: int, release: float = 0.9) -> list[Sample]:
+    """A score of the hour of both versions, the last one at the end of the hour that is forecast from."""
+    return [
+        Sample(at(60 - 60 * hour), "score", version, value, 50.0)
+        for hour in range(hours)
+        for version, value in ((RELEASE, release), (BASELINE, 0.9))
+    ]
+
+
+def test_a_slow_metric_is_forecast_from_more_than_an_hour_and_its_lag_is_added() -> None:
+    line = budget("score", Comparison.DELTA_PP, -20.0, minutes=120, worse=Worse.LOWER, method=Method.AUTO)
+    kind = {"kind": MetricKind.PROPORTION, "every": timedelta(hours=1)}
+    found = {
+        lag: only(scores(14), line, metrics={"score": Metric(**kind, lag=timedelta(hours=lag))})
+        for lag in (0, 2)
+    }
+    assert [found[lag].baseline.known for lag in (0, 2)] == [12, 12]
+    assert found[0].warnings == found[2].warnings == ()
+    assert found[0].baseline.per_minute == pytest.approx(50 / 60)
+    sooner, later = (found[lag].forecasts[0].after for lag in (0, 2))
+    assert sooner is not None
+    assert later is not None
+    assert later - sooner == timedelta(hours=2) - timedelta(seconds=90)
+
+
+def test_of_a_slow_metric_it_is_said_from_when_its_values_are() -> None:
+    line = budget("score", Comparison.DELTA_PP, -20.0, minutes=120, worse=Worse.LOWER, method=Method.AUTO)
+    metrics = {**KINDS, "score": Metric(kind=MetricKind.PROPORTION, every=timedelta(hours=1))}
+    forecast = forecast_of([*old([0.9] * 60), *scores(14)], SUCCESS, line, metrics=metrics)
+    fast, slow = forecast.budgets
+    assert (fast.start, fast.looks) == (START, 60)
+    assert (slow.start, slow.looks) == (at(60) - timedelta(hours=12), 12)
+    assert forecast_lines(forecast)[-1] == f"{line.id}: values from 2026-10-01 01:00 UTC on, 12 looks"
+    assert not any("values from" in one for one in forecast_lines(forecast_of(old([0.9] * 60), SUCCESS)))
+
+
+@pytest.mark.parametrize("lag", [0, 1, 30, 59])
+def test_of_a_slow_and_late_metric_it_is_said_when_its_first_look_begins(lag: int) -> None:
+    """Whole hours, also where the newest hour that is decided ends between two of them."""
+    line = budget("score", Comparison.DELTA_PP, -20.0, minutes=120, worse=Worse.LOWER, method=Method.AUTO)
+    score = Metric(kind=MetricKind.PROPORTION, every=timedelta(hours=1), lag=timedelta(minutes=lag))
+    forecast = forecast_of([*old([0.9] * 60), *scores(14)], SUCCESS, line, metrics={**KINDS, "score": score})
+    begins = "01:00" if lag <= 1 else "00:00"
+    assert forecast_lines(forecast)[-1] == f"{line.id}: values from 2026-10-01 {begins} UTC on, 12 looks"
+    assert (forecast.budgets[1].looks, forecast.budgets[1].baseline.known) == (12, 12)
+
+
+@pytest.mark.parametrize("lag", [30, 59, 61, 240])
+def test_a_late_metric_of_the_watchs_step_is_forecast_from_a_whole_hour(lag: int) -> None:
+    minutes = range(60 - lag - 70, 61 - lag)
+    late = [Sample(at(minute), "task_success", BASELINE, 0.9, 60.0) for minute in minutes]
+    metrics = {"task_success": Metric(kind=MetricKind.PROPORTION, lag=timedelta(minutes=lag))}
+    found = only(late, SUCCESS, metrics=metrics)
+    # What was decided in the last minute and a half of settling is not in yet.
+    assert (found.looks, found.baseline.known >= 58, found.warnings) == (60, True, ())
+
+
+def test_a_metric_that_comes_more_rarely_than_it_is_looked_at_is_warned_of_with_its_rhythm() -> None:
+    every_ten = [
+        Sample(at(minute), "score", version, 0.9, 50.0)
+        for minute in range(10, 61, 10)
+        for version in (RELEASE, BASELINE)
+    ]
+    line = budget("score", threshold=20.0)
+    [said] = [one for one in only(every_ten, line).warnings if one.startswith("known at")]
+    assert said == (
+        "known at 6 of 60 looks only: an unknown look burns nothing; a value comes every 10m, write so as"
+        " `every`"
+    )

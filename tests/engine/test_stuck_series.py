@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rollback_budget.engine import Sample, VerdictKind, evaluate
+from rollback_budget.engine.frame import Arms
+from rollback_budget.engine.stuck_series import NO_STREAKS, Streaks, StuckSeries
 from rollback_budget.model.metric import Metric, MetricKind
 from rollback_budget.model.watch_settings import Watch
-from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, both, budget, rollout
+from tests.engine.builders import (
+    BASELINE,
+    MINUTE,
+    RELEASE,
+    START,
+    arm,
+    at,
+    both,
+    budget,
+    property_test,
+    rollout,
+)
 
 pytestmark = pytest.mark.pure
 
@@ -81,3 +96,39 @@ def test_a_budget_says_how_long_is_too_long() -> None:
     spec = spec_of(watch=Watch(stuck_after=20 * MINUTE))
     found = evaluate(spec, stands_still + moving(BASELINE), start=START)  # type: ignore[arg-type]
     assert found.evaluated_until == at(1 + 20 + 14)
+
+
+@property_test
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((0.5, 0.5, 0.7, nan)),
+            st.sampled_from((200.0, 200.0, 90.0, nan)),
+            st.integers(1, 14),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.lists(st.integers(1, 160), max_size=6),
+)
+def test_looks_in_chunks_are_stuck_where_looks_one_by_one_are(
+    runs: list[tuple[float, float, int]], cuts: list[int]
+) -> None:
+    values = [value for value, _, length in runs for _ in range(length)]
+    counts = [n for _, n, length in runs for _ in range(length)]
+    spec = rollout(
+        budget(), watch=Watch(stuck_after=5 * MINUTE), metrics={"p95": Metric(kind=MetricKind.MEAN)}
+    )
+    stuck, arms = StuckSeries(budget(), spec), Arms(values, counts, values, counts)
+    times = [60_000_000 * look for look in range(len(values))]
+
+    def looks(ends: list[int]) -> tuple[list[list[float]], Streaks]:
+        streaks, found, first = NO_STREAKS, [], 0
+        for end in ends:
+            masked, _, streaks = stuck.look(streaks, arms, times, first, end)
+            found += [[masked.release[look]] for look in range(first, end)]
+            first = end
+        return found, streaks
+
+    in_chunks = looks(sorted({*(cut for cut in cuts if cut < len(values)), len(values)}))
+    assert repr(in_chunks) == repr(looks(list(range(1, len(values) + 1))))

@@ -133,6 +133,24 @@ def test_a_spec_on_registered_types_travels_as_json(run: Run, folder: Path) -> N
     assert done.stdout.splitlines() == ["DashboardSettings 0:00:05 RouterSettings", "[]"], done.stderr
 
 
+def test_a_source_of_another_package_is_recorded(run: Run, folder: Path) -> None:
+    points = [
+        {"time": f"2026-10-01T12:00:{second:02}Z", "metric": metric, "version": version, "value": 0.5, "n": 9}
+        for second in range(60)
+        for metric in ("high_severity_incidents", "task_success")
+        for version in ("model-v42", "model-v41")
+    ]
+    (folder / "dashboard.jsonl").write_text("\n".join(map(json.dumps, points)))
+    times = ("--from", "2026-10-01T12:00:10Z", "--to", "2026-10-01T12:00:40Z", "--page", "7s")
+    arguments = (folder / "budget.yaml", *times, "-o", folder / "out.csv", "--json")
+    done = command_line(run, "record", *arguments)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["samples"], [one["known"] for one in said["series"]]) == (120, [30] * 4)
+    replayed = command_line(run, "replay", folder / "budget.yaml", "--series", folder / "out.csv", "--json")
+    assert json.loads(replayed.stdout)["budgets"][0]["looks"] == 30
+
+
 def test_an_export_of_another_package_is_offered(run: Run) -> None:
     assert "acme_list" in command_line(run, "debt", "export", "nothing", "--out", "x").stderr
 

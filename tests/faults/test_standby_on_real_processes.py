@@ -175,7 +175,7 @@ def test_a_ledger_that_is_away_from_both_makes_nobody_take_over(begin: Begin, tm
     with running_postgres(binaries) as cluster:
         rollout = begin(cluster.database())
         rollout.airflow()
-        standby = rollout.standby(after="25s")
+        standby = rollout.standby(after="60s")
         rollout.wait_for_looks()
         before = rollout.ledger.signs_of_life.of(KEY)
         cluster.stop()

@@ -189,13 +189,23 @@ def test_points_may_say_metric_and_version_themselves(api: Api, tmp_path: Path) 
         tmp_path,
         "source:\n  type: http_json\n  conn_id: api\n  requests:\n"
         "    - {path: /x, method: POST, body: {until: $end_ms}, points: '[]', version: v, longest: 2m,\n"
-        "       metric: \"join(':', [name, part])\", each: {value: y, le: le}}\n",
+        "       metric: \"join(':', [name, part])\", each: {value: y, le: le, judge: by}}\n",
     )
     api.answer = says(
-        [{"time": "2026-03-01T13:01:00+01:00", "v": "v1", "name": "p95", "part": "de", "y": 4, "le": 2}]
+        [
+            {
+                "time": "2026-03-01T13:01:00+01:00",
+                "v": "v1",
+                "name": "p95",
+                "part": "de",
+                "y": 4,
+                "le": 2,
+                "by": "j",
+            }
+        ]
     )
     [sample] = fetch(spec, "p95:de")
-    assert sample == Sample(NOON + MINUTE, "p95:de", "v1", 4.0, None, 2.0)
+    assert sample == Sample(NOON + MINUTE, "p95:de", "v1", 4.0, None, 2.0, judge="j")
     # A range that is longer than one request may be.
     assert sorted(asked.body["until"] for asked in api.asked) == [millis(2), millis(3)]
 
@@ -393,4 +403,20 @@ def test_preflight_names_what_is_asked_for_nowhere(tmp_path: Path) -> None:
     )
     problems = "\n".join(preflight_problems(spec))
     assert "refusals is in none of the `series` of `source.langfuse`" in problems
-    assert "`watch.step` must be 1m or 1h" in problems
+    assert "`metrics.refusals.every` (by default `watch.step`) must be 1m or 1h" in problems
+
+
+def test_each_metric_on_langfuse_must_come_by_minute_or_hour(tmp_path: Path) -> None:
+    rule = """
+release: v2
+baseline: v1
+window: 24h
+rollback_budget:
+  quality:
+    - {helpfulness_delta_pct: -5, max_duration: 2h}
+    - {task_success_delta_pp: -5, max_duration: 2h}
+"""
+    preset = "source: {conn_id: api}\nmetrics: {preset: langfuse_scores, task_success: {every: 2h}}\n"
+    problems = "\n".join(preflight_problems(load(tmp_path, preset, rule)))
+    assert "`metrics.task_success.every` (by default `watch.step`) must be 1m or 1h" in problems
+    assert "metrics.helpfulness.every" not in problems

@@ -17,18 +17,19 @@ import rollback_budget
 from rollback_budget.clock import utc_now
 from rollback_budget.exceptions import SourceError
 from rollback_budget.hooks.http import close_shared_session
-from rollback_budget.hooks.metric_source import fetch_once, open_shared_source
+from rollback_budget.hooks.metric_source import open_shared_source
+from rollback_budget.hooks.recording import read_latest
 from rollback_budget.model.metric import Metric
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.operators.preflight import check_baseline
+from rollback_budget.recording.plan import plan_of_latest
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
-from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.targets.verification import ReleaseTraffic
 from rollback_budget.triggers.rollback_budget import RollbackBudgetTrigger
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
-from tests.engine.builders import BASELINE, RELEASE, rollout
+from tests.engine.builders import rollout
 from tests.support.http_server import Answer, HttpServer, running_http_server
 
 pytestmark = [pytest.mark.airflow, pytest.mark.service]
@@ -137,12 +138,9 @@ def test_each_poke_of_a_rescheduled_sensor_asks_once(
 def test_preflight_asks_once_and_fails_as_something_that_passes(
     backend: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    now = utc_now()
-    request = SeriesRequest(
-        ("p95",), RELEASE, BASELINE, now - timedelta(minutes=9), now, timedelta(minutes=1)
-    )
+    plan = plan_of_latest(SPEC, timedelta(minutes=9), now=utc_now())
     with pytest.raises(SourceError, match="rate-limited") as caught:
-        asyncio.run(fetch_once(SPEC, request))
+        asyncio.run(read_latest(SPEC, plan))
     assert caught.value.transient
     assert len(backend.asked) == 1
     with caplog.at_level(logging.WARNING):
@@ -154,11 +152,8 @@ def test_a_hiccup_of_the_backend_fails_neither_a_poke_nor_preflight(backend: Htt
     answers = iter([Answer(503, b"restarting")])
     empty = Answer(200, b'{"status": "success", "data": {"resultType": "matrix", "result": []}}')
     backend.answer = lambda _asked: next(answers, empty)
-    now = utc_now()
-    request = SeriesRequest(
-        ("p95",), RELEASE, BASELINE, now - timedelta(minutes=9), now, timedelta(minutes=1)
-    )
-    assert not asyncio.run(fetch_once(SPEC, request))
+    plan = plan_of_latest(SPEC, timedelta(minutes=9), now=utc_now())
+    assert not asyncio.run(read_latest(SPEC, plan))
     assert len(backend.asked) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from math import inf, isnan
 from pathlib import Path
@@ -64,6 +65,28 @@ def test_json_lines_and_parquet_say_the_same_as_csv(tmp_path: Path) -> None:
     parquet = tmp_path / "series.parquet"
     pyarrow.parquet.write_table(pyarrow.table(columns), parquet)
     assert read_series(csv) == read_series(lines) == read_series(parquet)
+
+
+def test_a_judge_is_read_from_every_kind_of_file(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        ("2026-10-01T12:00:00Z", "h", "v42", 0.9, "judge 7"),
+        ("2026-10-01T13:00:00Z", "h", "v42", 0.8, None),
+    ]
+    names = ("time", "metric", "version", "value", "judge")
+    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
+    plain = write(tmp_path, "\n".join([",".join(names), *lines]) + "\n")
+    # A row that is there twice is looked at row by row.
+    other = write(tmp_path, f"{plain.read_text()}{lines[0]}\n", "twice.csv")
+    objects = [dict(zip(names, row, strict=True)) for row in rows]
+    jsonl = write(tmp_path, "\n".join(json.dumps(each) for each in objects), "series.jsonl")
+    parquet = tmp_path / "series.parquet"
+    table = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    pyarrow.parquet.write_table(pyarrow.table(table), parquet)
+    for path in (plain, other, jsonl, parquet):
+        assert [sample.judge for sample in read_series(path)] == ["judge 7", None]
 
 
 ROW = "2026-10-01T12:00:00Z,p95,v42,2.1,194,\n"

@@ -102,6 +102,20 @@ def test_one_query_may_give_every_metric(engine: Engine) -> None:
     assert [(sample.series, sample.value) for sample in samples] == [("a", 1)]
 
 
+def test_a_query_may_say_what_scored_its_values(engine: Engine) -> None:
+    put(engine, ("a", "v2", "judge 7", minute(1), 1, 1), ("b", "v2", "x", minute(1), 2, 1))
+    bare = QUERY.format(metric="b")
+    judged = QUERY.format(metric="a").replace("n FROM", "n, slice AS judge FROM")
+    only_read = QUERY.format(metric="a").replace("WHERE", "WHERE slice <> 'no judge' AND")
+    metrics = {"a": Metric(query=judged), "b": Metric(query=bare), "c": Metric(query=only_read)}
+    samples = fetch(SqlSeries(engine, metrics), request_for("a", "b", "c"))
+    found = [(sample.series, sample.value, sample.judge) for sample in samples]
+    assert sorted(found) == [("a", 1, "judge 7"), ("b", 2, None), ("c", 1, None)]
+    query = "SELECT epoch AS time, metric, version, value, n, slice AS judge FROM samples;"
+    samples = fetch(SqlSeries(engine, {}, query), request_for("a", "b"))
+    assert sorted((sample.series, sample.judge) for sample in samples) == [("a", "judge 7"), ("b", "x")]
+
+
 def test_names_are_bound_and_never_part_of_the_statement(engine: Engine) -> None:
     put(engine, ("success", HOSTILE, None, minute(1), 0.9, 10))
     metrics = {"success": Metric(query=QUERY.format(metric="success"))}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,17 +33,12 @@ ENDLESS = """
 QUERY = "SELECT 1767225600 AS time, :release AS version, 1.0 AS value, 1 AS n"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'x.db'}"
-    if request.param == "postgres":
-        # The driver that Airflow's connections use.
-        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-    engine = create_engine(url)
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    """The database with an empty table of calls."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE calls (at DOUBLE PRECISION)"))
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def endless(engine: Engine) -> Any:

@@ -5,38 +5,35 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, event, text
 
-from rollback_budget.budget_file import load_budget, preflight_problems
-from rollback_budget.engine import Sample, evaluate
+from rollback_budget.engine import evaluate
 from rollback_budget.engine.histogram import quantile_in
 from rollback_budget.model.budget import Method
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.sources.histogram_bounds import bounds_for
 from rollback_budget.sources.sql.source import SqlSeries
+from tests.sources.sql_tables import EPOCHS, Row, in_cells, load_shippable, request_for, shippable
+from tests.support.samples import by_place, means, settled
 
 pytestmark = pytest.mark.database
 
 STEP = timedelta(minutes=1)
 START = datetime(2026, 3, 28, 23, 50, tzinfo=UTC)
 END = START + 20 * STEP
-BUDGET = """
-release: v2
-baseline: v1
-window: 20m
-owner: team
-incident_commander: admin
+BUDGET = shippable(
+    "20m",
+    """
 metrics: {preset: PRESET}
 source: {type: sql, conn_id: log, PRESET: {COLUMNS}}
-target: {type: http, conn_id: router, read: {path: /}}
 rollback_budget:
   quality:
     - {task_success_delta_pct: -2, max_duration_min: 8}
@@ -45,7 +42,8 @@ rollback_budget:
   latency: {p95_delta_pct: +15, max_duration_min: 8}
   escalation: {human_handoff_delta_pct: +8, max_duration_min: 8}
   cost: {cost_per_request_delta_pct: +20, max_duration_min: 8}
-"""
+""",
+)
 LOG = """
     CREATE TABLE calls (
         "endedAt" {time}, model TEXT, country TEXT, status TEXT, took_ms DOUBLE PRECISION, human {flag},
@@ -59,19 +57,8 @@ LOG_COLUMNS = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'log.db'}"
-    if request.param == "postgres":
-        # The driver that Airflow's connections use.
-        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-    engine = create_engine(url)
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[Row]:
     """Hits on the very edges, unjudged requests, and rows that do not belong, around midnight."""
     draw = random.Random(7)
     times = [START, START + timedelta(milliseconds=1), START + STEP, START + STEP + timedelta(milliseconds=1)]
@@ -94,20 +81,14 @@ def rows() -> list[dict[str, Any]]:
 
 
 def load(tmp_path: Path, preset: str, columns: str) -> RolloutSpec:
-    path = tmp_path / "v2.yaml"
-    path.write_text(BUDGET.replace("PRESET", preset).replace("COLUMNS", columns))
-    spec = load_budget(path)
-    assert preflight_problems(spec) == []
-    return spec
+    return load_shippable(tmp_path, BUDGET.replace("PRESET", preset).replace("COLUMNS", columns))
 
 
-def fill_log(engine: Engine, rows: list[dict[str, Any]], kind: str) -> None:
+def fill_log(engine: Engine, rows: list[Row], kind: str) -> None:
     on_postgres = engine.dialect.name == "postgresql"
-    column = {"epoch_s": "DOUBLE PRECISION", "epoch_ms": "BIGINT", "timestamp": "TEXT"}[kind]
-    stored: Callable[[datetime], Any] = {
-        "epoch_s": datetime.timestamp,
-        "epoch_ms": lambda time: round(time.timestamp() * 1000),
-        "timestamp": lambda time: time.isoformat().replace("+00:00", "Z"),
+    column, stored = {
+        **EPOCHS,
+        "timestamp": ("TEXT", lambda time: time.isoformat().replace("+00:00", "Z")),
     }[kind]
     if on_postgres and kind == "timestamp":
         # Without a time zone, in a database that lives in another one.
@@ -126,43 +107,16 @@ def fill_log(engine: Engine, rows: list[dict[str, Any]], kind: str) -> None:
     engine.dispose()
 
 
-def in_cells(
-    rows: list[dict[str, Any]], country: str | None = None
-) -> dict[tuple[datetime, str], list[dict[str, Any]]]:
-    cells = defaultdict(list)
-    for row in rows:
-        if (
-            START < row["time"] <= END
-            and row["version"] in ("v1", "v2")
-            and country in (None, row["country"])
-        ):
-            ends = math.ceil(row["time"].timestamp() * 1000 / 60_000) * 60
-            cells[datetime.fromtimestamp(ends, UTC), row["version"]].append(row)
-    return cells
+def is_among(name: str, *good: Any) -> Callable[[Row], float | None]:
+    return lambda row: None if row[name] is None else row[name] in good
 
 
-def by_place(samples: list[Sample], series: str) -> dict[tuple[datetime, str], tuple[float, float | None]]:
-    found = {(s.time, s.version): (s.value, s.n) for s in samples if s.series == series and s.le is None}
-    return {place: (pytest.approx(value), n) for place, (value, n) in found.items()}
-
-
-def share(rows: list[dict[str, Any]], name: str, good: tuple[Any, ...]) -> tuple[float, float]:
-    known = [row[name] in good for row in rows if row[name] is not None]
-    return sum(known) / len(known), len(known)
-
-
-def settled(samples: list[Sample]) -> list[Sample]:
-    return sorted((sample._replace(value=round(sample.value, 12)) for sample in samples), key=repr)
-
-
-def asked(spec: RolloutSpec, release: str = "v2", baseline: str = "v1") -> SeriesRequest:
-    series = tuple(sorted({budget.series for budget in spec.budgets}))
-    return SeriesRequest(series, release, baseline, START, END, STEP)
+asked = partial(request_for, start=START, end=END, step=STEP)
 
 
 @pytest.mark.parametrize("kind", ["epoch_s", "epoch_ms", "timestamp"])
 def test_a_request_log_is_counted_as_a_person_counts_it(
-    engine: Engine, rows: list[dict[str, Any]], tmp_path: Path, kind: str
+    engine: Engine, rows: list[Row], tmp_path: Path, kind: str
 ) -> None:
     fill_log(engine, rows, kind)
     spec = load(tmp_path, "request_log", LOG_COLUMNS.replace("TYPE", kind))
@@ -174,22 +128,17 @@ def test_a_request_log_is_counted_as_a_person_counts_it(
     event.listen(engine, "before_cursor_execute", saw)
     samples = SqlSeries.of(spec, engine).fetch_now(asked(spec))
     assert sum("calls" in statement for statement in statements) == 1
-    cells = in_cells(rows)
+    cells = in_cells(rows, asked(spec))
     assert len(cells) == 40
-    assert by_place(samples, "task_success") == {
-        place: share(cell, "status", ("ok", "cached")) for place, cell in cells.items()
-    }
-    assert by_place(samples, "human_handoff") == {
-        place: share(cell, "human", (True,)) for place, cell in cells.items()
-    }
+    succeeds = is_among("status", "ok", "cached")
+    assert by_place(samples, "task_success") == means(cells, succeeds)
+    assert by_place(samples, "human_handoff") == means(cells, is_among("human", True))
     assert by_place(samples, "high_severity_incidents") == {
         place: (sum(row["severity"] in ("high", "critical") for row in cell), len(cell))
         for place, cell in cells.items()
     }
-    in_germany = in_cells(rows, "de")
-    assert by_place(samples, "task_success:de") == {
-        place: share(cell, "status", ("ok", "cached")) for place, cell in in_germany.items()
-    }
+    in_germany = in_cells(rows, asked(spec), belongs=lambda row: row["country"] == "de")
+    assert by_place(samples, "task_success:de") == means(in_germany, succeeds)
     bounds = (*bounds_for(spec, timedelta(milliseconds=100), timedelta(minutes=1)), math.inf)
     for place, cell in cells.items():
         took = [row["took_ms"] / 1000 for row in cell if row["took_ms"] is not None]
@@ -198,7 +147,7 @@ def test_a_request_log_is_counted_as_a_person_counts_it(
 
 
 def test_the_latency_histogram_is_fine_enough_for_the_sequential_test(
-    engine: Engine, rows: list[dict[str, Any]], tmp_path: Path
+    engine: Engine, rows: list[Row], tmp_path: Path
 ) -> None:
     fill_log(engine, rows, "epoch_s")
     spec = load(tmp_path, "request_log", LOG_COLUMNS.replace("TYPE", "epoch_s"))
@@ -210,7 +159,7 @@ def test_the_latency_histogram_is_fine_enough_for_the_sequential_test(
 
 
 def test_many_rollouts_are_one_statement_and_get_what_each_would_alone(
-    engine: Engine, rows: list[dict[str, Any]], tmp_path: Path
+    engine: Engine, rows: list[Row], tmp_path: Path
 ) -> None:
     fill_log(engine, rows, "timestamp")
     spec = load(tmp_path, "request_log", LOG_COLUMNS.replace("TYPE", "timestamp"))

@@ -19,6 +19,7 @@ from rollback_budget.exceptions import SeriesError
 from rollback_budget.model.budget import Budget
 from rollback_budget.model.json_api import JsonRequest, JsonSeries
 from rollback_budget.sources.base import SeriesRequest
+from rollback_budget.sources.http_json.json_samples import PointReader
 from rollback_budget.sources.http_json.source import JsonApi
 from rollback_budget.sources.recorded import read_series
 from rollback_budget.sources.sql.source import SqlSeries
@@ -93,7 +94,8 @@ def http_json(samples: Sequence[Sample], _folder: Path) -> Sequence[Sample]:
             async def open_session() -> aiohttp.ClientSession:
                 return session
 
-            api = JsonApi([asked], AiohttpClient(open_session, url), timedelta(seconds=10), "source.requests")
+            readers = [PointReader(asked, "source.requests[0]")]
+            api = JsonApi(readers, AiohttpClient(open_session, url), timedelta(seconds=10))
             return await api.fetch(request(samples))
 
     with running_http_server(Answer(body=json.dumps({"data": points}).encode())) as server:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from rollback_budget.clock import Elapsed, grid_floor, utc_now
 from rollback_budget.engine import Sample
@@ -19,6 +20,7 @@ from rollback_budget.ledger.looks import STANDBY
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Tier, Worse
 from rollback_budget.model.decision import Action, Decision, OnTimeout, TierDecision
+from rollback_budget.model.metric import Metric
 from rollback_budget.model.source import RecordedSource
 from rollback_budget.model.spec import Commander, RolloutSpec
 from rollback_budget.model.target import HttpRead, HttpTarget, HttpWrite
@@ -120,10 +122,12 @@ def shipped_rollout(
     on_timeout: OnTimeout = OnTimeout.ROLLBACK,
     within: timedelta = 15 * MINUTE,
     window: timedelta = timedelta(hours=24),
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
 ) -> RolloutSpec:
     """A rollout that shipped a while ago, and whose watch has never given a sign of life.
 
     :param ours: whether standby can move its traffic.
+    :param metrics: those that are looked at in a pace of their own.
     """
     asks = TierDecision(
         action=Action.INCIDENT_COMMANDER_DECISION, within=within, on_timeout=on_timeout, max_overrides=1
@@ -133,6 +137,7 @@ def shipped_rollout(
         INCIDENTS,
         watch=WATCH,
         minutes=window / MINUTE,
+        metrics=dict(metrics),
         decision=Decision(tier_b_breach=asks),
         source=RecordedSource(path="nowhere.csv"),
         target=TARGET,

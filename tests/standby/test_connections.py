@@ -14,7 +14,7 @@ pytestmark = pytest.mark.airflow
 
 READ = """
 import asyncio, sys
-from rollback_budget.cli.standby import connection_problems
+from rollback_budget.hooks.connections import connection_problems
 from rollback_budget.hooks.traffic_target import AirflowTargetConnections
 from airflow.sdk import BaseHook
 from tests.standby.builders import TARGET
@@ -57,6 +57,12 @@ def test_a_connection_of_the_secrets_backend_is_found(tmp_path: Path) -> None:
         AIRFLOW__SECRETS__BACKEND_KWARGS=json.dumps({"connections_file_path": str(secrets)}),
     )
     assert lines == ["[]", "control.example.com control.example.com"]
+
+
+def test_a_connection_that_airflow_cannot_read_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (line,) = [one for one in run(tmp_path, AIRFLOW_CONN_ROUTER="{bad json") if one.startswith("[")]
+    assert "connection 'router' cannot be read: what AIRFLOW_CONN_ROUTER holds is neither" in line
+    assert "isn't defined" not in line
 
 
 def test_a_connection_that_is_nowhere_is_named(tmp_path: Path) -> None:

@@ -264,8 +264,37 @@ source: {type: recorded, path: series.csv}
 """
 )
 
+SCORES = (
+    COMMON
+    + """\
+metrics:
+  task_success: {kind: proportion, every: 1h, lag: 2h, bucket_by: arrival}
+source:
+  type: sql
+  conn_id: warehouse
+  request_log: {table: calls, time: finished_at, latency: took}
+  scores:
+    table: evals.scores
+    time: asked_at
+    arrived: scored_at
+    time_type: epoch_s
+    version: model
+    slice: country
+    name: criterion
+    score: mark
+    score_type: boolean
+    label: word
+    judge: [judge_model, prompt]
+    where: {environment: production}
+    metrics:
+      task_success: {score: success, passes_at: 0.5}
+      tone: {among: [polite, kind]}
+"""
+)
+
 FULL = {
     "sql": SQL,
+    "scores": SCORES,
     "aggregate": AGGREGATE,
     "prometheus": PROMETHEUS,
     "http_json": HTTP_JSON,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from rollback_budget.engine import Sample
 from rollback_budget.engine.evaluation import Evaluation
 from rollback_budget.exceptions import SourceError
+from rollback_budget.model.pace import Pace
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.sources.base import SeriesRequest, Source
+from rollback_budget.watch.look_writer import LookSink
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
 from tests.engine.builders import BASELINE, RELEASE, START, arm, at
@@ -43,8 +45,10 @@ class SimulatedWatch:
         self.spec = spec
         self.backend = backend
         self.now = START
+        #: Where looks go; None for nowhere.
+        self.looks: LookSink | None = None
         #: What an earlier process noted of how far it saw; None where nobody notes that.
-        self.seen_until: Callable[[], datetime | None] | None = None
+        self.seen_until: Callable[[], Mapping[Pace, datetime]] | None = None
         self.plan = WatchPlan(spec=spec, window_start=START, window_end=START + spec.window).model_copy(
             update=plan
         )
@@ -57,6 +61,7 @@ class SimulatedWatch:
             self.plan,
             open_source,
             log=logging.getLogger(__name__),
+            looks=self.looks,
             now=lambda: self.now,
             seen_until=self.seen_until,
         )

@@ -226,13 +226,20 @@ notify: {{notifier: http, conn_id: inbox}}
 
 @contextmanager
 def watched_service(
-    folder: Path, ledger_url: str, *, within: str = "8s", shipped_s: float = 0, poll_s: int = 1
+    folder: Path,
+    ledger_url: str,
+    *,
+    within: str = "8s",
+    shipped_s: float = 0,
+    poll_s: int = 1,
+    more: str = "",
 ) -> Iterator[WatchedService]:
     """Run a service whose release has shipped to half of its traffic.
 
     :param within: the commander's deadline.
     :param shipped_s: how long ago the release shipped.
     :param poll_s: how often it is looked at.
+    :param more: further lines of the budget.
     """
     database = folder / "requests.db"
     behaviours = {BASELINE: Behaviour(), RELEASE: Behaviour()}
@@ -250,6 +257,7 @@ def watched_service(
             max_duration=f"{3 * poll_s}s",
             max_gap=f"{10 * poll_s}s",
         )
+        + more
     )
     spec = load_budget(budget)
     with ExitStack() as stack:

@@ -8,16 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollback_budget.exceptions import TargetError
-from rollback_budget.targets.apply import (
-    ChangeReport,
-    DeadlineClock,
-    Outcome,
-    Recovery,
-    Traffic,
-    TrafficChange,
-    change_traffic,
-)
+from rollback_budget.targets.apply import ChangeReport, DeadlineClock, Outcome, TrafficChange, change_traffic
 from rollback_budget.targets.base import Serving
+from rollback_budget.targets.traffic import Recovery, Traffic
 
 pytestmark = pytest.mark.pure
 

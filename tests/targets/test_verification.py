@@ -10,6 +10,7 @@ import pytest
 from rollback_budget.engine.evaluation import Breach, Comparand
 from rollback_budget.engine.sample import Sample
 from rollback_budget.model.budget import Budget, Comparison, Tier, Worse
+from rollback_budget.model.metric import Metric
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.verification import baseline_levels, baseline_problems, recovery_of
 from tests.engine.builders import BASELINE, RELEASE, START, at, budget, rollout
@@ -66,6 +67,15 @@ def test_incidents_recover_when_the_release_adds_none() -> None:
     still = serving("incidents", 0.0) + serving("incidents", 1.0, n=3.0, version=RELEASE)
     assert recovery(INCIDENTS, serving("incidents", 3.0))[0] is True
     assert recovery(INCIDENTS, still)[0] is False
+
+
+def test_a_metric_that_comes_late_says_that_its_recovery_cannot_be_known_at_once() -> None:
+    hours = {"p95": Metric(every=timedelta(hours=1), lag=timedelta(hours=2))}
+    spec = rollout(P95, metrics=hours)
+    found = recovery_of(spec, [breach_of(P95)], serving("p95", 1.0), START, START + timedelta(minutes=10))
+    assert found is not None
+    assert (found.good, found.knowable) == (None, False)
+    assert found.said == "whether p95 recovers cannot be known at once: a value is up to 3 h late"
 
 
 def test_nothing_breached_is_nothing_to_recover() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,14 +13,15 @@ import pytest
 
 from rollback_budget.engine import Sample
 from rollback_budget.engine.evaluation import Evaluation, Status, VerdictKind
+from rollback_budget.exceptions import SourceError
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.budget import Comparison, Method, Worse
-from rollback_budget.model.metric import Metric, MetricKind
+from rollback_budget.model.metric import BucketBy, Metric, MetricKind
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import Watch
-from rollback_budget.sources.base import Source
+from rollback_budget.sources.base import SeriesRequest, Source
 from rollback_budget.watch.look_writer import LookWriter
 from rollback_budget.watch.watch_plan import WatchPlan
 from rollback_budget.watch.watcher import Watcher
@@ -71,7 +73,7 @@ class RecordedWatch:
         self.ledger = ledger
         self.now = START
         self.spec = two_budgets()
-        self.backend = Backend(samples(600, onset))
+        self.backend: Backend = Backend(samples(600, onset))
         self.plan = WatchPlan(
             spec=self.spec, window_start=START, window_end=START + self.spec.window, rollout=KEY
         )
@@ -272,3 +274,95 @@ async def test_pruning_takes_old_looks_and_leaves_the_evidence(ledger: Ledger) -
     assert ledger.looks.of(KEY) == []
     assert ledger.evaluations.of(KEY)[0].evaluation == verdict
     assert len(ledger.breaches.of(KEY)[0].breach.samples) == 31
+
+
+def three_paces() -> RolloutSpec:
+    """A latency by the minute beside a score every half hour, an hour late, and one by arrival."""
+    return rollout(
+        budget(),
+        budget("score", threshold=20.0, minutes=60, area="quality"),
+        budget("feedback", threshold=20.0, minutes=60, area="quality"),
+        watch=Watch(settle=timedelta(0), stuck_after=timedelta(days=30)),
+        metrics={
+            "score": Metric(every=30 * MINUTE, lag=61 * MINUTE),
+            "feedback": Metric(every=20 * MINUTE, lag=40 * MINUTE, bucket_by=BucketBy.ARRIVAL),
+        },
+    )
+
+
+def paced_samples() -> list[Sample]:
+    found = arm(RELEASE, [100.0] * 600) + arm(BASELINE, [100.0] * 600)
+    for metric, every in (("score", 30), ("feedback", 20)):
+        for minute in range(every, 601, every):
+            value = 130.0 if minute > 240 and metric == "score" else 100.0
+            found += [Sample(at(minute), metric, RELEASE, value), Sample(at(minute), metric, BASELINE, 100.0)]
+    return found
+
+
+@pytest.mark.parametrize("restart_at", [None, 61, 95, 151, 300])
+async def test_looks_of_every_pace_are_in_the_ledger_once_and_at_their_own_times(
+    ledger: Ledger, restart_at: int | None
+) -> None:
+    simulation = RecordedWatch(ledger)
+    simulation.spec, simulation.backend = three_paces(), Backend(paced_samples())
+    simulation.plan = simulation.plan.model_copy(
+        update={"spec": simulation.spec, "window_end": START + simulation.spec.window}
+    )
+    simulation.start()
+    ledger.rollouts.open(KEY, simulation.spec, START)
+    if restart_at is not None:
+        await simulation.watch(1, restart_at)
+        assert simulation.flushed()
+        simulation.start()
+    verdict = await simulation.watch(restart_at or 1, 600)
+    assert verdict is not None
+    assert [one.breached_at for one in verdict.breaches] == [at(330)]
+    assert simulation.flushed()
+    times = {
+        name: [look.time for look in ledger.looks.of(KEY, budget=f"{name}_delta_pct")]
+        for name in ("latency.p95", "quality.score", "quality.feedback")
+    }
+    # Decided at minute 391, when the score of minute 330 had come.
+    assert times["latency.p95"] == [at(minute) for minute in range(1, 392)]
+    assert times["quality.score"] == [at(minute) for minute in range(30, 331, 30)]
+    assert times["quality.feedback"] == [at(minute) for minute in range(60, 391, 20)]
+    newest = {look.budget: look.time for look in ledger.looks.newest(KEY)}
+    assert newest["quality.score_delta_pct"] == at(330)
+
+
+class LateScore(Backend):
+    """Does not answer for the score in some minutes of the watch."""
+
+    def __init__(self, samples: list[Sample], silent: range, simulation: RecordedWatch) -> None:
+        super().__init__(samples)
+        self.silent = silent
+        self.simulation = simulation
+
+    async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
+        minute = (self.simulation.now - START) // MINUTE
+        if request.series == ("score",) and minute in self.silent:
+            raise SourceError("the table of scores is locked", transient=True)
+        return await super().fetch(request)
+
+
+@pytest.mark.parametrize("restart_at", [None, 61, 62])
+async def test_a_look_that_was_read_behind_later_ones_is_added_to_the_look_of_its_time(
+    ledger: Ledger, restart_at: int | None
+) -> None:
+    simulation = RecordedWatch(ledger)
+    simulation.spec = three_paces().model_copy(update={"metrics": {"score": Metric(every=30 * MINUTE)}})
+    simulation.backend = LateScore(paced_samples(), range(60, 63), simulation)
+    simulation.plan = simulation.plan.model_copy(
+        update={"spec": simulation.spec, "window_end": START + simulation.spec.window}
+    )
+    simulation.start()
+    ledger.rollouts.open(KEY, simulation.spec, START)
+    await simulation.watch(1, restart_at or 100)
+    assert simulation.flushed()
+    if restart_at is not None:
+        simulation.start()
+        await simulation.watch(restart_at, 100)
+    assert simulation.flushed()
+    times = [look.time for look in ledger.looks.of(KEY, budget="quality.score_delta_pct")]
+    assert times == [at(30), at(60), at(90)]
+    assert len(ledger.looks.of(KEY, budget="latency.p95_delta_pct")) == 100

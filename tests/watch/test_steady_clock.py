@@ -43,7 +43,7 @@ class Backend:
         return [one for one in happened + carried if request.start < one.time <= request.end]
 
 
-def watch(off: dict[range, int]) -> tuple[Evaluation | None, datetime]:
+def watch(off: dict[range, int], spec: RolloutSpec = SPEC) -> tuple[Evaluation | None, datetime]:
     """Watch minute by minute of the true time, with the wall clock off by some minutes at times."""
     backend = Backend()
 
@@ -56,7 +56,7 @@ def watch(off: dict[range, int]) -> tuple[Evaluation | None, datetime]:
         async def open_source(_spec: RolloutSpec) -> Source:
             return backend
 
-        plan = WatchPlan(spec=SPEC, window_start=START, window_end=START + SPEC.window)
+        plan = WatchPlan(spec=spec, window_start=START, window_end=START + spec.window)
         watcher = Watcher(
             plan,
             open_source,
@@ -102,4 +102,19 @@ def test_the_verdict_is_that_of_replay_however_the_clock_was_set(off: dict[range
 
 def test_a_clock_that_was_right_to_be_set_forward_is_believed() -> None:
     _, when = watch({range(200): -30})
+    assert when == at(330)
+
+
+@pytest.mark.parametrize("by", [6, 7, 8])
+def test_values_that_are_carried_forward_prove_no_clock_whatever_settles(by: int) -> None:
+    """What is decided by a clock that is 6 min ahead lies only 4 min ahead where looks settle for 90 s."""
+    spec = rollout(watch=Watch(settle=timedelta(seconds=90)))
+    verdict, when = watch({range(320, 600): by}, spec)
+    assert verdict is not None
+    assert verdict.breaches == evaluate(spec, SAMPLES, start=START).breaches
+    assert when == at(332)
+
+
+def test_a_clock_that_is_set_right_before_the_first_look_is_believed() -> None:
+    _, when = watch({range(200): -100_000})
     assert when == at(330)

@@ -10,6 +10,7 @@ import pytest
 from rollback_budget.engine.evaluation import Evaluation, VerdictKind
 from rollback_budget.model.budget import Tier
 from rollback_budget.model.decision import Action, Decision, TierDecision
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.watch_settings import OnBlind, Watch
 from rollback_budget.watch.watch_plan import Override, Role, WatchPlan
 from tests.engine.builders import BASELINE, MINUTE, RELEASE, START, arm, at, budget, rollout
@@ -65,7 +66,7 @@ def test_a_watch_whose_every_look_is_a_process_of_its_own_is_blind_in_time_where
     None
 ):
     simulation = SimulatedWatch(rollout(watch=WATCH), Backend(slow_from(DAY + 1), down=(100, DAY)))
-    simulation.seen_until = lambda: at(100)
+    simulation.seen_until = lambda: {pace_of(simulation.spec, "p95"): at(100)}
     verdict, when = simulation.watch(DAY, kill_every=1)
     assert verdict is not None
     assert (verdict.verdict, when) == (VerdictKind.BLIND, at(115))

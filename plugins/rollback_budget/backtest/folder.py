@@ -6,10 +6,15 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
+from rollback_budget.backtest.recording import Recording
+from rollback_budget.engine import Sample
+from rollback_budget.engine.sample_columns import SampleColumns
 from rollback_budget.exceptions import SeriesError
+from rollback_budget.model.label import Label
+from rollback_budget.sources.recorded import read_series
+from rollback_budget.sources.recorded_columns import read_columns
 
 LABELS = "labels.csv"
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -18,36 +23,47 @@ _NEEDED = ("file", "label")
 _OPTIONAL = ("onset", "release", "baseline")
 
 
-class Label(StrEnum):
-    """How a rollout went: a bad one should have been stopped."""
-
-    GOOD = "good"
-    BAD = "bad"
-
-
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """One recorded rollout.
-
-    :param label: None for an unlabelled rollout.
-    :param onset: when a bad one went bad, in UTC; None when not known.
-    :param release: the version that was rolled out, when it is not the one that the budget names.
-    :param baseline: likewise.
-    """
+class RecordedFile(Recording):
+    """A rollout in a file, which is all that there is of it."""
 
     path: Path
-    label: Label | None = None
-    onset: datetime | None = None
-    release: str | None = None
-    baseline: str | None = None
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.name
 
+    @property
+    def place(self) -> str:
+        """The file's path."""
+        return str(self.path)
 
-def recordings_of(folder: Path) -> list[Recording]:
+    @property
+    def relabel(self) -> str:
+        """In the labels beside it."""
+        return f"correct it in {LABELS}"
+
+    @property
+    def extend(self) -> str:
+        """Of the rollout's whole time."""
+        return "record the rollout from its beginning to its end"
+
+    @property
+    def shorten(self) -> str:
+        """To the time of one rollout."""
+        return "record no more than its window, from when it was shipped"
+
+    def samples(self) -> list[Sample]:
+        """Read the file. Raises SeriesError."""
+        return read_series(self.path)
+
+    def columns(self) -> SampleColumns | None:
+        """Read the file by columns, if that is possible."""
+        return read_columns(self.path)
+
+
+def recordings_of(folder: Path) -> list[RecordedFile]:
     """Return the recorded rollouts of ``folder`` by name, with what ``labels.csv`` says of them.
 
     :raises SeriesError: no folder, no series in it, or labels that cannot be used (with their line).
@@ -59,11 +75,11 @@ def recordings_of(folder: Path) -> list[Recording]:
         raise SeriesError(f"{folder}: no series in it; put one file a rollout there ({', '.join(SUFFIXES)})")
     labels = folder / LABELS
     labelled = _read_labels(labels, {path.name: path for path in paths}) if labels.exists() else {}
-    return [labelled.get(path.name, Recording(path)) for path in paths]
+    return [labelled.get(path.name, RecordedFile(path)) for path in paths]
 
 
-def _read_labels(labels: Path, paths: Mapping[str, Path]) -> dict[str, Recording]:
-    found: dict[str, Recording] = {}
+def _read_labels(labels: Path, paths: Mapping[str, Path]) -> dict[str, RecordedFile]:
+    found: dict[str, RecordedFile] = {}
     try:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
@@ -84,14 +100,20 @@ def _read_labels(labels: Path, paths: Mapping[str, Path]) -> dict[str, Recording
     return found
 
 
-def _recording(place: str, path: Path, texts: Mapping[str, str]) -> Recording:
+def _recording(place: str, path: Path, texts: Mapping[str, str]) -> RecordedFile:
     if texts["label"] not in list(Label):
         raise SeriesError(f"{place}: {texts['label']!r} is no label; write good or bad")
     label = Label(texts["label"])
     onset = _onset(place, texts["onset"]) if texts["onset"] else None
     if onset is not None and label is Label.GOOD:
         raise SeriesError(f"{place}: a good rollout has no onset; leave it empty")
-    return Recording(path, label, onset, texts["release"] or None, texts["baseline"] or None)
+    return RecordedFile(
+        path,
+        label=label,
+        onset=onset,
+        release=texts["release"] or None,
+        baseline=texts["baseline"] or None,
+    )
 
 
 def _onset(place: str, text: str) -> datetime:
@@ -103,4 +125,9 @@ def _onset(place: str, text: str) -> datetime:
         raise SeriesError(
             f"{place}: {text!r} is not a time in UTC; write it as 2026-10-01T12:00:00Z"
         ) from None
-    return onset.astimezone(UTC)
+    try:
+        return onset.astimezone(UTC)
+    except OverflowError:
+        raise SeriesError(
+            f"{place}: {text!r} is before year 1 or after year 9999 in UTC; check the year"
+        ) from None

@@ -1,4 +1,4 @@
-"""Runs a backtest over a folder, in several processes."""
+"""Runs a backtest over recorded rollouts, in several processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from rollback_budget.backtest.folder import Recording
+from rollback_budget.backtest.recording import Recording
 from rollback_budget.backtest.sweep import try_candidates
 from rollback_budget.backtest.trial import Trial, Trigger, read_record, try_rule
 from rollback_budget.exceptions import RollbackBudgetError, SeriesError
@@ -42,7 +42,7 @@ def run_backtest(
 
     :param jobs: processes; few recordings are done in this one.
     :param on_done: called after each recording.
-    :raises SeriesError: some cannot be read: one line each, beginning with the file.
+    :raises SeriesError: some cannot be read: one line each, beginning with the place.
     """
     one = partial(_try_one, spec, sweep=sweep)
     if jobs <= 1 or len(recordings) <= MIN_FOR_PROCESSES:
@@ -74,10 +74,10 @@ def _collect(
 
 
 def _try_one(spec: RolloutSpec, recording: Recording, *, sweep: bool) -> BacktestResult | str:
-    """Return the result, or the message of an error: all files with one are reported together."""
+    """Return the result, or the message of an error: all recordings with one are reported together."""
     try:
         record = read_record(spec, recording)
         return BacktestResult(try_rule(record), tuple(try_candidates(record)) if sweep else ())
     except RollbackBudgetError as error:
         message = str(error)
-        return message if message.startswith(str(recording.path)) else f"{recording.path}: {message}"
+        return message if message.startswith(recording.place) else f"{recording.place}: {message}"

@@ -33,15 +33,18 @@ def candidates_of(spec: RolloutSpec) -> list[Candidate]:
 
 
 def try_candidates(record: Record) -> list[Trigger | None]:
-    """Return the first breach of every candidate, in their order.
+    """Return the first breach of every candidate, in their order; None also where it cannot be tried.
 
     Each is folded alone, with the false-rollback rate that the budget has among the others of its file.
     """
     spec = record.spec
     analysis = spec.analysis.model_copy(update={"alpha": alpha_of(spec)})
     budgets = {budget.id: budget for budget in spec.budgets}
-    triggers = []
+    triggers: list[Trigger | None] = []
     for candidate in candidates_of(spec):
+        if candidate.budget in record.untried:
+            triggers.append(None)
+            continue
         changes = {"threshold": candidate.threshold, "max_duration": candidate.max_duration}
         budget = budgets[candidate.budget].model_copy(update=changes)
         alone = spec.model_copy(update={"budgets": (budget,), "analysis": analysis})

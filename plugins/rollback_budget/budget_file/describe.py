@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from rollback_budget.model.budget import Accounting, Budget, Comparison, Method, Tier, Worse
 from rollback_budget.model.decision import Action, OnTimeout
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.method_plan import Counted, alpha_of, method_problem, plan_of
+from rollback_budget.model.metric import BucketBy
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import OnBlind
+from rollback_budget.text import joined
 
 
 def say_budget(spec: RolloutSpec, budget: Budget) -> str:
@@ -60,7 +65,25 @@ def say_looks(spec: RolloutSpec) -> str:
     watch = spec.watch
     rhythm = f"one look per {say_duration(watch.step)}, fetched every {say_duration(watch.poll)}"
     left_out = f"the newest {say_duration(watch.settle)} are left out"
-    return f"{rhythm}; {left_out}; a hole longer than {say_duration(watch.max_gap)} uses up nothing"
+    own = "".join(f"; {said}" for name in _own_paces(spec) if (said := _say_pace(spec, name)))
+    return f"{rhythm}; {left_out}; a hole longer than {say_duration(watch.max_gap)} uses up nothing{own}"
+
+
+def _own_paces(spec: RolloutSpec) -> list[str]:
+    """Return the metrics that are looked at in a pace of their own."""
+    names = dict.fromkeys(budget.metric for budget in spec.budgets)
+    return [name for name in names if spec.metric(name).has_own_pace]
+
+
+def _say_pace(spec: RolloutSpec, name: str) -> str:
+    pace = pace_of(spec, name)
+    counts = f"decided {say_duration(pace.lag)} after it"
+    if spec.metric(name).bucket_by is BucketBy.ARRIVAL:
+        counts = f"by arrival, leaving out the first {say_duration(pace.leaves_out)}"
+    hole = ""
+    if pace.max_gap != spec.watch.max_gap:
+        hole = f", a hole longer than {say_duration(pace.max_gap)} uses up nothing"
+    return f"{name}: one look per {say_duration(pace.every)}, {counts}{hole}"
 
 
 def say_blind(spec: RolloutSpec) -> str:
@@ -70,7 +93,13 @@ def say_blind(spec: RolloutSpec) -> str:
         OnBlind.ROLLBACK: f"{spec.release} is rolled back",
         OnBlind.CONTINUE: "the watch goes on",
     }[spec.watch.on_blind]
-    return f"if an area sees nothing for {say_duration(spec.watch.blind_after)}, {leads_to}"
+    longer: dict[timedelta, list[str]] = {}
+    for name in _own_paces(spec):
+        longer.setdefault(pace_of(spec, name).blind_after, []).append(name)
+    longer.pop(spec.watch.blind_after, None)
+    said = ", ".join(f"{say_duration(after)} for {joined(names)}" for after, names in longer.items())
+    own = f" ({said})" if said else ""
+    return f"if an area sees nothing for {say_duration(spec.watch.blind_after)}{own}, {leads_to}"
 
 
 def say_deciders(spec: RolloutSpec) -> str:

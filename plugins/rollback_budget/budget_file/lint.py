@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
@@ -11,10 +11,14 @@ from rollback_budget.model.decision import Action
 from rollback_budget.model.direction import better_of
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.method_plan import method_problem
-from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.metric import BucketBy, MetricKind
+from rollback_budget.model.pace import most_looks, pace_of
 from rollback_budget.model.source_settings import SourceSettings
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.registry import Group, load_class
+
+#: A budget with a duration burns from one bad look to the next.
+_FEWEST_TO_BREACH = 2
 
 _HERE = "to this budget or to defaults.yaml"
 
@@ -70,11 +74,70 @@ def warnings(spec: RolloutSpec) -> list[str]:
         budget.tier is Tier.A for budget in spec.budgets
     ):
         found.append("`tier_a_breach: record_only`: a tier A breach rolls nothing back")
+    found += [said for budget in spec.budgets for said in _pace_warnings(spec, budget)]
     found += _skewed_means(spec)
     found += _traffic_warnings(spec)
     if spec.source is not None:
         found += _checks_of(spec.source).warnings(spec)
     return found
+
+
+def _pace_warnings(spec: RolloutSpec, budget: Budget) -> Iterator[str]:
+    """Say where a metric comes so rarely, or so late, that its budget is not what it looks like."""
+    metric, pace = spec.metric(budget.metric), pace_of(spec, budget.metric)
+    if not metric.has_own_pace:
+        return
+    every, window = write_duration(pace.every), write_duration(spec.window)
+    looks = most_looks(spec, pace)
+    if not looks:
+        left_out, shorter = "", "`every`"
+        if pace.leaves_out:
+            left_out = f", whose first {write_duration(pace.leaves_out)} `bucket_by: arrival` leaves out"
+            shorter = "`every` or `lag`"
+        yield (
+            f"{budget.id}: no look of {every} lies within the window of {window}{left_out}, so that it is"
+            f" never judged: watch longer, or give the metric a shorter {shorter}"
+        )
+        return
+    if pace.every < spec.watch.step:
+        step, blind = write_duration(spec.watch.step), write_duration(pace.blind_after)
+        yield (
+            f"{budget.id}: `every` ({every}) is shorter than `watch.step` ({step}), so that the metric is"
+            f" looked at every {every}, more often than the others: where values come less often, looks are"
+            f" unknown, and {blind} without a value are blind"
+        )
+    if budget.max_duration and looks <= _FEWEST_TO_BREACH:
+        few, breach = (
+            ("at most one look of {} lies", "cannot breach")
+            if looks < _FEWEST_TO_BREACH
+            else ("only one look of {} lies for certain", "may not be able to breach")
+        )
+        yield (
+            f"{budget.id}: {few.format(every)} within the window of {window}, and a budget with a duration"
+            f" breaches at a second one, so that it {breach}: watch longer, give the metric a shorter"
+            " `every`, or the budget `max_duration: 0m`"
+        )
+    if pace.lag >= spec.window:
+        yield (
+            f"{budget.id}: with a `lag` of {write_duration(pace.lag)} no look is decided before the window of"
+            f" {window} is over, so that its harm is found no sooner: watch longer, or give the metric a"
+            " shorter `lag`"
+        )
+    if pace.blind_after >= spec.window:
+        yield (
+            f"{budget.id}: looks of {every} are blind only after {write_duration(pace.blind_after)}, no"
+            " sooner than the window is over: give the metric a shorter `blind_after`"
+        )
+    if timedelta(0) < budget.max_duration < pace.every:
+        yield (
+            f"{budget.id}: {write_duration(budget.max_duration)} is shorter than a look of {every}, so that"
+            " the second bad look in a row breaches"
+        )
+    if metric.bucket_by is BucketBy.ARRIVAL and metric.lag is None:
+        yield (
+            f"{budget.id}: {budget.metric} counts when it arrives, and at first that is about requests from"
+            " before the release shipped: write its `lag`, and so much is left out"
+        )
 
 
 def _skewed_means(spec: RolloutSpec) -> list[str]:

@@ -61,7 +61,11 @@ def _read_bytes(path: Path) -> bytes:
     start = Place(str(path), 1, 1)
     try:
         if not path.is_file():
-            missing = "there is no such file" if not path.exists() else "this is not a regular file"
+            missing = (
+                "there is no such file; check the path"
+                if not path.exists()
+                else "this is no file; name a budget file"
+            )
             raise SpecError([start.problem(missing)])
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -10,6 +10,7 @@ from rollback_budget.cases.failed_request import FailedRequest
 from rollback_budget.engine.evaluation import Breach
 from rollback_budget.ledger.views import LoggedBreach, Rollout
 from rollback_budget.model.budget import Comparison, Worse
+from rollback_budget.model.pace import pace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,12 @@ def failure_query_of(logged: LoggedBreach, rollout: Rollout) -> FailureQuery:
     """Return the query for the failing requests of a breach.
 
     The window is that of the breach, ``started_at`` to ``breached_at``, with the step that ends at
-    ``started_at``; events that are counted since the beginning are looked for since then.
+    ``started_at``, and with the time that values need to arrive where they count when they do; events that
+    are counted since the beginning are looked for since then.
     """
     breach, spec = logged.breach, rollout.spec
-    start = breach.started_at - spec.watch.step
+    pace = pace_of(spec, breach.metric)
+    start = breach.started_at - pace.every - pace.leaves_out
     if breach.comparison is Comparison.INCREASE and rollout.shipped_at is not None:
         start = min(start, rollout.shipped_at)
     return FailureQuery(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rollback_budget.cli.common import budget_argument, iso
+from rollback_budget.cli.progress import progress_of
+from rollback_budget.cli.recordings import (
+    Chosen,
+    choose_recordings,
+    left_out_json,
+    minutes,
+    recording_json,
+    recording_options,
+    score_json,
+)
 from rollback_budget.text import plural
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rollback_budget.backtest.run import BacktestResult
     from rollback_budget.backtest.score import Score
     from rollback_budget.backtest.sweep import Candidate
@@ -24,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @budget_argument
-@click.argument("folder", type=click.Path(path_type=Path))
+@recording_options
 @click.option("--sweep", is_flag=True, help="Also try other thresholds and durations, budget by budget.")
 @click.option(
     "--chart",
@@ -36,7 +49,7 @@ if TYPE_CHECKING:
     "--of",
     "rollout",
     metavar="NAME",
-    help="Which rollout to draw, by its file name; by default a false trip, else a missed one, else any.",
+    help="Which rollout to draw, by its name; by default a false trip, else a missed one, else any.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -47,7 +60,16 @@ if TYPE_CHECKING:
     help="Processes; by default one a core.",
 )
 def backtest(
-    budget: Path, folder: Path, sweep: bool, chart: Path | None, rollout: str | None, as_json: bool, jobs: int
+    budget: Path,
+    folder: Path | None,
+    from_ledger: bool,
+    since: timedelta | None,
+    url: str | None,
+    sweep: bool,
+    chart: Path | None,
+    rollout: str | None,
+    as_json: bool,
+    jobs: int,
 ) -> None:
     """Try BUDGET on every recorded rollout of FOLDER: when it would have tripped, and whether rightly.
 
@@ -60,15 +82,20 @@ def backtest(
       2026-09-02.csv,good,,model-v40,model-v39
       2026-09-16.csv,bad,2026-09-16T14:20:00Z,model-v41,model-v40
 
+    With --ledger instead of FOLDER, the past rollouts of the same service in the ledger, from their recorded
+    looks, with the labels that `label` gave them. Looks hold values and numbers of events to six digits, and
+    no histograms. A rollout that was ended is recorded until then: whether BUDGET would have tripped later is
+    undecided.
+
     \b
     Examples:
       rollback-budget backtest budgets/model-v42.yaml rollouts/
       rollback-budget backtest budgets/model-v42.yaml rollouts/ --sweep --chart trade-off.svg
       rollback-budget backtest budgets/model-v42.yaml rollouts/ --chart night.png --of 2026-09-16.csv
+      rollback-budget backtest budgets/model-v42.yaml --ledger --since 180d
 
     Exits 0, or 1 with every file that cannot be read.
     """
-    from rollback_budget.backtest.folder import LABELS, recordings_of
     from rollback_budget.backtest.run import run_backtest
     from rollback_budget.budget_file import load_budget
     from rollback_budget.charts import check_format
@@ -76,60 +103,36 @@ def backtest(
     if chart is not None:
         check_format(chart)
     spec = load_budget(budget)
-    recordings = recordings_of(folder)
-    unlabelled = sum(recording.label is None for recording in recordings)
-    if unlabelled:
-        rollouts = plural(len(recordings), "rollout")
-        click.echo(
-            f"warning: {unlabelled} of {rollouts} without a label in {folder / LABELS}",
-            err=True,
-        )
+    chosen = choose_recordings([spec], folder, from_ledger, since, url)
+    recordings = chosen.recordings
     if rollout is not None and rollout not in {recording.name for recording in recordings}:
-        raise click.BadParameter(f"there is no {rollout!r} in {folder}", param_hint="--of")
-    with _progress(len(recordings)) as progress:
-        results = run_backtest(
-            spec, recordings, sweep=sweep, jobs=jobs, on_done=lambda: progress.advance(progress.task_ids[0])
-        )
+        place = chosen.place if folder is None else folder
+        raise click.BadParameter(f"there is no {rollout!r} in {place}", param_hint="--of")
+    with progress_of("rollouts", len(recordings)) as bar:
+        results = run_backtest(spec, recordings, sweep=sweep, jobs=jobs, on_done=bar.advance)
     trials = [one.trial for one in results]
     swept = _swept(spec, results) if sweep else []
     if chart is not None:
         _draw(spec, trials, swept, rollout, chart)
     if as_json:
-        click.echo(json.dumps(_as_json(spec, trials, swept), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_as_json(spec, trials, swept, chosen), indent=2, ensure_ascii=False))
     else:
-        _print(spec, trials, swept)
-
-
-def _progress(total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    progress = Progress(console=Console(stderr=True), transient=True)
-    progress.add_task("rollouts", total=total)
-    return progress
-
-
-def _scores(spec: RolloutSpec, trials: Sequence[Trial]) -> list[tuple[str, Score]]:
-    """Return the score of the rule as a whole, then of each budget as if it stood alone."""
-    from rollback_budget.backtest.score import score
-
-    rule = score((trial.recording, trial.deciding) for trial in trials)
-    by_budget = []
-    for budget in spec.budgets:
-        tripped = [
-            (trial.recording, next((one for one in trial.triggers if one.budget == budget.id), None))
-            for trial in trials
-        ]
-        by_budget.append((budget.id, score(tripped)))
-    return [("the rule", rule), *by_budget]
+        _print(spec, trials, swept, chosen)
 
 
 def _swept(spec: RolloutSpec, results: Sequence[BacktestResult]) -> list[tuple[Candidate, Score]]:
-    from rollback_budget.backtest.score import score
+    from rollback_budget.backtest.score import Tripped, score
     from rollback_budget.backtest.sweep import candidates_of
 
     return [
-        (candidate, score((one.trial.recording, one.swept[place]) for one in results))
+        (
+            candidate,
+            score(
+                Tripped(one.trial.recording, one.swept[place], one.trial.ends_early)
+                for one in results
+                if candidate.budget not in one.trial.untried
+            ),
+        )
         for place, candidate in enumerate(candidates_of(spec))
     ]
 
@@ -165,24 +168,30 @@ def _draw(
 
 
 def _as_json(
-    spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]
+    spec: RolloutSpec,
+    trials: Sequence[Trial],
+    swept: Sequence[tuple[Candidate, Score]],
+    chosen: Chosen,
 ) -> dict[str, Any]:
-    (_, rule), *budgets = _scores(spec, trials)
+    from rollback_budget.backtest.score import scores_of
+
+    rule, budgets = scores_of(spec, trials)
     document: dict[str, Any] = {
         "name": spec.name,
         "sha256": spec.sha256,
-        "rule": _score_json(rule),
-        "budgets": [{"budget": name, **_score_json(score)} for name, score in budgets],
+        "rule": score_json(rule),
+        "budgets": [{"budget": name, **score_json(score)} for name, score in budgets.items()],
         "rollouts": [_trial_json(trial) for trial in trials],
+        **left_out_json(chosen),
     }
     if swept:
         document["sweep"] = [
             {
                 "budget": candidate.budget,
                 "threshold": candidate.threshold,
-                "max_duration_min": _minutes(candidate.max_duration),
+                "max_duration_min": minutes(candidate.max_duration),
                 "is_current": candidate.is_current,
-                **_score_json(score),
+                **score_json(score),
             }
             for candidate, score in swept
         ]
@@ -192,15 +201,17 @@ def _as_json(
 def _trial_json(trial: Trial) -> dict[str, Any]:
     recording = trial.recording
     return {
-        "file": recording.name,
+        **recording_json(recording),
         "label": recording.label,
         "onset": iso(recording.onset),
         "window_start": iso(trial.start),
         "evaluated_until": iso(trial.until),
         "outcome": trial.outcome,
         "trigger_minute": None if trial.deciding is None else trial.deciding.minute,
-        "delay_min": _minutes(trial.delay),
+        "delay_min": minutes(trial.delay),
         "blind_at": iso(trial.blind_at),
+        "untried": [{"budget": name, "reason": reason} for name, reason in trial.untried.items()],
+        "warnings": list(trial.warnings),
         "triggers": [
             {
                 "budget": trigger.budget,
@@ -215,23 +226,15 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _score_json(score: Score) -> dict[str, Any]:
-    return {
-        "good": score.good,
-        "bad": score.bad,
-        "unlabelled": score.unlabelled,
-        "false_trips": score.false_trips,
-        "found": score.found,
-        "missed": score.missed,
-        "tripped": score.tripped,
-        "median_delay_min": _minutes(score.median_delay),
-        "longest_delay_min": _minutes(score.longest_delay),
-    }
-
-
-def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Candidate, Score]]) -> None:
+def _print(
+    spec: RolloutSpec,
+    trials: Sequence[Trial],
+    swept: Sequence[tuple[Candidate, Score]],
+    chosen: Chosen,
+) -> None:
     from rich.console import Console
 
+    from rollback_budget.backtest.score import scores_of
     from rollback_budget.model.duration import say_duration
     from rollback_budget.text import printable
 
@@ -249,14 +252,18 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
             "" if trial.delay is None else say_duration(trial.delay),
         )
     console.print(table)
-    table = _table("", "false trips", "found", "missed", "tripped, no label", "median delay", "longest delay")
-    for name, score in _scores(spec, trials):
-        labelled = score.good + score.bad
+    rule, budgets = scores_of(spec, trials)
+    may_be_undecided = any(not recording.is_whole for recording in chosen.recordings)
+    undecided = ("undecided",) if may_be_undecided else ()
+    delays = ("median delay", "longest delay")
+    table = _table("", "false trips", "found", "missed", *undecided, "tripped, no label", *delays)
+    for name, score in (("the rule", rule), *budgets.items()):
         table.add_row(
             printable(name),
-            f"{score.false_trips} of {labelled}",
+            f"{score.false_trips} of {score.false_trips_of}",
             f"{score.found} of {score.bad}",
             str(score.missed) if name == "the rule" else "",
+            *((str(score.undecided),) if may_be_undecided else ()),
             f"{score.tripped} of {score.unlabelled}",
             *(
                 "" if delay is None else say_duration(delay)
@@ -272,13 +279,37 @@ def _print(spec: RolloutSpec, trials: Sequence[Trial], swept: Sequence[tuple[Can
                 printable(candidate.budget),
                 f"{candidate.threshold:+g}",
                 say_duration(candidate.max_duration),
-                f"{score.false_trips} of {score.good + score.bad}",
+                f"{score.false_trips} of {score.false_trips_of}",
                 f"{score.found} of {score.bad}",
                 "" if score.median_delay is None else say_duration(score.median_delay),
                 "as it is" if candidate.is_current else "",
             )
         console.print()
         console.print(table)
+
+    _print_limits(console, trials, chosen)
+
+
+def _print_limits(console: Console, trials: Sequence[Trial], chosen: Chosen) -> None:
+    """Say what could not be tried, and what that means."""
+    from rollback_budget.text import printable
+
+    untried = Counter((name, reason) for trial in trials for name, reason in trial.untried.items())
+    if untried or chosen.left_out:
+        table = _table("not tried", "", "why")
+        for (name, reason), count in sorted(untried.items()):
+            table.add_row(printable(name), f"on {plural(count, 'rollout')}", printable(reason))
+        for one in chosen.left_out:
+            name = str(one.key) if one.release is None else f"{one.release} {one.key.run_id}"
+            table.add_row(printable(name), "", printable(one.reason))
+        console.print()
+        console.print(table)
+    for trial in trials:
+        for warning in trial.warnings:
+            said = printable(f"{trial.recording.name}: {warning}")
+            console.print(f"\nwarning: {said}", soft_wrap=True)
+    for note in chosen.notes:
+        console.print(f"\nnote: {printable(note)}", soft_wrap=True)
 
 
 def _blind_first(trial: Trial) -> bool:
@@ -292,7 +323,3 @@ def _table(*headings: str) -> Any:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
-
-
-def _minutes(duration: timedelta | None) -> float | None:
-    return None if duration is None else duration / timedelta(minutes=1)

@@ -62,6 +62,7 @@ def decide(
     the rollout has ended.
     """
     from rollback_budget.ledger.watched_by import watched_by
+    from rollback_budget.model.pace import tail_of
     from rollback_budget.standby.situation import read_situation
 
     ledger = open_ledger(url)
@@ -75,7 +76,7 @@ def decide(
     if signs is None:
         raise LedgerRuleError(f"{rollout.spec.release} has not shipped, so there is nothing to decide")
     situation = read_situation(ledger, rollout.key)
-    who = watched_by(signs, rollout.spec.watch)
+    who = watched_by(signs, rollout.spec.watch, tail=tail_of(rollout.spec, signs.window_end))
     choice = _choice(option)
     _refuse_beside_airflow(rollout, situation, who)
     _refuse_without_question(situation, choice)

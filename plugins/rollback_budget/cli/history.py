@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.common import find_rollouts, iso, json_option, url_option, utc_second
+from rollback_budget.cli.common import find_rollouts, iso, json_option, some, url_option, utc_second
 from rollback_budget.cli.ledger import open_ledger
 from rollback_budget.model.choice import SILENCE
 from rollback_budget.text import plural, printable
@@ -73,7 +73,7 @@ def history(release: str, run: str | None, url: str | None, as_json: bool) -> No
         who = "" if line.by is None else f"  [{line.by}]"
         click.echo(printable(f"{when}  {line.event:16}  {line.text}{who}"))
     if others:
-        runs = ", ".join(other.key.run_id for other in others[:5])
+        runs = some([other.key.run_id for other in others])
         click.echo(printable(f"\n{plural(len(others), 'other run')}, shown with --run: {runs}"), err=True)
 
 
@@ -102,6 +102,7 @@ def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
         Final,
         LoggedBreach,
         LoggedEvaluation,
+        LoggedLabel,
         LoggedSuspension,
         RecordedOverride,
         Review,
@@ -184,6 +185,11 @@ def _lines(event: HistoryEvent, now: datetime) -> list[HistoryLine]:
             return [HistoryLine(event.requested_at or event.verified_at, "rollback", None, text, detail)]
         case Final():
             return [HistoryLine(event.at, event.decision.value.replace("_", " "), event.by, event.reason)]
+        case LoggedLabel():
+            since = "" if event.onset is None else f" since {utc_second(event.onset)}"
+            detail = {"label": event.label.value, "onset": iso(event.onset), "note": event.note}
+            text = f"{event.label.value}{since}{_because(event.note)}"
+            return [HistoryLine(event.at, "labelled", event.by, text, detail)]
 
 
 def _suspension(event: LoggedSuspension, now: datetime) -> list[HistoryLine]:

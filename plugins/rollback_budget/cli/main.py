@@ -14,14 +14,19 @@ COMMANDS = {
     "validate": "rollback_budget.cli.validate:validate",
     "explain": "rollback_budget.cli.explain:explain",
     "preflight": "rollback_budget.cli.preflight:preflight",
+    "record": "rollback_budget.cli.record:record",
     "replay": "rollback_budget.cli.replay:replay",
     "design-effect": "rollback_budget.cli.design_effect:design_effect",
+    "suggest": "rollback_budget.cli.suggest:suggest",
     "backtest": "rollback_budget.cli.backtest:backtest",
+    "review-change": "rollback_budget.cli.review_change:review_change",
     "schema": "rollback_budget.cli.schema:schema",
     "status": "rollback_budget.cli.status:status",
     "decide": "rollback_budget.cli.decide:decide",
     "standby": "rollback_budget.cli.standby:standby",
     "history": "rollback_budget.cli.history:history",
+    "label": "rollback_budget.cli.label:label",
+    "report": "rollback_budget.cli.report:report",
     "suspend": "rollback_budget.cli.suspend:suspend",
     "resume": "rollback_budget.cli.suspend:resume",
     "suspensions": "rollback_budget.cli.suspend:suspensions",
@@ -38,7 +43,7 @@ def cli() -> None:
     """A launch gate says when to ship. A rollback budget says when to stop.
 
     Exit codes: 0 fine, 1 an error (bad input, a backend that is down). `replay` adds 2 breach and 3 blind;
-    `gate check` adds 4 ask and 5 block.
+    `gate check` adds 4 ask and 5 block. 130 after Ctrl-C.
     """
 
 

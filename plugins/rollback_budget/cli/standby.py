@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.common import iso, json_option, short_duration
+from rollback_budget.cli.common import iso, json_option, positive_duration, short_duration
 from rollback_budget.text import printable
 
 if TYPE_CHECKING:
     from rollback_budget.ledger.watched_by import WatchedBy
-    from rollback_budget.model.spec import RolloutSpec
     from rollback_budget.standby.report import StandbyReport
     from rollback_budget.standby.standby import Standby
     from rollback_budget.standby.tools import StandbyMessage, StandbyTools
@@ -36,25 +35,11 @@ END_WITHIN_S = 8.0
 FLUSH = timedelta(seconds=2)
 
 
-def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> timedelta | None:
-    from rollback_budget.model.duration import parse_duration
-
-    if value is None:
-        return None
-    try:
-        after = parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if after <= timedelta(0):
-        raise click.BadParameter("it must be longer than nothing")
-    return after
-
-
 @click.command()
 @click.option(
     "--after",
     metavar="DURATION",
-    callback=_duration,
+    callback=positive_duration,
     help="Take over a watch that has given no sign of life for this long, on top of the budget's `settle`"
     " (default: the larger of three polls and 3m; two polls at least).",
 )
@@ -130,6 +115,7 @@ async def _once(process: Standby) -> bool:
 def _tools() -> tuple[LookWriter, StandbyTools]:
     """Return what a standby works with: Airflow's configuration, connections and notifiers."""
     from rollback_budget.common.config import open_ledger
+    from rollback_budget.hooks.connections import connection_problems
     from rollback_budget.hooks.http import close_shared_session
     from rollback_budget.hooks.metric_source import open_shared_source
     from rollback_budget.hooks.traffic_target import open_target, open_target_in_time
@@ -174,34 +160,6 @@ def _send(message: StandbyMessage) -> Sequence[str]:
         message.event, message.occasion, rollout.key, rollout.spec, message.sentence, message.deadline
     )
     return send(notification, {}, logging.getLogger("rollback_budget.standby"))
-
-
-#: Connections that were found once, and those that were not, with what was said and until when that holds: a
-#: secrets backend is not asked for each of thousands of rollouts.
-_found: set[str] = set()
-_missing: dict[str, tuple[str, float]] = {}
-MISSING_FOR_S = 30.0
-
-
-def connection_problems(spec: RolloutSpec) -> list[str]:
-    """Say which connections of a spec cannot be found here."""
-    from airflow.sdk import BaseHook
-
-    parts = (spec.source, spec.target, *spec.notify)
-    names = {getattr(part, "conn_id", None) for part in parts if part is not None}
-    problems = []
-    for name in sorted(name for name in names if name is not None and name not in _found):
-        said, until = _missing.get(name, ("", 0.0))
-        if time.monotonic() < until:
-            problems.append(said)
-            continue
-        try:
-            BaseHook.get_connection(name)
-            _found.add(name)
-        except Exception as error:
-            problems.append(f"connection {name!r} cannot be found: {error}")
-            _missing[name] = (problems[-1], time.monotonic() + MISSING_FOR_S)
-    return problems
 
 
 def _check(after: timedelta | None, as_json: bool) -> int:

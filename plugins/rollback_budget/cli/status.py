@@ -87,6 +87,7 @@ def status_json(one: RolloutStatus) -> dict[str, Any]:
             "opened_at": iso(one.review.opened_at),
             "deadline": iso(one.review.deadline),
             "on_timeout": one.review.on_timeout.value,
+            "doubts": list(one.doubts),
         },
         "final": None
         if rollout.final is None
@@ -172,6 +173,7 @@ def _console() -> Any:
 
 
 def _table(statuses: list[RolloutStatus], now: datetime) -> RenderableType:
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -192,7 +194,12 @@ def _table(statuses: list[RolloutStatus], now: datetime) -> RenderableType:
         lines = [_budget(one, line) for line in spec.budgets]
         names, burns, looks = (Text("\n").join(column) for column in zip(*lines, strict=True))
         table.add_row(what, _phase(one, now), _left(one, now), names, burns, looks, end_section=True)
-    return table
+    doubts = [
+        Text(f"{printable(one.rollout.spec.release)}: mind that {printable(doubt)}", style="yellow")
+        for one in statuses
+        for doubt in one.doubts
+    ]
+    return Group(table, *doubts)
 
 
 def _phase(one: RolloutStatus, now: datetime) -> Text:

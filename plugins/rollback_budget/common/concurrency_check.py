@@ -56,8 +56,10 @@ def say_holder(other: Rollout) -> str:
 
 
 def held_until(other: Rollout) -> datetime:
-    """Return when the window ends; before it has opened, when it would had it opened with the rollout."""
-    return other.window_end or other.opened_at + other.spec.window
+    """Return when the window is watched to its end; before it has opened, had it opened with the rollout."""
+    from rollback_budget.model.pace import longest_shift
+
+    return (other.window_end or other.opened_at + other.spec.window) + longest_shift(other.spec)
 
 
 def _is_alive(other: Rollout, ti: Any, now: datetime) -> bool:

@@ -54,6 +54,7 @@ def review_body(situation: ReviewContext) -> str:
     spec, evaluation = situation.spec, situation.evaluation
     paragraphs = [f"**{escape(_headline(evaluation))}**", f"**{_silence(situation)}** {_meanwhile(spec)}"]
     if evaluation is not None:
+        paragraphs += [f"**Mind that** {escape(doubt)}." for doubt in evaluation.doubts_of_verdict]
         paragraphs += [_chart(spec, breach) for breach in evaluation.breaches]
         paragraphs.append("\n".join(_table(spec, evaluation)))
     paragraphs += [_where(situation), "\n".join(_options(situation))]
@@ -89,7 +90,7 @@ def burn_bar(used: float) -> str:
 def _headline(evaluation: Evaluation | None) -> str:
     if evaluation is None:
         return "The watch failed and gave no verdict: how the release does is not known"
-    return evaluation.sentence
+    return evaluation.finding
 
 
 def _silence(situation: ReviewContext) -> str:
@@ -158,7 +159,8 @@ def _where(situation: ReviewContext) -> str:
     said = f"{escape(spec.release)} against {escape(spec.baseline)} ({escape(spec.service)})"
     if evaluation is None or evaluation.evaluated_until is None:
         return f"{said}."
-    watched = evaluation.evaluated_until - evaluation.window_start
+    # Looks of a metric that comes late are decided after the window's end.
+    watched = min(evaluation.evaluated_until - evaluation.window_start, spec.window)
     return f"{said}, {_whole(watched)} into a window of {_whole(spec.window)}."
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 from rollback_budget.common import config
 from rollback_budget.exceptions import LedgerError
+from rollback_budget.model.pace import Pace, pace_of, paces_of
 from rollback_budget.watch.finished_rollouts import FinishedRollouts
 from rollback_budget.watch.look_writer import LookWriter
 from rollback_budget.watch.suspension_cache import SuspensionCache
@@ -17,7 +18,7 @@ from rollback_budget.watch.suspension_cache import SuspensionCache
 if TYPE_CHECKING:
     from rollback_budget.ledger.rollout_key import RolloutKey
     from rollback_budget.ledger.views import LoggedSuspension
-    from rollback_budget.model.watch_settings import Watch
+    from rollback_budget.model.spec import RolloutSpec
 
 
 @cache
@@ -51,20 +52,35 @@ def process_look_writer() -> LookWriter:
     )
 
 
-def seen_until(rollout: RolloutKey, window_start: datetime, watch: Watch) -> datetime | None:
-    """Return up to where a rollout was seen, when an earlier poll of its watch missed the look after that.
+def seen_until(rollout: RolloutKey, window_start: datetime, spec: RolloutSpec) -> dict[Pace, datetime]:
+    """Return up to where a rollout was seen in each pace of which an earlier poll missed the look after that.
 
-    None before that (the scheduler may have been away, and not the metrics), and when the ledger cannot say.
+    A pace that is not there missed none (the scheduler may have been away, and not the metrics). Empty when
+    the ledger cannot say.
 
     :param window_start: up to where one was seen that never had a look.
     """
+    paces = paces_of(spec)
     try:
-        signs = config.open_ledger().signs_of_life.of(rollout)
+        ledger = config.open_ledger()
+        signs = ledger.signs_of_life.of(rollout)
+        newest = ledger.looks.newest(rollout) if len(paces) > 1 else []
     except LedgerError:
-        return None
+        return {}
     if signs is None or signs.heartbeat_at is None:
-        return None
-    seen = signs.looked_at or window_start
-    # A poll that comes before the next look has settled finds none, though all is well.
-    due = seen + watch.step + watch.settle + watch.poll
-    return seen if signs.heartbeat_at > due else None
+        return {}
+    looked_at: dict[Pace, datetime] = {}
+    if len(paces) == 1 and signs.looked_at is not None:
+        looked_at[paces[0]] = signs.looked_at - paces[0].shift
+    metrics = {budget.id: budget.metric for budget in spec.budgets}
+    for look in newest:
+        pace = pace_of(spec, metrics[look.budget])
+        looked_at[pace] = max(looked_at.get(pace, look.time), look.time)
+    found = {}
+    for pace in paces:
+        seen = looked_at.get(pace, window_start)
+        left_out = timedelta(0) if pace in looked_at else pace.leaves_out
+        # A poll that comes before the next look has settled finds none, though all is well.
+        if signs.heartbeat_at > seen + left_out + pace.every + pace.lag + spec.watch.poll:
+            found[pace] = seen
+    return found

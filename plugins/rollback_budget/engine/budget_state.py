@@ -7,23 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from enum import Enum
-from math import ceil, log, nan
-from typing import Self
+from math import ceil, log
+from typing import NamedTuple, Self
 
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.comparison import Observation, View, fewest_events
 from rollback_budget.engine.evaluation import UNKNOWN, Breach, BudgetEvaluation, Status
-from rollback_budget.engine.frame import Arms, Frame, domain_of
-from rollback_budget.engine.histogram import FINITE
+from rollback_budget.engine.frame import Frame
 from rollback_budget.engine.increase import comparator_of
-from rollback_budget.engine.late_data import LateLook
-from rollback_budget.engine.messages import BreachEvidence, breach_sentence, not_judged_sentence
+from rollback_budget.engine.judge_change import JudgeHistory
+from rollback_budget.engine.late_data import LateLook, arms_of
+from rollback_budget.engine.messages import (
+    BreachEvidence,
+    breach_sentence,
+    no_look_sentence,
+    not_judged_sentence,
+)
 from rollback_budget.engine.method import CountingPeriod, select_method
 from rollback_budget.engine.stuck_series import NO_STREAKS, StuckSeries
 from rollback_budget.engine.suspension import NOT_SUSPENDED, Suspension, SuspensionIntervals
 from rollback_budget.engine.time_us import datetime_to_us, us_to_datetime
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.method_plan import alpha_of
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: How many of its latest looks without data a budget remembers, to count those whose data comes late.
@@ -39,8 +45,18 @@ class OnBreach(Enum):
     IGNORE = "nothing"
 
 
+class _Invalid(NamedTuple):
+    """The looks whose values could not be, and what was said of the latest one, which was at ``at``."""
+
+    looks: int = 0
+    said: str | None = None
+    at: int | None = None
+
+
 class BudgetState:
     """Folds the looks of one budget.
+
+    With more than 30 attributes Python keeps a table of their names with every object: twice the memory.
 
     :param watch_from: from where the watch counts, in microseconds.
     :param budget_from: from where this budget counts: later after an override.
@@ -78,13 +94,12 @@ class BudgetState:
         self._counted_until = 0
         self._late_looks = 0
         self._suspended_looks = 0
-        self._invalid_looks = 0
-        self._invalid: str | None = None
-        self._invalid_at: int | None = None
+        self._invalid = _Invalid()
         #: Time of the latest look that was known or suspended; before that, from where the budget counts.
         self._known_at = max(watch_from, budget_from)
         self._was_known = False
         self._stuck, self._streaks = StuckSeries(budget, spec), NO_STREAKS
+        self._judges = JudgeHistory(self._known_at)
         self._suspension: Suspension | None = None
         self.suspend(())
         self._start_over()
@@ -92,7 +107,12 @@ class BudgetState:
     def suspend(self, suspensions: Sequence[Suspension]) -> None:
         """Replace the suspensions (those of other budgets are ignored) for the looks still to be folded."""
         own = [one for one in suspensions if one.covers(self.budget)]
-        self._intervals = SuspensionIntervals(own, self._spec.watch.settle) if own else NOT_SUSPENDED
+        lag = pace_of(self._spec, self.budget.metric).lag
+        self._intervals = SuspensionIntervals(own, lag) if own else NOT_SUSPENDED
+
+    def is_suspended_at(self, time: int) -> bool:
+        """Whether a look at ``time`` would be suspended, in microseconds."""
+        return self._intervals.at([time], 0, 1)[0] is not None
 
     @property
     def status(self) -> Status | Suspension | None:
@@ -105,8 +125,8 @@ class BudgetState:
         last = self._last
         if last is None or last.status is not UNKNOWN:
             return None
-        if self._invalid_at == last.time:
-            return self._invalid
+        if self._invalid.at == last.time:
+            return self._invalid.said
         metric, is_sum = self.budget.metric, self.budget.comparison is Comparison.INCREASE
         if is_sum or last.release != last.release or last.baseline != last.baseline:
             return None
@@ -131,6 +151,7 @@ class BudgetState:
         first = bisect_left(frame.times, self._first_look, first, stop)
         while first < stop:
             suspension, change = self._intervals.at(frame.times, first, stop)
+            change = self._follow_judge(frame, first, change)
             if (suspension is None) is not (self._suspension is None):
                 self._start_over()
             self._suspension = suspension
@@ -149,6 +170,12 @@ class BudgetState:
             first = end
         return stop
 
+    @property
+    def doubt(self) -> str | None:
+        """What is to be known about how it was measured: a judge that changed."""
+        change = self._judges.latest
+        return None if change is None else change.sentence(self.budget.id)
+
     def count_late_looks(self, frame: Frame, stop: int) -> None:
         """Count the looks before ``stop`` that were folded without data and have it now.
 
@@ -166,8 +193,9 @@ class BudgetState:
         for look in looks:
             time = datetime_to_us(look.time)
             if look.series == self._series and self._counts_from(time) and time <= self._last.time:
-                before = self._arms(look.before)
-                self._comparator.add_late(before, self._arms(look.now, before))
+                before = arms_of(self._spec, self.budget.metric, look.before)
+                now = arms_of(self._spec, self.budget.metric, look.now, before)
+                self._comparator.add_late(before, now)
 
     def snapshot(self) -> BudgetSnapshot | None:
         """Return the snapshot after the latest look; None before the first."""
@@ -185,16 +213,21 @@ class BudgetState:
             why_unknown=self.why_unknown,
         )
 
-    def not_judged(self, until: int, blind_after: int, *, is_over: bool) -> str | None:
+    def not_judged(self, blind_after: int, *, is_final: bool, is_over: bool) -> str | None:
         """Say that nothing can be said of this budget, where it was unknown for too long; else None.
 
-        :param until: up to where looks are folded, in microseconds.
-        :param is_over: whether the window is over: what was never known by then is not judged.
+        :param blind_after: how long that is, in microseconds.
+        :param is_final: whether no further look counts: what was never known by then is not judged.
+        :param is_over: whether the window is over: what has had no look by then is not judged, nor what
+            changing judges scored.
         """
-        never = is_over and not self._was_known
-        if self._last is None or (until - self._known_at < blind_after and not never):
-            return None
-        since, now = us_to_datetime(self._known_at), us_to_datetime(until)
+        if self._last is None:
+            was_waited_for = is_over and self._budget_from <= self._watch_from
+            return no_look_sentence(self.budget) if was_waited_for else None
+        never = is_final and not self._was_known
+        if self._last.time - self._known_at < blind_after and not never:
+            return self._judges.why_not_judged(self.budget, self._last.time) if is_over else None
+        since, now = us_to_datetime(self._known_at), us_to_datetime(self._last.time)
         return not_judged_sentence(self.budget, since, now, self.why_unknown)
 
     def evaluation(self, not_judged: str | None = None) -> BudgetEvaluation:
@@ -214,10 +247,11 @@ class BudgetState:
             late_looks=self._late_looks,
             suspended_looks=self._suspended_looks,
             suspended=self._suspension,
-            invalid_looks=self._invalid_looks,
-            invalid=self._invalid,
+            invalid_looks=self._invalid.looks,
+            invalid=self._invalid.said,
             not_judged=not_judged,
             evidence_in=self._evidence_in(burn),
+            doubt=self.doubt,
         )
 
     def _evidence_in(self, burn: timedelta) -> timedelta | None:
@@ -235,6 +269,22 @@ class BudgetState:
         clone = copy(self)
         clone._method, clone._comparator = self._method.copy(), self._comparator.copy()
         return clone
+
+    def _follow_judge(self, frame: Frame, first: int, stop: int) -> int:
+        """Start over where look ``first`` has another judge; return before which one it changes."""
+        judges = frame.judges.get(self._series)
+        for look in range(first, stop) if judges else ():
+            assert judges is not None
+            judge = judges.get(frame.times[look])
+            if judge is None or judge == self._judges.judge:
+                continue
+            if look > first and self._judges.judge is not None:
+                return look
+            if self._judges.judge is not None:
+                self._start_over()
+            before = self._judges.since if self._last is None else self._last.time
+            self._judges = self._judges.changed(judge, at=frame.times[look], before=before)
+        return stop
 
     def _fold_until_breach(self, frame: Frame, first: int, stop: int) -> tuple[int, bool]:
         stops_at_breach = self._on_breach is not OnBreach.IGNORE and not (
@@ -283,10 +333,11 @@ class BudgetState:
         other_bounds = frame.other_bounds.get(self._series, {})
         for look in looks if invalid or other_bounds or stuck else ():
             time = frame.times[look]
-            self._invalid_looks += time in invalid or look in stuck
+            counted = self._invalid.looks + (time in invalid or look in stuck)
             said = invalid.get(time) or stuck.get(look) or other_bounds.get(time)
+            self._invalid = self._invalid._replace(looks=counted)
             if said is not None:
-                self._invalid, self._invalid_at = said, time
+                self._invalid = _Invalid(counted, said, time)
 
     def _has_no_data(self, frame: Frame, look: int) -> bool:
         arms = frame.arms[self._series]
@@ -295,27 +346,6 @@ class BudgetState:
     def _counts_from(self, time: int) -> bool:
         """Whether a look at ``time`` belongs to what is being added up."""
         return time >= self._first_look and time > self._counted_until
-
-    def _arms(self, known: Mapping[str, tuple[float, float | None]], before: Arms | None = None) -> Arms:
-        """Return one look as arms; what can be no value is unknown.
-
-        :param before: the same look read earlier: what is unknown now does not undo what was known.
-        """
-        (release, of_release), (baseline, of_baseline) = (
-            self._value(*known.get(version, (nan, nan)))
-            for version in (self._spec.release, self._spec.baseline)
-        )
-        if before is not None and release != release:
-            release, of_release = before.release[0], before.release_n[0]
-        if before is not None and baseline != baseline:
-            baseline, of_baseline = before.baseline[0], before.baseline_n[0]
-        return Arms([release], [of_release], [baseline], [of_baseline])
-
-    def _value(self, value: float, n: float | None) -> tuple[float, float]:
-        least, most = domain_of(self._spec.metric(self.budget.metric).kind)
-        if n is not None and n == n and not 0.0 <= n <= FINITE:
-            return nan, nan
-        return (value if least <= value <= most else nan), (nan if n is None else n)
 
     def _start_over(self) -> None:
         self._counted_until = 0 if self._last is None else self._last.time

@@ -9,6 +9,7 @@ from rollback_budget.engine.evaluation import BAD, UNKNOWN
 from rollback_budget.engine.packed_ring_buffer import PackedRingBuffer
 from rollback_budget.engine.time_us import duration_to_us
 from rollback_budget.model.budget import Accounting, Budget
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: A breach holds at most this many of its looks.
@@ -31,7 +32,7 @@ class Burn:
     def __init__(self, budget: Budget, spec: RolloutSpec) -> None:
         self._consecutive = budget.accounting is Accounting.CONSECUTIVE
         self._max_duration = duration_to_us(budget.max_duration)
-        self._max_gap = duration_to_us(spec.watch.max_gap)
+        self._max_gap = duration_to_us(pace_of(spec, budget.metric).max_gap)
         #: Time of the previous known look, if that was a bad one.
         self._bad_at: int | None = None
         #: None while nothing burns, which is the usual case.
@@ -57,6 +58,8 @@ class Burn:
         """Fold the looks of ``view``; see :class:`~rollback_budget.engine.method.DecidingMethod`."""
         burn, bad_at, bad_looks = self.burn, self._bad_at, self._bad_looks
         breach = None
+        # Most burns end soon: what made one is put together only when it is still burning.
+        burning: list[int] = []
         for offset, status in enumerate(view.statuses):
             if status is UNKNOWN:
                 continue
@@ -65,15 +68,19 @@ class Burn:
                 if bad_at is not None and time - bad_at <= self._max_gap:
                     burn += time - bad_at
                 bad_at = time
-                bad_looks = bad_looks or BadLooks()
-                bad_looks.add(view.observation(offset, time))
+                burning.append(offset)
                 if stop_at_breach and burn >= self._max_duration:
                     breach = offset
                     break
             else:
                 if bad_at is not None and self._consecutive:
                     burn, bad_looks = 0, None
+                    burning.clear()
                 bad_at = None
+        if burning:
+            bad_looks = bad_looks or BadLooks()
+            for offset in burning:
+                bad_looks.add(view.observation(offset, times[offset]))
         self.burn, self._bad_at, self._bad_looks = burn, bad_at, bad_looks
         return breach
 

@@ -149,6 +149,9 @@ class PointwiseComparator:
     def view(self, arms: Arms, first: int, stop: int) -> View:
         """Return the looks ``first`` to ``stop - 1``."""
         arms = arms.part(first, stop)
+        if arms.columns is not None:
+            of_budget = self._budget.comparison, self._threshold
+            return View(arms, *arms.columns.compared(*of_budget, self._fewest))
         if self._needs_baseline and arms.release_buckets:
             arms = on_common_bounds(arms, self._budget)
         deltas = self._delta(arms.release, arms.baseline)

@@ -53,9 +53,10 @@ class Doubts:
         }
 
     def advance(self, frame: Frame, first: int, stop: int) -> None:
-        """Go on over the looks ``first`` to ``stop - 1``."""
+        """Go on over the looks ``first`` to ``stop - 1`` of the series in ``frame``."""
         for series, seen in self._seen.items():
-            _count(seen, frame.arms[series], first, stop)
+            if series in frame.arms:
+                _count(seen, frame.arms[series], first, stop)
 
     def said(self) -> tuple[str, ...]:
         """Return what is doubtful, a sentence each."""
@@ -118,16 +119,32 @@ def is_mismatch(release: float, baseline: float, share: float) -> bool:
 
 
 def _count(seen: _Seen, arms: Arms, first: int, stop: int) -> None:
-    for look in range(first, stop):
-        release, release_n = arms.release[look], arms.release_n[look]
-        baseline, baseline_n = arms.baseline[look], arms.baseline_n[look]
-        if release_n == release_n and baseline_n == baseline_n:
-            seen.release += release_n
-            seen.baseline += baseline_n
+    release_n, baseline_n = arms.release_n[first:stop], arms.baseline_n[first:stop]
+    of_release, of_baseline = sum(release_n), sum(baseline_n)
+    if of_release != of_release or of_baseline != of_baseline:
+        both = [(one, other) for one, other in zip(release_n, baseline_n, strict=True) if one + other >= 0.0]
+        of_release, of_baseline = sum(one for one, _ in both), sum(other for _, other in both)
+    seen.release += of_release
+    seen.baseline += of_baseline
+    seen.equal = _equal(seen.equal, arms, first, stop)
+
+
+def _equal(before: int, arms: Arms, first: int, stop: int) -> int:
+    """Return how many of the latest looks up to ``stop`` gave both versions the same, one after the other.
+
+    :param before: how many did up to ``first``.
+    """
+    equal = 0
+    for look in range(stop - 1, first - 1, -1):
+        release, baseline = arms.release[look], arms.baseline[look]
         if release != release or baseline != baseline or release in (0.0, 1.0):
             continue
+        release_n, baseline_n = arms.release_n[look], arms.baseline_n[look]
         same_n = release_n == baseline_n or (release_n != release_n and baseline_n != baseline_n)
-        seen.equal = seen.equal + 1 if release == baseline and same_n else 0
+        if release != baseline or not same_n:
+            return equal
+        equal += 1
+    return before + equal
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -70,6 +70,7 @@ class BudgetEvaluation(Frozen):
     :param not_judged: why nothing can be said of the budget: it has been unknown for too long.
     :param evidence_in: how much longer a used-up budget needs for its evidence, if that goes on to grow as it
         did while the budget burned; None where it does not grow, and where none is needed.
+    :param doubt: what is doubtful about how it was measured; also among the evaluation's ``doubts``.
     """
 
     budget: str
@@ -89,6 +90,7 @@ class BudgetEvaluation(Frozen):
     invalid: str | None = None
     not_judged: str | None = None
     evidence_in: timedelta | None = None
+    doubt: str | None = None
 
     @property
     def is_used_up(self) -> bool:
@@ -152,7 +154,8 @@ class Late(Frozen):
 class Evaluation(Frozen):
     """The verdict of a watch and its reasons.
 
-    :param doubts: what is doubtful about the comparison itself; it decides nothing.
+    :param doubts: what is doubtful about the comparison, or about how a budget was measured; it decides
+        nothing.
     :param late: samples that a live watch got too late; ``replay`` of the final data has them, and may differ
         from this.
     """
@@ -179,8 +182,27 @@ class Evaluation(Frozen):
         return tuple(breach.budget for breach in self.breaches)
 
     @property
+    def doubts_of_verdict(self) -> tuple[str, ...]:
+        """Those of ``doubts`` that concern the verdict.
+
+        Those of a budget that is not breached do not concern a breach, and one that was not judged says why.
+        """
+        if self.verdict is VerdictKind.HEALTHY:
+            beside = [budget for budget in self.budgets if budget.not_judged is not None]
+        else:
+            breached = {breach.budget for breach in self.breaches}
+            beside = [budget for budget in self.budgets if budget.budget not in breached]
+        left_out = {budget.doubt for budget in beside}
+        return tuple(doubt for doubt in self.doubts if doubt not in left_out)
+
+    @property
     def sentence(self) -> str:
-        """The verdict in one line."""
+        """The verdict in one line, with what is doubtful about it."""
+        return "; ".join([self.finding, *self.doubts_of_verdict])
+
+    @property
+    def finding(self) -> str:
+        """The verdict in one line, without its doubts."""
         breaches = [breach.sentence for breach in self.breaches]
         if self.verdict is VerdictKind.BLIND and self.blind is not None:
             return "; ".join([self.blind.sentence, *breaches])
@@ -194,7 +216,7 @@ class Evaluation(Frozen):
             if budget.is_used_up
         ]
         kept = [f"{every} of {self.release} was kept"] if len(not_judged) < len(self.budgets) else []
-        return "; ".join([*kept, *not_judged, *used_up, *self.doubts])
+        return "; ".join([*kept, *not_judged, *used_up])
 
 
 def _evidence(budget: BudgetEvaluation) -> str:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from rollback_budget.engine.blindness import Blindness
+from rollback_budget.engine.blindness import BlindFrom, Blindness
 from rollback_budget.engine.budget_snapshot import BudgetSnapshot
-from rollback_budget.engine.budget_state import BudgetState, OnBreach
+from rollback_budget.engine.budget_state import BudgetState
 from rollback_budget.engine.doubts import Doubts
 from rollback_budget.engine.evaluation import Blind, Evaluation, Status, VerdictKind
 from rollback_budget.engine.frame import Frame, frame_of
 from rollback_budget.engine.late_data import LateLook
 from rollback_budget.engine.messages import blind_sentence
+from rollback_budget.engine.pace_fold import PaceFold, Turn, on_breach_of
+from rollback_budget.engine.record_span import as_of_record, spans_of
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.engine.time_us import datetime_to_us, duration_to_us, us_to_datetime
 from rollback_budget.exceptions import RollbackBudgetError
-from rollback_budget.model.budget import Budget, Tier
+from rollback_budget.model.budget import Tier
 from rollback_budget.model.decision import Action
+from rollback_budget.model.pace import pace_of, paces_of
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.watch_settings import OnBlind
 
-#: Called after each look with its time and a snapshot of every budget that the look counted for.
+#: Called after each look with its time and a snapshot of every budget that the look counted for. The time of
+#: a look of a slower pace is that of the look of ``watch.settle`` which is decided then.
 LookCallback = Callable[[int, tuple[BudgetSnapshot, ...]], None]
 
 #: Looks per chunk: bounds what is copied, and what is folded again after a breach.
-CHUNK_SIZE = 256
+CHUNK_SIZE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One budget starts over: its looks up to ``at`` no longer count. Without a budget, blindness does."""
+    """One budget starts over: its looks up to ``at`` no longer count. Without a budget, blindness does.
+
+    Of a slow metric it is the looks that were decided when those of ``watch.settle`` up to ``at`` were.
+    """
 
     budget_id: str | None
     at: datetime
@@ -60,7 +66,8 @@ class Restart:
 class Fold:
     """Folds frames of looks into an evaluation, and stops at the verdict.
 
-    Its size does not depend on how much it has folded.
+    Its size does not depend on how much it has folded. Looks of several paces are folded in the order in
+    which they are decided, so that a live watch, which gets them in that order, and a replay agree.
 
     :param restarts: decisions to go on, each of which starts a burn anew.
     :param tiers: whose breaches count; None for all.
@@ -83,91 +90,106 @@ class Fold:
         self._sha256 = spec.sha256
         self._window = window
         self._keep_going = keep_going
-        self._step = duration_to_us(spec.watch.step)
         self._end = datetime_to_us(window.end)
-        self._blind_after = duration_to_us(spec.watch.blind_after)
         watch_from = datetime_to_us(window.start) + duration_to_us(spec.watch.grace)
-        budgets_from = {budget.id: watch_from for budget in spec.budgets}
-        blind_from = watch_from
+        restarted: dict[str | None, int] = {budget.id: watch_from for budget in spec.budgets}
+        restarted[None] = watch_from
         for restart in restarts:
-            if restart.budget_id is None:
-                blind_from = max(blind_from, datetime_to_us(restart.at))
-            elif restart.budget_id in budgets_from:
-                budgets_from[restart.budget_id] = max(
-                    budgets_from[restart.budget_id], datetime_to_us(restart.at)
-                )
-        self._states = [
-            BudgetState(
-                spec,
-                budget,
-                watch_from=watch_from,
-                budget_from=budgets_from[budget.id],
-                first_look=max(watch_from + self._step, budgets_from[budget.id] + 1),
-                on_breach=_on_breach(spec, budget, tiers, keep_going=keep_going),
-            )
-            for budget in spec.budgets
-        ]
-        self._next_look = watch_from + self._step
-        self._blindness = Blindness(spec, budgets_from, blind_from) if watch_blind else None
+            if restart.budget_id in restarted:
+                at = datetime_to_us(restart.at)
+                restarted[restart.budget_id] = max(restarted[restart.budget_id], at)
+        paces = paces_of(spec)
+        self._paces = [PaceFold(place, pace, watch_from, self._end) for place, pace in enumerate(paces)]
+        blind_budgets = []
+        for budget in spec.budgets:
+            place = paces.index(pace_of(spec, budget.metric))
+            on_breach = on_breach_of(spec, budget, tiers, keep_going=keep_going)
+            pace = self._paces[place]
+            # Looks that were not decided when the commander went on are no part of what was decided.
+            counted_from = max(restarted[budget.id] - pace.shift, pace.watch_from)
+            pace.add(spec, budget, counted_from, on_breach)
+            blind_from = max(counted_from, restarted[None] - pace.shift)
+            blind_budgets.append(BlindFrom(place, blind_from, pace.blind_after))
+        self._blindness = Blindness(spec, blind_budgets) if watch_blind else None
         self._doubts = Doubts(spec)
-        self._until: int | None = None
         self._verdict: VerdictKind | None = None
         self._blind: Blind | None = None
 
     @property
     def evaluated_until(self) -> datetime | None:
-        """Up to where looks are folded; at a verdict, its look."""
-        return None if self._until is None else us_to_datetime(self._until)
+        """Up to where looks are folded; at a verdict, its look.
+
+        Where a slower pace brought the verdict, it is the look of ``watch.settle`` that was due then.
+        """
+        first, *others = self._paces
+        if not others and not first.shift:
+            return None if first.until is None else us_to_datetime(first.until)
+        looks = [pace.looked_at + pace.shift for pace in self._paces if pace.looked_at is not None]
+        return us_to_datetime(max(looks)) if looks else None
 
     def suspend(self, suspensions: Sequence[Suspension]) -> None:
         """Replace the suspensions, for the looks that are still to be folded."""
-        for state in self._states:
+        for state in self._states():
             state.suspend(suspensions)
 
     def add_late(self, looks: Sequence[LateLook]) -> None:
         """Go on with the events of looks that came late or changed; the looks stay as they were decided."""
-        for state in self._states:
+        for state in self._states():
             state.add_late(looks)
 
-    def fold(self, frame: Frame, on_look: LookCallback | None = None) -> Evaluation | None:
+    def fold(
+        self, frame: Frame, on_look: LookCallback | None = None, *, only_slow: bool = False
+    ) -> Evaluation | None:
         """Fold the looks of ``frame`` that are new; return the verdict once it is reached.
 
         :param on_look: called after each look; folding is several times slower with it.
+        :param only_slow: not called after the looks of the shortest pace.
         """
         if self._verdict is None:
-            first = bisect_left(frame.times, self._next_look)
-            for state in self._states if first else ():
-                state.count_late_looks(frame, first)
-            stop = bisect_right(frame.times, min(self._end, frame.end))
-            while first < stop and self._verdict is None:
-                first = self._fold_chunk(frame, first, min(first + (1 if on_look else CHUNK_SIZE), stop))
-                if on_look is not None:
-                    time = frame.times[first - 1]
-                    on_look(time, tuple(one for one in self.snapshots() if one.look.time == time))
+            # A frame may hold more than these budgets: a sweep tries them one by one.
+            turns = [
+                pace.turn(frame.of(pace.states[0].budget.series) if frame.others else frame)
+                for pace in self._paces
+            ]
+            if only_slow:
+                min(turns, key=lambda turn: turn.pace.step).is_said = False
+            if len(turns) == 1:
+                self._fold_alone(turns[0], on_look, None)
+            else:
+                self._fold_in_turn(turns, on_look)
             if self._verdict is None:
-                self._advance_to(min(frame.end, self._end))
+                for turn in turns:
+                    turn.pace.advance_to(min(turn.frame.end, self._end))
         return self.evaluation() if self._is_final() else None
 
     def statuses(self) -> list[Status | Suspension | None]:
         """Return what the latest look of every budget found, or was suspended by; None for one without."""
-        return [state.status for state in self._states]
+        return [state.status for state in self._states()]
 
     def snapshots(self) -> tuple[BudgetSnapshot, ...]:
         """Return a snapshot of every budget that has had a look."""
-        each = (state.snapshot() for state in self._states)
+        each = (state.snapshot() for state in self._states())
         return tuple(snapshot for snapshot in each if snapshot is not None)
 
     def doubts(self) -> tuple[str, ...]:
         """Return what is doubtful about the comparison itself; it decides nothing."""
-        return self._doubts.said()
+        of_budgets = (state.doubt for state in self._states())
+        return (*self._doubts.said(), *(doubt for doubt in of_budgets if doubt is not None))
 
     def evaluation(self) -> Evaluation:
         """Return the verdict and every budget, or what the verdict would be if no more samples came."""
+        states = self._states()
         breaches = sorted(
-            (breach for state in self._states for breach in state.breaches),
+            (breach for state in states for breach in state.breaches),
             key=lambda breach: breach.breached_at,
         )
-        not_judged = [self._not_judged(state) for state in self._states]
+        is_final = self._is_final()
+        is_over = is_final and self._verdict is None
+        said = {
+            state.budget.id: text
+            for pace in self._paces
+            for state, text in pace.not_judged(is_final=is_final, is_over=is_over)
+        }
         blind = self._blind
         if self._verdict is not None:
             verdict = self._verdict
@@ -175,12 +197,12 @@ class Fold:
             verdict = VerdictKind.BREACH
         else:
             # A breach that is only recorded lets the release go on; what nobody saw does not.
-            blind = blind or self._blind_budgets(not_judged)
+            blind = blind or self._blind_budgets(states, said)
             verdict = VerdictKind.BREACH if breaches else VerdictKind.HEALTHY
             verdict = verdict if blind is None else VerdictKind.BLIND
         return Evaluation(
             verdict=verdict,
-            final=self._is_final(),
+            final=is_final,
             release=self._spec.release,
             baseline=self._spec.baseline,
             spec_sha256=self._sha256,
@@ -189,64 +211,111 @@ class Fold:
             evaluated_until=self.evaluated_until,
             breaches=tuple(breaches),
             blind=blind,
-            budgets=tuple(
-                state.evaluation(said) for state, said in zip(self._states, not_judged, strict=True)
-            ),
+            budgets=tuple(state.evaluation(said.get(state.budget.id)) for state in states),
             doubts=self.doubts(),
         )
 
     def copy(self) -> Self:
         """Return one that goes on from here on its own."""
         clone = copy(self)
-        clone._states = [state.copy() for state in self._states]
+        clone._paces = [pace.copy() for pace in self._paces]
         clone._doubts = self._doubts.copy()
         clone._blindness = None if self._blindness is None else self._blindness.copy()
         return clone
 
+    def _states(self) -> list[BudgetState]:
+        """Return the state of every budget, in the spec's order."""
+        if len(self._paces) == 1:
+            return self._paces[0].states
+        by_id = {state.budget.id: state for pace in self._paces for state in pace.states}
+        return [by_id[budget.id] for budget in self._spec.budgets]
+
     def _is_final(self) -> bool:
         """Whether the verdict is final: it is reached, or no further step fits into the window."""
-        return self._verdict is not None or (self._until is not None and self._until + self._step > self._end)
+        return self._verdict is not None or all(pace.is_over for pace in self._paces)
 
-    def _not_judged(self, state: BudgetState) -> str | None:
-        if self._until is None:
-            return None
-        return state.not_judged(self._until, self._blind_after, is_over=self._is_final())
-
-    def _blind_budgets(self, not_judged: Sequence[str | None]) -> Blind | None:
+    def _blind_budgets(self, states: Sequence[BudgetState], said: Mapping[str, str]) -> Blind | None:
         """Return what a window with budgets that were not judged ends as; None where it may promote."""
         is_followed = self._blindness is not None and self._spec.watch.on_blind is not OnBlind.CONTINUE
-        if not is_followed or not self._is_final():
-            return None
-        found = [
-            (state, said) for state, said in zip(self._states, not_judged, strict=True) if said is not None
-        ]
-        if not found:
+        found = [state for state in states if state.budget.id in said]
+        if not is_followed or not self._is_final() or not found:
             return None
         return Blind(
-            area=found[0][0].budget.area,
-            since=min(state.known_at for state, _ in found),
-            sentence="; ".join(said for _, said in found),
-            budgets=tuple(state.budget.id for state, _ in found),
+            area=found[0].budget.area,
+            since=min(state.known_at for state in found),
+            sentence="; ".join(said[state.budget.id] for state in found),
+            budgets=tuple(state.budget.id for state in found),
         )
 
-    def _fold_chunk(self, frame: Frame, first: int, stop: int) -> int:
+    def _fold_alone(self, turn: Turn, on_look: LookCallback | None, before: int | None) -> None:
+        """Fold the looks of one pace that are decided before the clock shows ``before``; None for all."""
+        stop = turn.stop if before is None else turn.first_at(before)
+        on_look = on_look if turn.is_said else None
+        while turn.first < stop and self._verdict is None:
+            last = min(turn.first + (1 if on_look else CHUNK_SIZE), stop)
+            turn.first = self._fold_chunk(turn, turn.first, last)
+            if on_look is not None:
+                on_look(turn.clock(turn.first - 1), turn.snapshots(turn.first - 1))
+
+    def _fold_in_turn(self, turns: Sequence[Turn], on_look: LookCallback | None) -> None:
+        """Fold the looks of several paces, each when it is decided."""
+        while self._verdict is None and (open_ := [turn for turn in turns if turn.first < turn.stop]):
+            clock = min(turn.clock(turn.first) for turn in open_)
+            due = [turn for turn in open_ if turn.clock(turn.first) == clock]
+            if len(due) == 1:
+                others = [turn.clock(turn.first) for turn in open_ if turn is not due[0]]
+                self._fold_alone(due[0], on_look, min(others, default=None))
+                continue
+            self._fold_together(due, clock)
+            if on_look is not None:
+                said = (one for turn in due if turn.is_said for one in turn.snapshots(turn.first - 1))
+                on_look(clock, tuple(said))
+
+    def _fold_together(self, due: Sequence[Turn], clock: int) -> None:
+        """Fold one look of each pace: those that are decided at the same time count all."""
+        breached = False
+        for turn in due:
+            look = turn.first
+            for state in turn.pace.states:
+                state.fold(turn.frame, look, look + 1)
+                breached |= state.ends_watch
+            self._advance(turn, look, look + 1)
+            turn.first += 1
+        if breached:
+            self._verdict = VerdictKind.BREACH
+            return
+        blind = (
+            None
+            if self._blindness is None or self._blind is not None
+            else self._blindness.now(self._looks(), clock)
+        )
+        if blind is not None:
+            area, since = blind
+            self._note_blind(area, since, clock)
+            if not self._keep_going:
+                self._verdict = VerdictKind.BLIND
+            assert self._blind is not None
+            self._blind = self._with_reasons(self._blind)
+
+    def _fold_chunk(self, turn: Turn, first: int, stop: int) -> int:
         """Fold up to ``stop`` or to the verdict, so that every budget is exactly there.
 
         A budget that was folded beyond the earliest verdict is restored and folded again up to it.
         """
+        pace, frame = turn.pace, turn.frame
         # A chunk of one look ends there for every budget: the usual poll copies nothing.
-        before = [state.copy() for state in self._states] if stop - first > 1 else self._states
+        before = [state.copy() for state in pace.states] if stop - first > 1 else pace.states
         ends = []
         cut = stop
-        for state in self._states:
+        for state in pace.states:
             end = state.fold(frame, first, cut)
             ends.append(end)
             cut = min(cut, end)
-        breached = any(state.ends_watch and end == cut for state, end in zip(self._states, ends, strict=True))
+        breached = any(state.ends_watch and end == cut for state, end in zip(pace.states, ends, strict=True))
         # Usually everything is known, and no area can be blind. At the same look, a breach beats blindness.
         blind_at = None
-        if any(state.unknown or state.suspended for state in self._states):
-            blind_at = self._find_blindness(frame, first, cut - 1 if breached else cut)
+        if any(state.unknown or state.suspended for state in pace.states):
+            blind_at = self._find_blindness(turn, first, cut - 1 if breached else cut)
         if blind_at is not None:
             cut, breached = blind_at + 1, False
             self._verdict = VerdictKind.BLIND
@@ -254,37 +323,45 @@ class Fold:
             self._verdict = VerdictKind.BREACH
         for place, end in enumerate(ends):
             if end > cut:
-                self._states[place] = before[place]
+                pace.states[place] = before[place]
                 before[place].fold(frame, first, cut)
         if blind_at is not None and self._blind is not None:
             self._blind = self._with_reasons(self._blind)
-        if self._blindness is not None:
-            self._blindness.advance(self._states, frame.times, first, cut)
-        self._doubts.advance(frame, first, cut)
-        self._advance_to(frame.times[cut - 1])
+        self._advance(turn, first, cut)
         return cut
+
+    def _advance(self, turn: Turn, first: int, stop: int) -> None:
+        """Go on over looks that every budget of their pace has folded."""
+        pace, frame = turn.pace, turn.frame
+        if self._blindness is not None:
+            self._blindness.advance(pace.place, pace.states, frame.times, first, stop)
+        self._doubts.advance(frame, first, stop)
+        pace.looked_at = frame.times[stop - 1]
+        pace.advance_to(pace.looked_at)
 
     def _with_reasons(self, blind: Blind) -> Blind:
         """Add why the budgets of the area are unknown; every budget is exactly at the look of the verdict."""
-        of_area = (state for state in self._states if state.budget.area == blind.area)
+        of_area = (state for state in self._states() if state.budget.area == blind.area)
         reasons = dict.fromkeys(reason for state in of_area if (reason := state.why_unknown) is not None)
         return blind.model_copy(update={"sentence": "; ".join([blind.sentence, *reasons])})
 
-    def _advance_to(self, until: int) -> None:
-        self._until = until if self._until is None else max(self._until, until)
-        self._next_look = max(self._next_look, until + 1)
-
-    def _find_blindness(self, frame: Frame, first: int, stop: int) -> int | None:
+    def _find_blindness(self, turn: Turn, first: int, stop: int) -> int | None:
         """Return the look at which blindness ends the watch, and note the first that was found."""
         if self._blind is not None or self._blindness is None:
             return None
-        found = self._blindness.first(self._states, frame.times, first, stop)
+        pace, times = turn.pace, turn.frame.times
+        found = self._blindness.first(pace.place, self._looks(), times, first, stop)
         if found is None:
             return None
-        since, until = us_to_datetime(found.since), us_to_datetime(frame.times[found.look])
-        sentence = blind_sentence(found.area, since, until)
-        self._blind = Blind(area=found.area, since=since, sentence=sentence)
+        self._note_blind(found.area, found.since, times[found.look])
         return None if self._keep_going else found.look
+
+    def _looks(self) -> list[tuple[int, list[BudgetState]]]:
+        return [(pace.shift, pace.states) for pace in self._paces]
+
+    def _note_blind(self, area: str, since_us: int, until_us: int) -> None:
+        since, until = us_to_datetime(since_us), us_to_datetime(until_us)
+        self._blind = Blind(area=area, since=since, sentence=blind_sentence(area, since, until))
 
 
 def evaluate(
@@ -294,6 +371,7 @@ def evaluate(
     start: datetime,
     end: datetime | None = None,
     until: datetime | None = None,
+    as_of: datetime | None = None,
     restarts: Sequence[Restart] = (),
     suspensions: Sequence[Suspension] = (),
     keep_going: bool = False,
@@ -302,22 +380,15 @@ def evaluate(
 
     :param end: of the window; by default ``start`` plus the spec's window.
     :param until: where the record ends; by default at its latest sample.
+    :param as_of: what of a slow metric is left out at the end, see ``frame_of``; by default, where no
+        ``until`` is given, what was decided after the latest sample.
     :raises SeriesError: samples that cannot be trusted.
     """
     window = Window(start, start + spec.window if end is None else end)
     latest = max((sample.time for sample in samples), default=start) if until is None else until
     fold = Fold(spec, window, restarts=restarts, keep_going=keep_going)
     fold.suspend(suspensions)
-    fold.fold(frame_of(spec, samples, start=start, end=max(start, min(latest, window.end))))
+    if as_of is None and until is None:
+        as_of = as_of_record(spec, spans_of(samples))
+    fold.fold(frame_of(spec, samples, start=start, end=max(start, min(latest, window.end)), as_of=as_of))
     return fold.evaluation()
-
-
-def _on_breach(
-    spec: RolloutSpec, budget: Budget, tiers: frozenset[Tier] | None, *, keep_going: bool
-) -> OnBreach:
-    if tiers is not None and budget.tier not in tiers:
-        return OnBreach.IGNORE
-    if keep_going:
-        return OnBreach.START_OVER
-    records = spec.decision.of(budget.tier).action is Action.RECORD_ONLY
-    return OnBreach.LIST_ONCE if records else OnBreach.END

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from rollback_budget.engine.messages import say_value
 from rollback_budget.engine.preflight_forecast import (
     HARMS,
@@ -12,13 +14,15 @@ from rollback_budget.engine.preflight_forecast import (
 )
 from rollback_budget.model.duration import say_duration
 from rollback_budget.model.metric import Metric
+from rollback_budget.text import plural
 
 _GAP = "  "
 
 
 def forecast_lines(forecast: PreflightForecast) -> list[str]:
-    """Return the lines of the table; warnings are not among them."""
-    period = say_duration(forecast.end - forecast.start)
+    """Return the lines of the table, and of what time values are that are older; no warnings."""
+    start = _start_of_all(forecast)
+    period = say_duration(forecast.end - start)
     rows = [
         (
             "budget",
@@ -35,7 +39,32 @@ def forecast_lines(forecast: PreflightForecast) -> list[str]:
         _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     heading = f"the last {period} to {forecast.end:%Y-%m-%d %H:%M} UTC, and what this watch can expect:"
-    return [heading, lines[0], _GAP.join("-" * width for width in widths), *lines[1:]]
+    return [
+        heading,
+        lines[0],
+        _GAP.join("-" * width for width in widths),
+        *lines[1:],
+        *_own_spans(forecast, start),
+    ]
+
+
+def _start_of_all(forecast: PreflightForecast) -> datetime:
+    """Return from where on the heading speaks: earlier than the forecast where all values are older."""
+    return min(
+        forecast.start, max((one.start for one in forecast.budgets if one.looks), default=forecast.start)
+    )
+
+
+def _own_spans(forecast: PreflightForecast, start: datetime) -> list[str]:
+    """Say of each budget whose values are of another time than from ``start`` on, of which."""
+    return [
+        f"{_cut(budget.budget, 60)}: values from {budget.start:%Y-%m-%d %H:%M} UTC on,"
+        f" {plural(budget.looks, 'look')}"
+        if budget.looks
+        else f"{_cut(budget.budget, 60)}: no look of it is decided yet"
+        for budget in forecast.budgets
+        if budget.start < start or not budget.looks
+    ]
 
 
 def warning_lines(forecast: PreflightForecast) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property, reduce
-from math import inf
+from itertools import pairwise
+from math import inf, isfinite
 
 from rollback_budget.engine.comparison import fewest_events
 from rollback_budget.engine.evaluation import BAD, BudgetEvaluation
@@ -14,18 +16,24 @@ from rollback_budget.engine.exceedances import add_histograms
 from rollback_budget.engine.frame import NO_TRAFFIC, UNIT_REMEDY, Arms
 from rollback_budget.engine.histogram import DEFAULT_QUANTILE, Histogram, quantile_of, read_quantile
 from rollback_budget.engine.increase import comparator_of
+from rollback_budget.engine.judge_change import NO_JUDGES, RecordedJudges
 from rollback_budget.engine.resolution import can_resolve
 from rollback_budget.engine.sample import Sample
+from rollback_budget.engine.time_us import us_to_datetime
 from rollback_budget.model.budget import Budget, Comparison, Method
-from rollback_budget.model.duration import parse_duration, say_duration
+from rollback_budget.model.duration import parse_duration, say_duration, write_duration
 from rollback_budget.model.method_plan import plan_of
 from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.pace import Pace, pace_of
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.model.target import HttpTarget
-from rollback_budget.text import plural
+from rollback_budget.model.watch_settings import OnBlind
+from rollback_budget.text import counted, plural
 
+#: From so many values on, their rhythm is known.
+_FEWEST_FOR_RHYTHM = 4
 #: More looks than this share that cannot be read are an error.
 MOST_INVALID = 0.1
 #: Fewer known looks than this share are worth a warning.
@@ -66,10 +74,12 @@ class BudgetSamples:
 
     :param release: may be empty: the release has no traffic before it is shipped.
     :param snapshot: how the engine would decide.
-    :param samples: of the budget's series, by version.
+    :param samples: of the budget's series, by version, also those of another time.
+    :param begin: after this is what is looked at, up to ``until``.
     :param first_known: the earliest look of the baseline at which any series is known; None without one.
     :param invalid: by time, what came that cannot be a value.
     :param other_bounds: what is said where both versions' histograms have other bounds.
+    :param judges: which ones scored it.
     """
 
     spec: RolloutSpec
@@ -79,8 +89,16 @@ class BudgetSamples:
     snapshot: BudgetEvaluation
     samples: Mapping[str, Sequence[Sample]]
     first_known: int | None
+    begin: datetime
+    until: datetime
     invalid: Mapping[int, str] = field(default_factory=dict)
     other_bounds: str | None = None
+    judges: RecordedJudges = NO_JUDGES
+
+    @property
+    def pace(self) -> Pace:
+        """How often a value comes."""
+        return pace_of(self.spec, self.budget.metric)
 
     @property
     def tested(self) -> Column:
@@ -131,10 +149,7 @@ def _no_samples(found: BudgetSamples) -> Iterator[str]:
         return
     came = found.samples.get(spec.baseline, ())
     if came and not baseline.histogram:
-        yield (
-            f"every sample of {spec.baseline} is NaN ({len(came)}): a rate of nothing, or a division by 0;"
-            " looks are unknown until there is a number"
-        )
+        yield from _nothing_known(found, came)
     elif found.first_known is not None and spec.metric(budget.metric).kind is MetricKind.COUNT:
         yield (
             f"no series of it, and other metrics of {spec.baseline} have one: a counter that is not"
@@ -146,10 +161,60 @@ def _no_samples(found: BudgetSamples) -> Iterator[str]:
         yield f"nothing came of either version: check the query of {budget.metric}"
 
 
+def _nothing_known(found: BudgetSamples, came: Sequence[Sample]) -> Iterator[str]:
+    """Say why nothing is known of a baseline of which samples came; what cannot be a value says so itself."""
+    baseline, shift = found.spec.baseline, found.pace.shift
+    looked_at = [sample for sample in came if found.begin < sample.time <= found.until]
+    if not looked_at and (later := [sample.time for sample in came if sample.time > found.until]):
+        first, asked = (
+            min(later),
+            f" (`lag: {write_duration(found.pace.lag)}`)" if shift > timedelta(0) else "",
+        )
+        yield (
+            f"no look of it is decided yet{asked}: the first value of {baseline} is of"
+            f" {first:%Y-%m-%d %H:%M} UTC, and by now looks up to {found.until:%Y-%m-%d %H:%M} UTC are: it"
+            " takes a longer record"
+        )
+    elif not looked_at:
+        last = max(sample.time for sample in came)
+        yield (
+            f"nothing came of {baseline} after {last:%Y-%m-%d %H:%M} UTC, which is before what is looked at"
+            f" ({found.begin:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC)"
+        )
+    elif all(sample.fault is None and not isfinite(sample.value) for sample in looked_at):
+        yield (
+            f"every sample of {baseline} is NaN ({len(looked_at)}): a rate of nothing, or a division by 0;"
+            " looks are unknown until there is a number"
+        )
+
+
+def _judges(found: BudgetSamples) -> Iterator[str]:
+    """Say that judges change: every change starts the comparison over."""
+    judges, lasts = found.judges, found.budget.max_duration
+    if judges.latest is None or not lasts:
+        return
+    latest, stayed = judges.latest, say_duration(judges.longest)
+    changes = (
+        f"its judge changed {counted(str(judges.changes), 'times')} here, last from {latest.before} to"
+        f" {latest.now} at {us_to_datetime(latest.at):%Y-%m-%d %H:%M} UTC, and each change starts the"
+        " comparison over"
+    )
+    if judges.leave_time_for(lasts):
+        yield f"{changes}: keep one judge while a release is watched"
+    else:
+        yield (
+            f"{changes}: none stayed for more than {stayed}, which cannot use up {say_duration(lasts)}, so"
+            " that it is never judged: let one judge score all"
+        )
+
+
 def _sparse(found: BudgetSamples) -> Iterator[str]:
     column, looks = found.tested, len(found.tested.values)
     if column.known and len(column.known) < MOST_KNOWN * looks:
-        yield f"known at {len(column.known)} of {plural(looks, 'look')} only: an unknown look burns nothing"
+        yield (
+            f"known at {len(column.known)} of {plural(looks, 'look')} only: an unknown look burns nothing"
+            f"{_rhythm(found)}"
+        )
     budget = found.budget
     least = budget.min_samples if column.histogram else fewest_events(budget)
     few = sum(column.counts[look] < least for look in column.known)
@@ -158,7 +223,29 @@ def _sparse(found: BudgetSamples) -> Iterator[str]:
         why = (
             f"`min_samples: {least}`" if least == budget.min_samples else f"a {budget.metric} needs, {least}"
         )
-        yield f"{few} of {known} with fewer events than {why}: unknown"
+        blind = f"; {_goes_blind(found)}" if few == len(column.known) else ""
+        yield f"{few} of {known} with fewer events than {why}: unknown{blind}"
+
+
+def _goes_blind(found: BudgetSamples) -> str:
+    """Say what comes of a watch in which no look of the budget is known."""
+    spec, area, after = found.spec, found.budget.area, say_duration(found.pace.blind_after)
+    if spec.watch.on_blind is OnBlind.CONTINUE:
+        return "at this traffic the budget will not be judged (`on_blind: continue`)"
+    others = any(budget.area == area and budget.id != found.budget.id for budget in spec.budgets)
+    unless = f", or at the window's end where another budget of {area} is known" if others else ""
+    return (
+        f"at this traffic the watch will be blind after {after}{unless} (`on_blind: {spec.watch.on_blind}`)"
+    )
+
+
+def _rhythm(found: BudgetSamples) -> str:
+    """Say how often a value comes, where it comes regularly and more rarely than it is looked for."""
+    known = found.tested.known
+    gaps = {later - earlier for earlier, later in pairwise(known)}
+    if len(known) < _FEWEST_FOR_RHYTHM or len(gaps) != 1 or gaps == {1}:
+        return ""
+    return f"; a value comes every {write_duration(gaps.pop() * found.pace.every)}, write so as `every`"
 
 
 def _starts_late(found: BudgetSamples) -> Iterator[str]:
@@ -166,7 +253,7 @@ def _starts_late(found: BudgetSamples) -> Iterator[str]:
     if found.spec.metric(found.budget.metric).kind is not MetricKind.COUNT or not known or first is None:
         return
     if known[0] > first and found.baseline.values[known[0]] >= 0.0:
-        begun = say_duration(known[0] * found.spec.watch.step)
+        begun = say_duration(known[0] * found.pace.every)
         yield (
             f"its series began {begun} into the hour, later than others: a counter that starts at 1 hides its"
             " first event; initialise it at 0"
@@ -250,13 +337,15 @@ def _ranges(found: BudgetSamples) -> Iterator[str]:
                 f"its query reads a range of [{written}], shorter than two scrapes"
                 f" ({say_duration(source.scrape_interval)} each): empty at times; write [$window]"
             )
-    if found.spec.watch.step < source.scrape_interval:
-        yield "`watch.step` is shorter than `source.scrape_interval`: some looks have no scrape of their own"
+    if found.pace.every < source.scrape_interval:
+        step = "`watch.step`" if found.spec.metric(found.budget.metric).every is None else "`every`"
+        yield f"{step} is shorter than `source.scrape_interval`: some looks have no scrape of their own"
 
 
 _CHECKS = (
     _no_samples,
     _invalid_now_and_then,
+    _judges,
     _sparse,
     _starts_late,
     _histogram,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import repeat
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rollback_budget.engine.arm_columns import ArmColumns
 from rollback_budget.engine.histogram import FINITE, Histogram, fault_of, quantile_of, read_quantile
+from rollback_budget.engine.judge_change import NOT_ONE_JUDGE
 from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.time_us import datetime_to_us, duration_to_us
 from rollback_budget.exceptions import SeriesError
 from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.pace import paces_of, series_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: The values and the counts of one series and version, by time.
@@ -42,6 +45,7 @@ class Arms(NamedTuple):
 
     :param release_buckets: cumulative histograms, None for a look without; empty when no look has one.
     :param release_least: whether the value is the least that it can be; empty when it is so at no look.
+    :param columns: the same values and counts as arrays, where they were read so and no look has a histogram.
     """
 
     release: list[float]
@@ -52,6 +56,7 @@ class Arms(NamedTuple):
     baseline_buckets: Sequence[Histogram | None] = ()
     release_least: Sequence[bool] = ()
     baseline_least: Sequence[bool] = ()
+    columns: ArmColumns | None = None
 
     def part(self, first: int, stop: int) -> Arms:
         """Return the looks ``first`` to ``stop - 1``; itself when these are all."""
@@ -66,18 +71,25 @@ class Arms(NamedTuple):
             self.baseline_buckets[first:stop],
             self.release_least[first:stop],
             self.baseline_least[first:stop],
+            None if self.columns is None else self.columns.part(first, stop),
         )
+
+    def changed(self, **lists: Any) -> Arms:
+        """Return arms with other lists, by name; what is an array of the old ones is left out."""
+        return self._replace(columns=None, **lists)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """All looks of a period.
+    """All looks of a period in one pace, and behind it those of the spec's other paces.
 
     :param times: of the looks, ascending and distinct, in microseconds.
     :param end: every look up to here is in, in microseconds.
     :param arms: by series; every list is as long as ``times``.
     :param invalid: by series and time, why what came is not taken for a value; it is unknown.
     :param other_bounds: by series and time, what is said where both versions' histograms have other bounds.
+    :param judges: by series and time, what scored the values, where known.
+    :param others: the frames of the other paces, in the order of ``paces_of``.
     """
 
     times: list[int]
@@ -85,6 +97,17 @@ class Frame:
     arms: dict[str, Arms]
     invalid: dict[str, dict[int, str]] = field(default_factory=dict)
     other_bounds: dict[str, dict[int, str]] = field(default_factory=dict)
+    judges: dict[str, dict[int, str]] = field(default_factory=dict)
+    others: tuple[Frame, ...] = ()
+
+    @property
+    def paces(self) -> tuple[Frame, ...]:
+        """The frames of every pace."""
+        return (self, *self.others)
+
+    def of(self, series: str) -> Frame:
+        """Return the frame that holds ``series``."""
+        return next(frame for frame in self.paces if series in frame.arms)
 
 
 def domain_of(kind: MetricKind) -> tuple[float, float]:
@@ -93,20 +116,65 @@ def domain_of(kind: MetricKind) -> tuple[float, float]:
 
 
 def frame_of(
-    spec: RolloutSpec, samples: Iterable[Sample], *, start: datetime, end: datetime, strict: bool = True
+    spec: RolloutSpec,
+    samples: Iterable[Sample],
+    *,
+    start: datetime,
+    end: datetime,
+    as_of: datetime | None = None,
+    strict: bool = True,
 ) -> Frame:
     """Lay out the samples of ``start < time <= end``, given in any order, for the budgets of ``spec``.
 
+    Every pace has a frame of its own.
+
+    :param as_of: leave out the looks of a slower pace that are decided after those of ``watch.settle`` of
+        this time; None for none.
+    :param strict: refuse two different samples for one time, series and version; else that look is unknown.
+    :raises SeriesError: a naive time, or, where it is strict, two such samples.
+    """
+    paces = paces_of(spec)
+    if len(paces) > 1:
+        samples = tuple(samples)
+    frames = []
+    for pace in paces:
+        until = end if as_of is None else max(min(end, as_of - pace.shift), start)
+        series = series_of(spec, pace)
+        frames.append(
+            pace_frame(spec, series, samples, start=start, end=until, step=pace.every, strict=strict)
+        )
+    return join_paces(frames)
+
+
+def join_paces(frames: Sequence[Frame]) -> Frame:
+    """Return one frame of those of every pace, given in the order of the spec."""
+    first, *others = frames
+    return replace(first, others=tuple(others)) if others else first
+
+
+def pace_frame(
+    spec: RolloutSpec,
+    series: Iterable[str],
+    samples: Iterable[Sample],
+    *,
+    start: datetime,
+    end: datetime,
+    step: timedelta,
+    strict: bool = True,
+) -> Frame:
+    """Lay out the samples of the ``series`` of one pace.
+
     There is a look at every sample's time, and one at the end of every step of the grid that has no sample at
-    all: that is how holes are seen. The grid lies where the earliest sample lies, else on ``start``.
+    all: that is how holes are seen. The grid lies where the earliest sample lies, else on that of UTC.
     Samples of other series or versions are left out. A look with a histogram and no value takes its value
     and its number of events from the histogram, where the metric's name says which quantile it is; one beyond
     the largest bound takes that as the least. What cannot be a value of its kind is unknown.
 
-    :param strict: refuse two different samples for one time, series and version; else that look is unknown.
-    :raises SeriesError: a naive time, or, where it is strict, two such samples.
+    :param step: how long a look is.
+    :param strict: see :func:`frame_of`.
+    :raises SeriesError: see :func:`frame_of`.
     """
-    names = dict.fromkeys(budget.series for budget in spec.budgets)
+    names = dict.fromkeys(series)
     scales = {name: scale for name in names if (scale := spec.metric(name.partition(":")[0]).scale) != 1.0}
     if scales:
         samples = _scaled(samples, scales)
@@ -117,6 +185,7 @@ def frame_of(
     buckets: dict[_Place, dict[int, Histogram]] = {}
     invalid: dict[str, dict[int, str]] = {}
     twice: set[tuple[_Place, int]] = set()
+    judged: dict[str, dict[int, dict[str, str]]] = {}
     after, until = datetime_to_us(start), datetime_to_us(end)
     sample_time, time = start, after
     for sample in samples:
@@ -133,6 +202,8 @@ def frame_of(
                 ) from None
         if not after < time <= until:
             continue
+        if sample.judge is not None:
+            judged.setdefault(sample.series, {}).setdefault(time, {})[sample.version] = sample.judge
         if sample.le is not None:
             place = (sample.series, sample.version)
             histograms = buckets.setdefault(place, {})
@@ -166,6 +237,12 @@ def frame_of(
     for place, histograms in buckets.items():
         for time, fault in _drop_faulty(columns[place], histograms, quantile_of(place[0])):
             invalid.setdefault(place[0], {})[time] = f"{place[1]}: {fault}"
+    judges = {name: _agreed(by_time, invalid.setdefault(name, {})) for name, by_time in judged.items()}
+    for name, by_time in judges.items():
+        for time in judged[name].keys() - by_time.keys():
+            for version in (spec.release, spec.baseline):
+                columns[name, version][0][time] = nan
+                buckets.get((name, version), {}).pop(time, None)
     other_bounds: dict[str, dict[int, str]] = {}
     for name in names if buckets else ():
         both = [buckets.get((name, version)) for version in (spec.release, spec.baseline)]
@@ -176,7 +253,7 @@ def frame_of(
         level = quantile_of(place[0])
         if level is not None and (least_at := _fill_values(columns[place], histograms, level)):
             lower_bounds[place] = least_at
-    times = _looks(columns.values(), after, until, duration_to_us(spec.watch.step))
+    times = _looks(columns.values(), after, until, duration_to_us(step))
     arms, unknown = {}, repeat(nan)
     for name in names:
         places = (name, spec.release), (name, spec.baseline)
@@ -197,7 +274,7 @@ def frame_of(
                 else ()
             ),
         )
-    return Frame(times, until, arms, invalid, other_bounds)
+    return Frame(times, until, arms, invalid, other_bounds, judges)
 
 
 def _scaled(samples: Iterable[Sample], scales: Mapping[str, float]) -> Iterator[Sample]:
@@ -247,6 +324,19 @@ def _other_bounds(release: dict[int, Histogram], baseline: dict[int, Histogram])
                 f" {len(one & other)} of {len(one | other)}"
             )
     return said
+
+
+def _agreed(judged: Mapping[int, Mapping[str, str]], invalid: dict[int, str]) -> dict[int, str]:
+    """Return the judge of each look; a look whose versions were scored by two is added to ``invalid``."""
+    agreed = {}
+    for time, by_version in judged.items():
+        names = set(by_version.values())
+        if len(names) == 1:
+            agreed[time] = names.pop()
+        else:
+            said = " and ".join(f"{version} by {judge}" for version, judge in sorted(by_version.items()))
+            invalid[time] = f"{NOT_ONE_JUDGE}, {said}"
+    return agreed
 
 
 def _fill_values(column: _Column, histograms: dict[int, Histogram], level: float) -> set[int]:
@@ -305,7 +395,7 @@ def _looks(columns: Iterable[_Column], after: int, until: int, step: int) -> lis
     if len(times) == 1 and until - after == step:
         # A poll that comes in time.
         return list(times)
-    phase = min(times, default=after) % step
+    phase = min(times, default=0) % step
     sampled = {-((phase - time) // step) for time in times}
     first, last = (after - phase) // step + 1, (until - phase) // step
     times.update(phase + cell * step for cell in range(first, last + 1) if cell not in sampled)

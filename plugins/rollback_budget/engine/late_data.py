@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from math import nan
 from typing import NamedTuple
 
+from rollback_budget.engine.frame import Arms, domain_of
+from rollback_budget.engine.histogram import FINITE
 from rollback_budget.engine.sample import Sample
+from rollback_budget.model.spec import RolloutSpec
 
 _Place = tuple[datetime, str, str, float | None]
 #: Value and ``n``.
@@ -71,6 +75,29 @@ class LateData:
 
     def _is_decided(self, time: datetime) -> bool:
         return self._since is not None and self._until is not None and self._since < time <= self._until
+
+
+def arms_of(spec: RolloutSpec, metric: str, known: Mapping[str, _Known], before: Arms | None = None) -> Arms:
+    """Return one look of a late look's values as arms; what can be no value is unknown.
+
+    :param before: the same look read earlier: what is unknown now does not undo what was known.
+    """
+    domain = domain_of(spec.metric(metric).kind)
+    (release, of_release), (baseline, of_baseline) = (
+        _value(domain, *known.get(version, (nan, nan))) for version in (spec.release, spec.baseline)
+    )
+    if before is not None and release != release:
+        release, of_release = before.release[0], before.release_n[0]
+    if before is not None and baseline != baseline:
+        baseline, of_baseline = before.baseline[0], before.baseline_n[0]
+    return Arms([release], [of_release], [baseline], [of_baseline])
+
+
+def _value(domain: tuple[float, float], value: float, n: float | None) -> tuple[float, float]:
+    least, most = domain
+    if n is not None and n == n and not 0.0 <= n <= FINITE:
+        return nan, nan
+    return (value if least <= value <= most else nan), (nan if n is None else n)
 
 
 def _versions(known: Mapping[_Place, _Known], time: datetime, series: str) -> dict[str, _Known]:

@@ -90,6 +90,11 @@ def not_judged_sentence(budget: Budget, since: datetime, until: datetime, invali
     return f"{budget.id} was not judged, it could not be read for {lasted}, since {moment}{why}"
 
 
+def no_look_sentence(budget: Budget) -> str:
+    """Return that one budget has had no look in the whole window."""
+    return f"{budget.id} was not judged, no look at {budget.metric} lies in the window"
+
+
 def _arms(budget: Budget, metric: Metric, both: Comparand) -> str:
     """Return the part in brackets: both values, and how many events are behind them."""
     if budget.comparison is Comparison.INCREASE:

@@ -57,7 +57,7 @@ def on_common_bounds(arms: Arms, budget: Budget) -> Arms:
     for look, (of_release, of_baseline) in changed.items():
         release_values[look], release_least[look] = of_release
         baseline_values[look], baseline_least[look] = of_baseline
-    return arms._replace(
+    return arms.changed(
         release=release_values,
         baseline=baseline_values,
         release_least=release_least,

@@ -16,6 +16,7 @@ class Sample(NamedTuple):
     :param n: number of events behind the value (for counts: the exposure), None when not known.
     :param le: upper bound, for cumulative histogram buckets.
     :param fault: why the value is NaN although something came; None for every other sample.
+    :param judge: what scored the value (model and version of the prompt), where known.
     """
 
     time: datetime
@@ -25,3 +26,4 @@ class Sample(NamedTuple):
     n: float | None = None
     le: float | None = None
     fault: str | None = None
+    judge: str | None = None

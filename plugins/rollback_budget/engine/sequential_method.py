@@ -14,21 +14,31 @@ from rollback_budget.engine.evaluation import BAD
 from rollback_budget.engine.evidence import BlockStatistic
 from rollback_budget.engine.packed_ring_buffer import PackedRingBuffer
 from rollback_budget.engine.threshold_tolerance import threshold_of
-from rollback_budget.engine.time_us import duration_to_us
+from rollback_budget.engine.time_us import ceil_to_grid, duration_to_us
 from rollback_budget.model.budget import Budget, Comparison
 from rollback_budget.model.method_plan import Blocks
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.spec import RolloutSpec
 
 
 class CountingPeriod(NamedTuple):
     """From where a budget counts, in microseconds.
 
-    :param watch_from: from where the watch counts; blocks are aligned to it.
+    :param watch_from: from where the watch counts; blocks begin there, see :func:`blocks_from`.
     :param budget_from: from where this budget counts: later after an override.
     """
 
     watch_from: int
     budget_from: int
+
+
+def blocks_from(spec: RolloutSpec, budget: Budget, watch_from: int) -> int:
+    """Return from where blocks are counted, in microseconds: the begin of the first look that may count.
+
+    Releases ship at any minute, and the looks of a slow metric lie on its own grid. Blocks that began in
+    between would each wait for the look after their last one, and the last look of a window in vain.
+    """
+    return ceil_to_grid(watch_from, duration_to_us(pace_of(spec, budget.metric).every))
 
 
 class SequentialMethod:
@@ -39,6 +49,7 @@ class SequentialMethod:
 
     __slots__ = (
         "_block",
+        "_blocks_from",
         "_budget",
         "_budget_from",
         "_burn",
@@ -49,7 +60,6 @@ class SequentialMethod:
         "_statistic",
         "_threshold",
         "_trailing",
-        "_watch_from",
     )
 
     def __init__(
@@ -65,7 +75,8 @@ class SequentialMethod:
         self._statistic = statistic
         self._threshold = threshold_of(budget)
         self._burn = Burn(budget, spec)
-        self._watch_from, self._budget_from = period
+        self._blocks_from = blocks_from(spec, budget, period.watch_from)
+        self._budget_from = period.budget_from
         self._block = duration_to_us(blocks.length)
         self._trailing = blocks.in_duration * self._block
         self._earliest = period.budget_from + duration_to_us(budget.max_duration)
@@ -98,7 +109,7 @@ class SequentialMethod:
     @property
     def started(self) -> int | None:
         """Since when the evidence has been rising."""
-        return max(self._watch_from + self._process.since * self._block, self._budget_from)
+        return max(self._blocks_from + self._process.since * self._block, self._budget_from)
 
     @property
     def over(self) -> int | None:
@@ -117,8 +128,8 @@ class SequentialMethod:
         """
         breach, first, stop = None, 0, len(times)
         while first < stop and breach is None:
-            index = (times[first] - self._watch_from - 1) // self._block
-            end = self._watch_from + (index + 1) * self._block
+            index = (times[first] - self._blocks_from - 1) // self._block
+            end = self._blocks_from + (index + 1) * self._block
             after = bisect_right(times, end, first)
             if self._open not in (None, index) and self._close() and stop_at_breach:
                 breach = first if self._is_used_up(view, first, times) else None

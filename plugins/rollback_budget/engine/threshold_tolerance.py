@@ -26,19 +26,19 @@ class Threshold:
     :param part: the part of the threshold that is tolerated.
     """
 
-    __slots__ = ("_sign", "_signed_threshold", "_tolerance")
+    __slots__ = ("sign", "signed", "tolerance")
 
     def __init__(self, budget: Budget, part: float = 1.0) -> None:
-        self._sign = 1.0 if budget.worse is Worse.HIGHER else -1.0
-        self._signed_threshold = self._sign * part * budget.threshold
-        self._tolerance = THRESHOLD_TOLERANCE * abs(self._signed_threshold)
+        self.sign = 1.0 if budget.worse is Worse.HIGHER else -1.0
+        self.signed = self.sign * part * budget.threshold
+        self.tolerance = THRESHOLD_TOLERANCE * abs(self.signed)
 
     def statuses(self, deltas: list[float], scale: Callable[[int], float]) -> list[Status]:
         """Return the status of each delta.
 
         :param scale: size of the operands of one delta in the delta's unit, called only near the threshold.
         """
-        sign, threshold, tolerance = self._sign, self._signed_threshold, self._tolerance
+        sign, threshold, tolerance = self.sign, self.signed, self.tolerance
         return [
             GOOD
             if -FINITE <= sign * delta <= threshold

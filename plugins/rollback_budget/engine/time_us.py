@@ -22,3 +22,8 @@ def duration_to_us(duration: timedelta) -> int:
 def us_to_datetime(time_us: int) -> datetime:
     """Return the aware UTC datetime of ``time_us``."""
     return EPOCH + timedelta(microseconds=time_us)
+
+
+def ceil_to_grid(time_us: int, step_us: int) -> int:
+    """Return the first point of the UTC grid of ``step_us`` that is not before ``time_us``."""
+    return -(-time_us // step_us) * step_us

@@ -10,7 +10,6 @@ from typing import Any
 from airflow.sdk import BaseHook, Connection
 from sqlalchemy import Engine
 
-from rollback_budget.engine.sample import Sample
 from rollback_budget.exceptions import SourceError
 from rollback_budget.hooks.http import close_shared_session, open_http_client
 from rollback_budget.model.spec import RolloutSpec
@@ -69,22 +68,16 @@ async def open_shared_source(spec: RolloutSpec) -> Source:
     return await shared_source_of(spec, open_source)
 
 
-async def fetch_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[Sample]:
-    """Return the samples of ``request``, for a task with a short event loop; raises :class:`SourceError`."""
-    try:
-        return await (await open_shared_source(spec)).fetch(request)
-    finally:
-        await close_shared_session()
-
-
-async def survey_once(spec: RolloutSpec, request: SeriesRequest) -> Sequence[str]:
-    """Return what about the series of ``request`` is doubtful, for a task with a short event loop.
+async def survey_once(spec: RolloutSpec, *requests: SeriesRequest) -> Sequence[str]:
+    """Return what about the series of ``requests`` is doubtful, for a task with a short event loop.
 
     :return: a sentence each; also that the source could not say.
     """
     try:
         source = await open_source(spec)
-        return await source.survey(request) if is_surveyed(source) else ()
+        if not is_surveyed(source):
+            return ()
+        return list(dict.fromkeys([said for request in requests for said in await source.survey(request)]))
     except SourceError as error:
         return (f"whether the series are as the settings say could not be asked: {error}",)
     finally:

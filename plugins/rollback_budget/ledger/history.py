@@ -12,6 +12,7 @@ from rollback_budget.ledger.views import (
     HistoryEvent,
     LoggedBreach,
     LoggedEvaluation,
+    LoggedLabel,
     LoggedSuspension,
     RecordedOverride,
     Review,
@@ -35,6 +36,7 @@ def history_of(ledger: Ledger, key: RolloutKey) -> list[HistoryEvent]:
         *ledger.overrides.of(key),
         *ledger.suspensions.of(key),
         *ledger.notifications.of(key),
+        *ledger.labels.of(key),
         *(StandbyWatch(since, until) for since, until in ledger.looks.standby_periods(key)),
     ]
     if rollback is not None:
@@ -58,5 +60,12 @@ def _time(event: HistoryEvent) -> datetime:
             return event.sent_at or event.claimed_at
         case RollbackRecord():
             return event.requested_at or event.verified_at or datetime.max.replace(tzinfo=UTC)
-        case LoggedEvaluation() | StageRecord() | CommanderDecision() | RecordedOverride() | Final():
+        case (
+            LoggedEvaluation()
+            | StageRecord()
+            | CommanderDecision()
+            | RecordedOverride()
+            | Final()
+            | LoggedLabel()
+        ):
             return event.at

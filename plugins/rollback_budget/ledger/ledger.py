@@ -12,6 +12,8 @@ from rollback_budget.ledger.decisions import Decisions, Overrides
 from rollback_budget.ledger.evaluations import Evaluations
 from rollback_budget.ledger.final_decisions import FinalDecisions
 from rollback_budget.ledger.gates import Bypasses, GateRuns
+from rollback_budget.ledger.labels import Labels
+from rollback_budget.ledger.look_spans import LookSpans
 from rollback_budget.ledger.looks import Looks
 from rollback_budget.ledger.notifications import Notifications
 from rollback_budget.ledger.proofs import Proofs
@@ -43,7 +45,9 @@ class Ledger:
         self.database = database = Database(url, connect_timeout_s)
         self.rollouts = Rollouts(database)
         self.final_decisions = FinalDecisions(database)
+        self.labels = Labels(database)
         self.looks = Looks(database)
+        self.look_spans = LookSpans(database)
         self.evaluations = Evaluations(database)
         self.breaches = Breaches(database)
         self.reviews = Reviews(database)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import CursorResult, delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,7 @@ from rollback_budget.ledger.models import LookRow, RolloutRow
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import among, batches, rollout_row
 from rollback_budget.ledger.views import LoggedLook
+from rollback_budget.model.pace import pace_of, paces_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: Databases limit the values of one statement.
@@ -38,6 +39,8 @@ STANDBY = "standby"
 class LookRecord(NamedTuple):
     """One look at all budgets of a rollout, as it is stored: see :func:`pack`.
 
+    :param time: of the look; where a metric has a pace of its own, that of the look of ``watch.settle`` which
+        is decided at the same time.
     :param by: :data:`STANDBY`, or None for a watch in Airflow.
     """
 
@@ -63,22 +66,22 @@ class Looks(Repository):
             dialect = session.connection().dialect.name
             insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(LookRow)
             keys = [LookRow.rollout_id, LookRow.time]
-            rows = []
+            by_look: dict[tuple[int, datetime], dict[str, Any]] = {}
             for record in records:
                 rollout_id = ids.get(record.key)
                 if rollout_id is None:
                     left_out += 1
-                else:
-                    rows.append(
-                        {
-                            "rollout_id": rollout_id,
-                            "time": record.time,
-                            "standings": record.standings,
-                            "by": record.by,
-                        }
-                    )
+                    continue
+                row = {"rollout_id": rollout_id, "time": record.time}
+                row |= {"standings": record.standings, "by": record.by}
+                known = by_look.setdefault((rollout_id, record.time), row)
+                if known is not row:
+                    known["standings"] = _merged(known["standings"], record.standings)
+                    known["by"] = None if record.by is None else known["by"]
+            rows = list(by_look.values())
             # In one order everywhere, so that two writers of the same looks never wait in a ring.
             rows.sort(key=lambda row: (row["rollout_id"], row["time"]))
+            _complete(session, rows)
             for some in batches([row for row in rows if row["by"] is not None], _ROWS):
                 session.execute(insert.values(some).on_conflict_do_nothing())
             for some in batches([row for row in rows if row["by"] is None], _ROWS):
@@ -129,11 +132,11 @@ class Looks(Repository):
             rollout = rollout_row(self._database, session, key)
             spec = RolloutSpec.model_validate_json(rollout.spec)
             rows = session.execute(query.where(LookRow.rollout_id == rollout.id)).all()
-        ids = [line.id for line in spec.budgets]
+        shifts = _shifts(spec)
         return [
             look
             for time, standings in rows
-            for look in _unpack(ids, time, standings)
+            for look in _unpack(shifts, time, standings)
             if budget is None or look.budget == budget
         ]
 
@@ -142,18 +145,21 @@ class Looks(Repository):
 
         A budget without one among the newest looks is left out.
         """
-        newest = select(LookRow.time, LookRow.standings).order_by(LookRow.time.desc()).limit(_NEWEST)
+        newest = select(LookRow.time, LookRow.standings).order_by(LookRow.time.desc())
         found: dict[str, LoggedLook] = {}
         with self._database.read() as session:
             rollout = rollout_row(self._database, session, key)
-            ids = [line.id for line in RolloutSpec.model_validate_json(rollout.spec).budgets]
+            spec = RolloutSpec.model_validate_json(rollout.spec)
+            shifts, steps = _shifts(spec), [pace.every for pace in paces_of(spec)]
+            # Between two looks of a slow metric lie many of a fast one.
+            most = max(_NEWEST, 2 * (max(steps) // min(steps)))
             rows = session.execute(
-                newest.where(LookRow.rollout_id == rollout.id).execution_options(yield_per=20)
+                newest.where(LookRow.rollout_id == rollout.id).limit(most).execution_options(yield_per=20)
             )
             for time, standings in rows:
-                for look in _unpack(ids, time, standings):
+                for look in _unpack(shifts, time, standings):
                     found.setdefault(look.budget, look)
-                if len(found) == len(ids):
+                if len(found) == len(shifts):
                     break
         return list(found.values())
 
@@ -189,6 +195,35 @@ def pack(spec: RolloutSpec, snapshots: Sequence[BudgetSnapshot]) -> str:
     return "[" + ",".join(_entry(by_budget.get(budget.id)) for budget in spec.budgets) + "]"
 
 
+def _complete(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Add budgets to looks that the ledger has without them: those of a slow metric may be read later."""
+    parts = {(row["rollout_id"], row["time"]): row["standings"] for row in rows if _is_part(row["standings"])}
+    for some in batches(parts, _KEYS):
+        ids, times = {rollout_id for rollout_id, _ in some}, {time for _, time in some}
+        known = select(LookRow).where(LookRow.rollout_id.in_(ids), LookRow.time.in_(times))
+        for row in session.scalars(known):
+            standings = parts.get((row.rollout_id, row.time))
+            if standings is not None:
+                row.standings = _merged(row.standings, standings)
+    session.flush()
+
+
+def _is_part(standings: str) -> bool:
+    """Whether a look leaves a budget out; within an entry, null follows a number or a text."""
+    return standings.startswith("[null") or "],null" in standings
+
+
+def _merged(known: str, new: str) -> str:
+    """Return the entries of a look, each as it was first recorded."""
+    if not _is_part(known):
+        return known
+    before, after = json.loads(known), json.loads(new)
+    if not any(old is None and more is not None for old, more in zip(before, after, strict=False)):
+        return known
+    entries = [more if old is None else old for old, more in zip(before, after, strict=False)]
+    return json.dumps(entries, separators=(",", ":"))
+
+
 def _ids(session: Session, keys: Collection[RolloutKey]) -> dict[RolloutKey, int]:
     found = {}
     for some in batches(keys, _KEYS):
@@ -209,9 +244,14 @@ def _entry(snapshot: BudgetSnapshot | None) -> str:
     return "[" + ",".join([f'"{status}"', f"{snapshot.burn / 1e6:.6g}", *fields]) + "]"
 
 
-def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[LoggedLook]:
+def _shifts(spec: RolloutSpec) -> dict[str, timedelta]:
+    """Return by budget, in the spec's order, how much later its looks are recorded than they are."""
+    return {line.id: pace_of(spec, line.metric).shift for line in spec.budgets}
+
+
+def _unpack(budgets: Mapping[str, timedelta], time: datetime, standings: str) -> list[LoggedLook]:
     looks = []
-    for budget, entry in zip(budgets, json.loads(standings), strict=False):
+    for (budget, shift), entry in zip(budgets.items(), json.loads(standings), strict=False):
         if entry is not None:
             status, burn, *known = entry
             numbers: list[float | None] = [*known, *[None] * (6 - len(known))]
@@ -219,7 +259,7 @@ def _unpack(budgets: Sequence[str], time: datetime, standings: str) -> list[Logg
             looks.append(
                 LoggedLook(
                     budget=budget,
-                    time=time,
+                    time=time - shift,
                     status=_READ[status[0]],
                     burn=timedelta(seconds=burn),
                     delta=delta,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 #: The migration that these models stand for.
-REVISION = "0008"
+REVISION = "0009"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -230,6 +230,20 @@ class SuspensionRow(Base):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
     ended_reason: Mapped[str | None]
+
+
+class LabelRow(Base):
+    """How a rollout really went, as a person said afterwards; append-only, the latest one holds."""
+
+    __tablename__ = "labels"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rollout_id: Mapped[int] = mapped_column(ForeignKey("rollouts.id"), index=True)
+    label: Mapped[str] = mapped_column(String(10))
+    onset: Mapped[datetime | None]
+    by: Mapped[str]
+    note: Mapped[str]
+    at: Mapped[datetime]
 
 
 class ReviewRow(Base):

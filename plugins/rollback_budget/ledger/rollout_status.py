@@ -11,6 +11,7 @@ from rollback_budget.engine.evaluation import Evaluation, Status
 from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.views import FinalDecision, LoggedLook, LoggedSuspension, Review, Rollout
 from rollback_budget.ledger.watched_by import WatchedBy, watched_by
+from rollback_budget.model.pace import longest_shift, tail_of
 from rollback_budget.targets.apply import Outcome
 
 
@@ -50,6 +51,7 @@ class RolloutStatus:
     :param outcome: of the rollback; None while it is under way, and without one.
     :param suspensions: those that hold now.
     :param watched_by: who watches it; None when nothing has to be watched.
+    :param doubts: what is doubtful about the verdict that the open review is about.
     """
 
     rollout: Rollout
@@ -60,6 +62,7 @@ class RolloutStatus:
     outcome: Outcome | None
     suspensions: tuple[LoggedSuspension, ...]
     watched_by: WatchedBy | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
@@ -70,6 +73,7 @@ def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
     waiting = [review for review in reviews if review.round not in answered]
     rollback = ledger.rollbacks.of(rollout.key)
     evaluations = ledger.evaluations.of(rollout.key)
+    latest = evaluations[-1].evaluation if evaluations else None
     outcome = None if rollback is None else rollback.outcome
     review = waiting[-1] if waiting and rollout.final is None else None
     return RolloutStatus(
@@ -77,10 +81,11 @@ def status_of(ledger: Ledger, rollout: Rollout, now: datetime) -> RolloutStatus:
         phase=_phase(rollout, review, outcome, now),
         round=max([1, *(round_ + 1 for round_ in went_on), *(review.round for review in reviews)]),
         review=review,
-        gauges=_gauges(ledger.looks.newest(rollout.key), evaluations[-1].evaluation if evaluations else None),
+        gauges=_gauges(ledger.looks.newest(rollout.key), latest),
         outcome=outcome,
         suspensions=tuple(one for one in ledger.suspensions.of(rollout.key) if one.is_active(now)),
         watched_by=_watched_by(ledger, rollout, outcome),
+        doubts=() if review is None or latest is None else latest.doubts_of_verdict,
     )
 
 
@@ -89,7 +94,9 @@ def _watched_by(ledger: Ledger, rollout: Rollout, outcome: Outcome | None) -> Wa
     if final is not None and (final.decision is FinalDecision.PROMOTED or outcome is not None):
         return None
     signs = ledger.signs_of_life.of(rollout.key)
-    return None if signs is None else watched_by(signs, rollout.spec.watch)
+    if signs is None:
+        return None
+    return watched_by(signs, rollout.spec.watch, tail=tail_of(rollout.spec, signs.window_end))
 
 
 def _gauges(looks: Sequence[LoggedLook], evaluation: Evaluation | None) -> dict[str, Gauge]:
@@ -112,4 +119,4 @@ def _phase(rollout: Rollout, review: Review | None, outcome: Outcome | None, now
         return Phase.OPENED
     if review is not None:
         return Phase.REVIEW
-    return Phase.WATCHING if now < rollout.window_end else Phase.ENDING
+    return Phase.WATCHING if now < rollout.window_end + longest_shift(rollout.spec) else Phase.ENDING

@@ -109,6 +109,19 @@ class Rollouts(Repository):
             newest = select(RolloutRow).order_by(RolloutRow.opened_at.desc(), RolloutRow.id.desc())
             return _views(session.scalars(newest.limit(limit)))
 
+    def opened_since(self, after: datetime | None, service: str | None = None) -> list[RolloutKey]:
+        """Return the rollouts that were opened after a time (None: all), oldest first.
+
+        :param service: only those of this service.
+        """
+        query = select(RolloutRow.dag_id, RolloutRow.run_id).order_by(RolloutRow.opened_at, RolloutRow.id)
+        if after is not None:
+            query = query.where(RolloutRow.opened_at > after)
+        if service is not None:
+            query = query.where(RolloutRow.service == service)
+        with self._database.read() as session:
+            return [RolloutKey(dag_id, run_id) for dag_id, run_id in session.execute(query)]
+
     def named(self, name: str) -> list[Rollout]:
         """Return the rollouts whose release, service, DAG or run has this name, newest first."""
         columns = (RolloutRow.release, RolloutRow.service, RolloutRow.dag_id, RolloutRow.run_id)

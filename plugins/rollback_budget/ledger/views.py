@@ -10,6 +10,7 @@ from rollback_budget.engine.evaluation import Breach, Evaluation, Status
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.decision import OnTimeout
+from rollback_budget.model.label import Label
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.targets.apply import Outcome
 from rollback_budget.targets.rollback_terms import RollbackTerms
@@ -221,6 +222,21 @@ class SentNotification:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedLabel:
+    """How a rollout really went, as a person said afterwards.
+
+    :param onset: when a bad one went bad; None when not known, and for a good one.
+    :param note: in the person's words; may be empty.
+    """
+
+    label: Label
+    onset: datetime | None
+    by: str
+    note: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StandbyWatch:
     """A time in which standby watched a rollout in place of Airflow, by the times of its looks."""
 
@@ -241,4 +257,5 @@ HistoryEvent = (
     | RollbackRecord
     | StandbyWatch
     | Final
+    | LoggedLabel
 )

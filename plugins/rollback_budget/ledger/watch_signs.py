@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -23,9 +25,14 @@ from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import named_row
 from rollback_budget.ledger.views import FinalDecision
 from rollback_budget.ledger.watch_leases import WatchLease
+from rollback_budget.model.duration import LONGEST
+from rollback_budget.model.pace import longest_shift
+from rollback_budget.model.spec import RolloutSpec
 
-#: Nothing is expected of a rollout whose window ended, or that was rolled back, longer ago.
+#: Nothing is expected of a rollout whose last look was due, or that was rolled back, longer ago.
 LONGEST_AFTER = timedelta(days=1)
+#: How a frozen spec writes that a metric comes late in its own way.
+_HAS_LAG = '"lag":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,12 @@ class SignsOfLife(Repository):
         with self._database.read() as session:
             now = database_time(session)
             since = now - LONGEST_AFTER
-            undecided = and_(RolloutRow.final_decision.is_(None), RolloutRow.window_end > since)
+            undecided = and_(
+                RolloutRow.final_decision.is_(None),
+                or_(
+                    RolloutRow.window_end > since, RolloutRow.id.in_(_waiting_for_late_looks(session, since))
+                ),
+            )
             unsettled = and_(
                 RolloutRow.final_decision == FinalDecision.ROLLED_BACK.value,
                 RolloutRow.final_at > since,
@@ -95,6 +107,31 @@ class SignsOfLife(Repository):
             if row is None or row.shipped_at is None:
                 return None
             return _read(session, database_time(session), RolloutRow.id == row.id)[0]
+
+
+def _waiting_for_late_looks(session: Session, since: datetime) -> list[int]:
+    """Return the rollouts whose window ended by ``since``, and whose last look was due after that."""
+    ended = select(RolloutRow.id, RolloutRow.window_end, RolloutRow.spec).where(
+        RolloutRow.final_decision.is_(None),
+        RolloutRow.window_end <= since,
+        RolloutRow.window_end > since - LONGEST,
+        RolloutRow.spec.contains(_HAS_LAG),
+    )
+    return [
+        id_
+        for id_, end, spec in session.execute(ended)
+        if end is not None and end + _longest_shift(spec) > since
+    ]
+
+
+@lru_cache(maxsize=1000)
+def _longest_shift(spec: str) -> timedelta:
+    """Return how much later than that of ``watch.settle`` the last look of a frozen spec is decided."""
+    try:
+        return longest_shift(RolloutSpec.model_validate_json(spec))
+    except ValidationError:
+        # Nobody here can watch it, whatever its metrics are.
+        return timedelta(0)
 
 
 def _read(session: Session, now: datetime, *conditions: ColumnElement[bool]) -> list[WatchSigns]:

@@ -60,11 +60,14 @@ def loss_after(watch: Watch, after: timedelta | None = None) -> timedelta:
     return max(after, FEWEST_POLLS_OF_LOSS * watch.poll)
 
 
-def watched_by(signs: WatchSigns, watch: Watch, after: timedelta | None = None) -> WatchedBy:
+def watched_by(
+    signs: WatchSigns, watch: Watch, after: timedelta | None = None, *, tail: timedelta = timedelta(0)
+) -> WatchedBy:
     """Return who watches a rollout now.
 
     :param watch: how it is watched.
     :param after: as of :func:`loss_after`.
+    :param tail: as of :func:`is_seen_to_its_end`.
     """
     lease = signs.lease
     if lease is not None and lease.is_valid and signs.newest <= lease.taken_at:
@@ -74,13 +77,17 @@ def watched_by(signs: WatchSigns, watch: Watch, after: timedelta | None = None) 
         since = max(since, signs.final_at)
     if signs.now - since <= watch.settle + loss_after(watch, after):
         return WatchedBy(Who.AIRFLOW)
-    if is_seen_to_its_end(signs, watch):
+    if is_seen_to_its_end(signs, watch, tail):
         return WatchedBy(Who.OVER)
     return WatchedBy(Who.NOBODY, since=since)
 
 
-def is_seen_to_its_end(signs: WatchSigns, watch: Watch) -> bool:
-    """Whether Airflow has watched the whole window and no question is open: only the end is left."""
+def is_seen_to_its_end(signs: WatchSigns, watch: Watch, tail: timedelta = timedelta(0)) -> bool:
+    """Whether Airflow has watched the whole window and no question is open: only the end is left.
+
+    :param tail: how long after the window the looks of a slow metric are still waited for
+        (:func:`~rollback_budget.model.pace.tail_of`).
+    """
     if signs.final is not None or signs.review_deadline is not None or signs.looked_at is None:
         return False
-    return signs.looked_at >= grid_floor(signs.window_end, watch.step)
+    return signs.looked_at >= grid_floor(signs.window_end, watch.step) + tail

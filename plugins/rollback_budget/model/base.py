@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
@@ -10,3 +12,16 @@ class Frozen(BaseModel):
 
     # Deferred: a process that only parses DAGs pays for the few types that it uses.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def added_later(default: object, description: str | None = None, examples: list[Any] | None = None) -> Any:
+    """Return a field that is not written while it has its default.
+
+    Specs that were frozen before there was such a field keep their digests.
+    """
+    return Field(
+        default=default,
+        exclude_if=lambda value: bool(value == default),
+        description=description,
+        examples=examples,
+    )

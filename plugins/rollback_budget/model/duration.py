@@ -27,12 +27,14 @@ def parse_duration(text: str) -> timedelta:
     match = _PARTS.fullmatch(text)
     if match is None or not text:
         if text.startswith("-"):
-            raise ValueError(f"a duration cannot be negative; {_EXAMPLE}")
+            raise ValueError(f"negative, and a duration cannot be; {_EXAMPLE}")
         raise ValueError(f"not a duration; {_EXAMPLE}")
     numbers = [int(part[:18]) if part else 0 for part in match.groups()]
     seconds = sum(n * unit.total_seconds() for n, (_, _, unit) in zip(numbers, _UNITS, strict=True))
     if seconds > LONGEST.total_seconds():
-        raise ValueError(f"a duration longer than {write_duration(LONGEST)} is surely a mistake")
+        raise ValueError(
+            f"a duration longer than {write_duration(LONGEST)} is surely a mistake; write no more than that"
+        )
     return sum((n * unit for n, (_, _, unit) in zip(numbers, _UNITS, strict=True)), timedelta())
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from rollback_budget.model.base import added_later
 from rollback_budget.model.json_request import not_jmespath, not_json, request_mistakes, texts_of
 from rollback_budget.model.mistake import Mistake, mistake, quote
 from rollback_budget.model.section import Section
@@ -29,6 +30,7 @@ class JsonSeries(Section):
     :param divided_by: what the value is divided by (before ``scale``); by zero is unknown.
     :param le: upper bound, for cumulative histogram buckets.
     :param scale: what the value is multiplied with, such as 0.001 from milliseconds to seconds.
+    :param judge: what scored the value, for scores of a judge.
     """
 
     value: str = Field(examples=["value"])
@@ -36,12 +38,13 @@ class JsonSeries(Section):
     divided_by: str | None = None
     le: str | None = None
     scale: float = 1.0
+    judge: str | None = added_later(None)
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
         """Yield what is no JMESPath."""
         yield from super().mistakes(data)
-        yield from not_jmespath(data, ("value", "n", "divided_by", "le"))
+        yield from not_jmespath(data, ("value", "n", "divided_by", "le", "judge"))
 
 
 class JsonRequest(Section):
@@ -144,11 +147,35 @@ class DatadogQueries(Section):
 
 
 class LangfuseMeasure(Section):
-    """A measure of a view, and how it is aggregated."""
+    """A measure of a view, and how it is aggregated.
+
+    :param among: for ``scores-categorical`` instead of these: the share of scores of one of these categories.
+    """
 
     measure: str = Field(examples=["latency"])
     aggregation: Literal["sum", "avg", "count", "max", "min", "p50", "p75", "p90", "p95", "p99"]
     scale: float = 1.0
+    among: tuple[str, ...] = added_later((), examples=["[correct]"])
+
+    @classmethod
+    def missing(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield what is missing; categories are counted, and nothing else."""
+        if "among" not in data:
+            yield from super().missing(data)
+
+    @classmethod
+    def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Yield a measure beside categories."""
+        yield from super().mistakes(data)
+        for key in ("measure", "aggregation"):
+            if "among" in data and key in data:
+                yield mistake((key,), f"`{key}` means nothing beside `among`; remove it", "key")
+
+    @classmethod
+    def arrange(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Count the scores where categories are named."""
+        counted = {"measure": "count", "aggregation": "count"} if "among" in data else {}
+        return {**counted, **super().arrange(data)}
 
 
 class LangfuseQuery(Section):
@@ -168,9 +195,24 @@ class LangfuseQuery(Section):
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
-        """Yield filters that JSON cannot carry."""
+        """Yield filters that JSON cannot carry, and categories where there are none."""
         yield from super().mistakes(data)
         yield from not_json(data.get("filters"), ("filters",))
+        series = data.get("series")
+        measures = series.items() if isinstance(series, dict) else ()
+        among = {name: isinstance(measure, dict) and "among" in measure for name, measure in measures}
+        categorical = data.get("view") == "scores-categorical"
+        for name, has_among in among.items():
+            if has_among and not categorical:
+                yield mistake(("series", name), "`among` is for `view: scores-categorical`")
+            elif not has_among and categorical and any(among.values()):
+                why = "beside metrics with `among` there are only such; make it a query of its own"
+                yield mistake(("series", name), why)
+
+    @property
+    def is_by_category(self) -> bool:
+        """Whether its metrics are shares of categories."""
+        return any(measure.among for measure in self.series.values())
 
     @property
     def dimension(self) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rollback_budget.model.budget import Accounting, Budget, Comparison, Method, Worse
 from rollback_budget.model.metric import MetricKind
+from rollback_budget.model.pace import pace_of
 from rollback_budget.model.spec import RolloutSpec
 
 #: What the sign test bets: a part of what it has, on "worse".
@@ -65,8 +66,9 @@ def blocks_of(spec: RolloutSpec, budget: Budget, method: Method = Method.SEQUENT
     block = spec.analysis.block
     parts = _SIGN_PARTS if method is Method.SIGN else _PARTS
     length = budget.max_duration / parts if block == "auto" else block
-    length = max(length, spec.watch.step)
-    watched = max(spec.window - spec.watch.grace, length)
+    pace = pace_of(spec, budget.metric)
+    length = max(length, pace.every)
+    watched = max(spec.window - spec.watch.grace - pace.leaves_out, length)
     return Blocks(length, max(-(-budget.max_duration // length), 1), -(-watched // length))
 
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from rollback_budget.model.base import added_later
 from rollback_budget.model.by_type import ByType
 from rollback_budget.model.json_api import HttpJsonSource
 from rollback_budget.model.mistake import Mistake, mistake
+from rollback_budget.model.score_table import Scores
 from rollback_budget.model.source_settings import SourceSettings
 from rollback_budget.model.sql_table import Aggregate, RequestLog
 from rollback_budget.registry import Group
@@ -35,13 +37,15 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 class SqlSource(SourceSettings):
     """Any common-sql connection.
 
-    :param query: one statement giving ``time, metric, version, value, n`` (and ``le``, for histograms) for
-        every metric; without it each metric's own query is used and all are joined into one statement.
+    :param query: one statement giving ``time, metric, version, value, n`` (and ``le`` for histograms, and
+        ``judge``) for every metric; without it each metric's own query is used and all are joined into one.
     :param statement_timeout: after which the database ends a statement.
     :param late: how far back every poll reads again, to report rows that came late.
     :param watermark: a SELECT of one time up to which all rows are in; no look beyond it is decided.
     :param request_log: a table with one row a request, read without any query.
     :param aggregate: a table of counts, one row a bucket, read without any query.
+    :param scores: a table with one row a score, such as a judge's; its metrics are read from it, and
+        all others as the other keys say.
     """
 
     positive: ClassVar[tuple[str, ...]] = ("statement_timeout",)
@@ -54,6 +58,7 @@ class SqlSource(SourceSettings):
     watermark: str | None = None
     request_log: RequestLog | None = None
     aggregate: Aggregate | None = None
+    scores: Scores | None = added_later(None)
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -62,6 +67,10 @@ class SqlSource(SourceSettings):
         first, *others = [key for key in ("query", "request_log", "aggregate") if key in data] or [""]
         for other in others:
             yield mistake((other,), f"`{other}` and `{first}` both say where to read; keep one", "key")
+
+    def is_score(self, metric: str) -> bool:
+        """Whether ``metric`` is made of scores."""
+        return self.scores is not None and self.scores.gives(metric)
 
     @property
     def log(self) -> RequestLog | Aggregate | None:
@@ -89,11 +98,9 @@ class PrometheusSource(SourceSettings):
     labels: dict[str, str] = Field(default_factory=dict)
     scrape_interval: timedelta = timedelta(seconds=30)
     timeout: timedelta = timedelta(seconds=30)
-    # Specs that were frozen before there was one keep their digests.
-    late: timedelta = Field(
-        default=PROMETHEUS_LATE,
-        exclude_if=lambda late: late == PROMETHEUS_LATE,
-        description="How far back is read again, every third of it, to report what came late (remote write).",
+    late: timedelta = added_later(
+        PROMETHEUS_LATE,
+        "How far back is read again, every third of it, to report what came late (remote write).",
     )
 
     @property

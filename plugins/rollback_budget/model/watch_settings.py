@@ -7,8 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
+from rollback_budget.model.base import added_later
 from rollback_budget.model.duration import write_duration
 from rollback_budget.model.mistake import Mistake, mistake
 from rollback_budget.model.section import Section
@@ -36,24 +35,34 @@ class Watch(Section):
     max_gap: timedelta = timedelta(minutes=5)
     blind_after: timedelta = timedelta(minutes=15)
     on_blind: OnBlind = OnBlind.REVIEW
-    # Specs that were frozen before there was one keep their digests.
-    stuck_after: timedelta = Field(
-        default=STUCK_AFTER,
-        exclude_if=lambda after: after == STUCK_AFTER,
-        description="So long the same value and count may come, look after look, before it is unknown.",
+    stuck_after: timedelta = added_later(
+        STUCK_AFTER,
+        "So long the same value and count may come, look after look, before it is unknown.",
     )
 
     @classmethod
     def mistakes(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
         """Yield settings under which no budget could burn or every look would be blind."""
         yield from super().mistakes(data)
-        step = cls.peek(data, "step")
-        for name in ("max_gap", "blind_after"):
-            value = cls.peek(data, name)
-            if step and value and value < step:
-                why = f"`{name}` ({write_duration(value)}) is shorter than `step` ({write_duration(step)})"
-                key = name if name in data else "step"
-                yield mistake((key,), f"{why}, so that every look counts as a hole: make it longer")
+        yield from shorter_than_a_look(cls, data, "step")
+
+
+_SHORTER_THAN_A_LOOK = {
+    "max_gap": "every look counts as a hole",
+    "blind_after": "the time from one look to the next is already called blind",
+}
+
+
+def shorter_than_a_look(section: type[Section], data: Mapping[str, Any], every: str) -> Iterator[Mistake]:
+    """Yield which of ``max_gap`` and ``blind_after`` is shorter than the duration under the key ``every``."""
+    step = section.peek(data, every)
+    for name in ("max_gap", "blind_after"):
+        value = section.peek(data, name)
+        if step and value and value < step:
+            why = f"`{name}` ({write_duration(value)}) is shorter than `{every}` ({write_duration(step)})"
+            key = name if name in data else every
+            means = _SHORTER_THAN_A_LOOK[name]
+            yield mistake((key,), f"{why}, so that {means}: make it longer")
 
 
 class Analysis(Section):

@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from rollback_budget.clock import Log, grid_floor, utc_now
+from rollback_budget.clock import Log, utc_now
 from rollback_budget.common.concurrency_check import holders_of, say_holder
 from rollback_budget.common.config import open_ledger
 from rollback_budget.common.priority import rollout_task
@@ -22,11 +22,11 @@ from rollback_budget.engine.decision_policy import rounds_of
 from rollback_budget.exceptions import SeriesError, SourceError, SpecError, TargetError
 from rollback_budget.links.rollout import ROLLOUT_LINKS
 from rollback_budget.model.duration import say_duration
+from rollback_budget.model.pace import longest_shift
 from rollback_budget.model.spec import Concurrent, RolloutSpec
 from rollback_budget.operators.queue_warnings import queue_warnings
 from rollback_budget.registry import conflicts
 from rollback_budget.sensors.rollback_budget import RollbackBudgetSensor
-from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.targets.base import Serving, target_class
 from rollback_budget.targets.verification import STEPS_OF_HEALTH, baseline_levels, baseline_problems
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     from rollback_budget.engine.preflight_forecast import PreflightForecast
     from rollback_budget.ledger.ledger import Ledger
-
-#: How far back preflight looks for the baseline's traffic.
-LOOK_BACK = timedelta(hours=1)
 
 #: A watch with fewer retries may not outlive a day of restarts and deployments.
 FEWEST_RETRIES = 2
@@ -132,22 +129,16 @@ class PreflightOperator(BaseOperator):
     def _survey(self, spec: RolloutSpec) -> PreflightForecast:
         """Query every metric for both versions over the last hour, and say what this watch can expect."""
         from rollback_budget.engine.forecast_table import error_lines, forecast_lines, warning_lines
-        from rollback_budget.engine.preflight_forecast import forecast_watch
-        from rollback_budget.hooks.metric_source import fetch_once, survey_once
+        from rollback_budget.engine.preflight_forecast import LOOK_BACK, forecast_watch
+        from rollback_budget.hooks.metric_source import survey_once
+        from rollback_budget.hooks.recording import read_latest
+        from rollback_budget.recording.plan import latest_of, plan_of_latest
 
-        end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
-        request = SeriesRequest(
-            series=tuple(sorted({budget.series for budget in spec.budgets})),
-            release=spec.release,
-            baseline=spec.baseline,
-            start=end - max(LOOK_BACK, spec.watch.step),
-            end=end,
-            step=spec.watch.step,
-        )
-
+        plan = plan_of_latest(spec, LOOK_BACK, now=utc_now())
+        start, end = latest_of(spec, plan)
         try:
-            samples = asyncio.run(fetch_once(spec, request))
-            forecast = forecast_watch(spec, samples, start=request.start, end=end)
+            samples = asyncio.run(read_latest(spec, plan))
+            forecast = forecast_watch(spec, samples, start=start, end=end)
         except SourceError as error:
             if error.transient:
                 raise
@@ -155,7 +146,8 @@ class PreflightOperator(BaseOperator):
         except SeriesError as error:
             raise AirflowFailException(f"not shipped: {error}") from error
         self.log.info("%s", "\n".join(forecast_lines(forecast)))
-        for line in (*warning_lines(forecast), *asyncio.run(survey_once(spec, request))):
+        requests = plan.requests(plan.start, plan.end)
+        for line in (*warning_lines(forecast), *asyncio.run(survey_once(spec, *requests))):
             self.log.warning("%s", line)
         if errors := error_lines(forecast):
             raise AirflowFailException(f"not shipped: {'; '.join(errors)}")
@@ -169,7 +161,7 @@ def limit_warnings(spec: RolloutSpec, dag: DAG | None, tasks: Tasks) -> list[str
     """
     if dag is None:
         return []
-    needed = spec.window + spec.watch.settle + spec.watch.poll
+    needed = spec.window + longest_shift(spec) + spec.watch.settle + spec.watch.poll
     window, enough = say_duration(spec.window), say_duration(needed)
     found = []
     for round_ in range(1, rounds_of(spec) + 1):
@@ -291,14 +283,13 @@ def check_target(spec: RolloutSpec, log: Log, *, sends: bool) -> Serving:
 
 def check_baseline(spec: RolloutSpec, log: Log) -> dict[str, float]:
     """Return the baseline's values of now, and say where it is itself beyond a budget."""
-    from rollback_budget.hooks.metric_source import fetch_once
+    from rollback_budget.hooks.recording import read_latest
+    from rollback_budget.recording.plan import plan_of_latest
 
-    end = grid_floor(utc_now() - spec.watch.settle, spec.watch.step)
-    start = end - STEPS_OF_HEALTH * spec.watch.step
-    series = tuple(sorted({budget.series for budget in spec.budgets}))
-    request = SeriesRequest(series, spec.release, spec.baseline, start, end, spec.watch.step)
+    plan = plan_of_latest(spec, STEPS_OF_HEALTH * spec.watch.step, now=utc_now(), fewest_slow=STEPS_OF_HEALTH)
+    start, end = plan.start, plan.end
     try:
-        samples = asyncio.run(fetch_once(spec, request))
+        samples = asyncio.run(read_latest(spec, plan))
         levels = baseline_levels(spec, samples, start, end)
         problems = baseline_problems(spec, samples, start, end, {})
     except (SourceError, SeriesError) as error:

@@ -110,6 +110,8 @@ class RollbackSender:
         verdict: Verdict | None = None,
         within: timedelta = TARGET_WAIT,
         after: str = "",
+        *,
+        recorded: bool = True,
     ) -> RollbackRequest:
         """Take the final decision "rolled back", ask the target to give the baseline everything; record it.
 
@@ -121,21 +123,8 @@ class RollbackSender:
         :param within: for how long a target that does not accept is asked again.
         :param after: what changed the traffic after the rollback, as a part of an idempotency key: then it is
             asked for again, with a key of its own, also where it was verified before.
+        :param recorded: False where others wait behind this one, and :meth:`record` is called later.
         """
-        request = self.send(order, by, reason, verdict, within, after)
-        self.record(order, request)
-        return request
-
-    def send(
-        self,
-        order: RollbackOrder,
-        by: str,
-        reason: str,
-        verdict: Verdict | None = None,
-        within: timedelta = TARGET_WAIT,
-        after: str = "",
-    ) -> RollbackRequest:
-        """Do the same, but for the record: for one behind whom other rollbacks wait."""
         known = self._decide(order, by, reason, verdict)
         if known.final is not None and known.final.decision is FinalDecision.PROMOTED:
             return RollbackRequest(
@@ -155,7 +144,10 @@ class RollbackSender:
         if after:
             change = replace(change, idempotency_key=f"{change.idempotency_key}/after_{after}")
         asked = known.record is not None and known.record.requested_at is not None
-        return self._send(order, replace(change, asked=asked), by, reason, within)
+        request = self._send(order, replace(change, asked=asked), by, reason, within)
+        if recorded:
+            self.record(order, request)
+        return request
 
     def record(self, order: RollbackOrder, request: RollbackRequest) -> None:
         """Write into the ledger that a rollback was accepted; of any other outcome nothing."""

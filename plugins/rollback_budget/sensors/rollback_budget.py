@@ -127,7 +127,7 @@ class RollbackBudgetSensor(BaseSensorOperator):
                 suspensions=process_suspension_cache(),
                 looks=process_look_writer(),
                 seen_until=(
-                    partial(seen_until, plan.rollout, plan.window_start, plan.spec.watch)
+                    partial(seen_until, plan.rollout, plan.window_start, plan.spec)
                     if self.reschedule and plan.rollout
                     else None
                 ),

@@ -1,7 +1,8 @@
 """Recorded series: samples in a CSV, JSON Lines or Parquet file, one row a sample.
 
 Columns: ``time`` (ISO 8601 with ``Z`` or an offset), ``metric`` (``metric:slice`` for a slice), ``version``,
-``value``, and optionally ``n`` and ``le``. Further columns are ignored. An empty value or ``NaN`` is unknown.
+``value``, and optionally ``n``, ``le`` and ``judge``; further columns are ignored. An empty value or ``NaN``
+is unknown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import repeat
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -139,7 +141,7 @@ def _plain_csv(path: Path) -> list[Sample] | None:
         header, *rows = filter(None, csv.reader(io.StringIO(text, newline="")))
         texts = dict(zip(header, zip(*rows, strict=True), strict=True))
         time, metric, version, value = (texts[name] for name in REQUIRED)
-        n, le = (texts.get(name, ("",) * len(time)) for name in ("n", "le"))
+        n, le, judge = (texts.get(name, ("",) * len(time)) for name in ("n", "le", "judge"))
         # float() would take 1_000 for a number.
         if not all(metric) or not all(version) or "_" in "".join((*value, *n, *le)):
             return None
@@ -156,7 +158,8 @@ def _plain_csv(path: Path) -> list[Sample] | None:
     if not all(number is None or number >= 0.0 for number in numbers):
         return None
     times, limits = map(moments.__getitem__, time), map(bounds.__getitem__, le)
-    return list(map(Sample, times, metric, version, values, numbers, limits))
+    judges = [said or None for said in judge]
+    return list(map(Sample, times, metric, version, values, numbers, limits, repeat(None), judges))
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:
@@ -227,6 +230,7 @@ def _sample(place: str, row: Mapping[str, Any], clock: _Clock) -> Sample:
         value=nan if value is None else value,
         n=None if n is None or isnan(n) else n,
         le=_number(place, "le", row.get("le")),
+        judge=None if row.get("judge") in (None, "") else _name(place, "judge", row["judge"]),
     )
 
 
@@ -264,8 +268,9 @@ def _number(place: str, column: str, value: object) -> float | None:
 
 def _same(first: Sample, second: Sample) -> bool:
     same_value = first.value == second.value or (isnan(first.value) and isnan(second.value))
-    return same_value and first.n == second.n
+    return same_value and first.n == second.n and first.judge == second.judge
 
 
 def _said(sample: Sample) -> str:
-    return f"{sample.value:g}" if sample.n is None else f"{sample.value:g} (n {sample.n:g})"
+    said = f"{sample.value:g}" if sample.n is None else f"{sample.value:g} (n {sample.n:g})"
+    return said if sample.judge is None else f"{said} by {sample.judge}"

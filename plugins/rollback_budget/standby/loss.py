@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from rollback_budget.clock import Elapsed
 from rollback_budget.ledger.rollout_key import RolloutKey
@@ -54,12 +55,18 @@ class LossDetector:
         self._seen: dict[RolloutKey, tuple[tuple[datetime, bool], float]] = {}
 
     def observe(
-        self, signs: Iterable[WatchSigns], watches: Mapping[RolloutKey, Watch], *, at_once: bool = False
+        self,
+        signs: Iterable[WatchSigns],
+        watches: Mapping[RolloutKey, Watch],
+        *,
+        at_once: bool = False,
+        tails: Mapping[RolloutKey, timedelta] = MappingProxyType({}),
     ) -> list[Loss]:
         """Return the losses; rollouts that are not shown any more are forgotten.
 
         :param watches: how each is watched; one that is missing is left out.
         :param at_once: do not observe first, and go by the ledger's clock alone.
+        :param tails: how long after their windows slow metrics are still waited for; nothing where missing.
         """
         at, seen, losses = self._elapsed(), {}, []
         for one in signs:
@@ -71,7 +78,8 @@ class LossDetector:
             known = self._seen.get(one.key)
             seen[one.key] = known = known if known is not None and known[0] == sign else (sign, at)
             observed = timedelta(seconds=at - known[1])
-            if self._is_lost(one, loss, watch, observed, at_once):
+            tail = tails.get(one.key, timedelta(0))
+            if self._is_lost(one, loss, watch, observed, tail, at_once=at_once):
                 losses.append(loss)
         self._seen = seen
         return losses
@@ -88,7 +96,14 @@ class LossDetector:
         self._seen = {key: (sign, min(since + outage_s, at)) for key, (sign, since) in self._seen.items()}
 
     def _is_lost(
-        self, signs: WatchSigns, loss: Loss, watch: Watch, observed: timedelta, at_once: bool
+        self,
+        signs: WatchSigns,
+        loss: Loss,
+        watch: Watch,
+        observed: timedelta,
+        tail: timedelta,
+        *,
+        at_once: bool,
     ) -> bool:
         after = loss_after(watch, self._after)
         settle = timedelta(0) if loss.of_rollback else watch.settle
@@ -99,7 +114,7 @@ class LossDetector:
         if loss.of_rollback and not signs.is_ours:
             # A team's own operator gives no sign of life while it is at work.
             wait += ENDING
-        if is_seen_to_its_end(signs, watch):
+        if is_seen_to_its_end(signs, watch, tail):
             wait += ENDING
         elif not signs.has_looked and not loss.of_rollback:
             # The first look comes no sooner.

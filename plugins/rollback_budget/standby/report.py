@@ -9,7 +9,9 @@ from rollback_budget.ledger.ledger import Ledger
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.standbys import SeenStandby
 from rollback_budget.ledger.views import Rollout
+from rollback_budget.ledger.watch_signs import WatchSigns
 from rollback_budget.ledger.watched_by import WatchedBy, Who, watched_by
+from rollback_budget.model.pace import tail_of
 
 #: A standby that was not seen for this long is dead, or cut off from the ledger.
 SEEN_WITHIN = timedelta(minutes=1)
@@ -50,8 +52,11 @@ def standby_report(ledger: Ledger, after: timedelta | None = None) -> StandbyRep
     readable = {rollout.key for rollout in rollouts}
     return StandbyReport(
         newest=ledger.standbys.newest(),
-        rollouts=tuple(
-            (rollout, watched_by(signs[rollout.key], rollout.spec.watch, after)) for rollout in rollouts
-        ),
+        rollouts=tuple((rollout, _watched_by(rollout, signs[rollout.key], after)) for rollout in rollouts),
         unreadable=tuple(key for key in signs if key not in readable),
     )
+
+
+def _watched_by(rollout: Rollout, signs: WatchSigns, after: timedelta | None) -> WatchedBy:
+    tail = tail_of(rollout.spec, signs.window_end)
+    return watched_by(signs, rollout.spec.watch, after, tail=tail)

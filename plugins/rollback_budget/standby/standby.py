@@ -17,6 +17,7 @@ from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.ledger.rollout_rows import batches
 from rollback_budget.ledger.watch_leases import holder_of
 from rollback_budget.ledger.watch_signs import WatchSigns
+from rollback_budget.model.pace import tail_of
 from rollback_budget.model.watch_settings import Watch
 from rollback_budget.standby.lacks import Lacks
 from rollback_budget.standby.loss import Loss, LossDetector
@@ -79,6 +80,8 @@ class Standby:
         self._lacks = Lacks(tools, elapsed)
         self._started_at: datetime | None = None
         self._watches: dict[RolloutKey, Watch] = {}
+        #: How long after their windows slow metrics are still waited for.
+        self._tails: dict[RolloutKey, timedelta] = {}
         self._unreadable: set[RolloutKey] = set()
         self._in_hand: dict[RolloutKey, _InHand] = {}
         self._not_before: dict[RolloutKey, float] = {}
@@ -148,7 +151,7 @@ class Standby:
         signs = await self._tools.ask_ledger(lambda ledger: ledger.signs_of_life.expected())
         self._on_contact()
         await self._learn(one.key for one in signs)
-        losses = self._detector.observe(signs, self._watches, at_once=once)
+        losses = self._detector.observe(signs, self._watches, at_once=once, tails=self._tails)
         free = {one.key for one in signs if one.lease is None or self._may_take(one)}
         expected = {one.key for one in signs}
         for key in [key for key in self._in_hand if key not in expected]:
@@ -219,6 +222,7 @@ class Standby:
         wanted = set(keys)
         self._lacks.keep(wanted)
         self._watches = {key: watch for key, watch in self._watches.items() if key in wanted}
+        self._tails = {key: tail for key, tail in self._tails.items() if key in wanted}
         self._unreadable &= wanted
         new = wanted - self._watches.keys() - self._unreadable
         if not new:
@@ -226,6 +230,8 @@ class Standby:
         rollouts = await self._tools.ask_ledger(lambda ledger: ledger.rollouts.many(new))
         for rollout in rollouts:
             self._watches[rollout.key] = rollout.spec.watch
+            if rollout.window_end is not None and (tail := tail_of(rollout.spec, rollout.window_end)):
+                self._tails[rollout.key] = tail
         self._lacks.learn(rollouts)
         self._unreadable |= new - self._watches.keys()
         for key in new & self._unreadable:

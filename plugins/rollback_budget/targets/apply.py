@@ -10,11 +10,24 @@ from enum import Enum, StrEnum
 
 from rollback_budget.exceptions import TargetError
 from rollback_budget.targets.base import NOTHING, Serving, Target
+from rollback_budget.targets.traffic import ObserveTraffic, Recovery, Traffic
+
+__all__ = [
+    "SEND_AGAIN_AFTER",
+    "ChangeReport",
+    "DeadlineClock",
+    "ObserveTraffic",
+    "Outcome",
+    "Recovery",
+    "Traffic",
+    "TrafficChange",
+    "TrafficRequest",
+    "change_traffic",
+    "request_traffic",
+]
 
 #: A change that another process got accepted is sent once more when nothing of it is seen for so long.
 SEND_AGAIN_AFTER = timedelta(seconds=15)
-#: How much traffic the release may still get after a rollback: requests in flight, a straggling replica.
-REST_OF_TRAFFIC = 0.01
 
 
 class Outcome(StrEnum):
@@ -129,43 +142,6 @@ class _State(Enum):
     ACCEPTED = "accepted"
     HELD = "held"
     SUPERSEDED = "superseded"
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """Whether the breached metric is good again.
-
-    :param good: None while it is not known.
-    :param knowable: False when waiting for it is in vain.
-    """
-
-    good: bool | None
-    said: str
-    knowable: bool = True
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What the data plane shows since a moment.
-
-    :param share: the drained version's share of requests; None while it is not known.
-    :param knowable: False when no source counts requests, so that waiting for it is in vain.
-    :param recovery: of what was breached; None when nothing was.
-    """
-
-    share: float | None
-    said: str
-    knowable: bool = True
-    recovery: Recovery | None = None
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether the drained version gets no more than a rest, or that cannot be known."""
-        return not self.knowable or (self.share is not None and self.share <= REST_OF_TRAFFIC)
-
-
-#: Returns the share of traffic that the version to be drained still gets, counted since the given time.
-ObserveTraffic = Callable[[datetime], Traffic]
 
 
 def change_traffic(

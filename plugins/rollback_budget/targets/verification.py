@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,8 @@ from rollback_budget.engine.sample import Sample
 from rollback_budget.engine.threshold_tolerance import Threshold
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.model.budget import Budget, Comparison
+from rollback_budget.model.duration import say_duration
+from rollback_budget.model.pace import Pace, pace_of, paces_of, series_of
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest, Source
@@ -27,6 +29,8 @@ from rollback_budget.text import counted
 if TYPE_CHECKING:
     from rollback_budget.sources.base import OpenSource
 
+#: From when to when the looks of one pace are read.
+Span = tuple[datetime, datetime]
 #: Over how many steps the baseline's own health is judged.
 STEPS_OF_HEALTH = 15
 
@@ -62,17 +66,22 @@ class ReleaseTraffic:
         self._now = now
         self._source: Source | None = None
         self._problems: list[str] | None = None
+        #: What has not come by then is not waited for.
+        self._give_up: datetime | None = None
 
     def __call__(self, since: datetime) -> Traffic:
         """Return the release's share, and what recovers, over the whole buckets since then."""
         self.baseline_problems(since)
-        step = self._spec.watch.step
-        start = grid_floor(since, step) + step
-        end = grid_floor(self._now() - self._spec.watch.settle, step)
-        if end <= start:
+        self._give_up = self._give_up or self._now() + _in_time(self._spec)
+        spans = {pace: self._since(pace, since) for pace in _prompt_paces(self._spec)}
+        if all(start + pace.every + pace.lag > self._give_up for pace, (start, _) in spans.items()):
+            return Traffic(None, "cannot be known: every metric comes too late", knowable=False)
+        spans = {pace: (start, end) for pace, (start, end) in spans.items() if start < end}
+        if not spans:
             return Traffic(None, "no whole bucket since the change yet")
+        start, end = min(start for start, _ in spans.values()), max(end for _, end in spans.values())
         try:
-            samples = self._runner.run(self._fetch(start, end))
+            samples = self._runner.run(self._fetch(spans))
             recovery = recovery_of(self._spec, self._breaches, samples, start, end)
         except (SourceError, SeriesError) as error:
             return Traffic(None, f"cannot be known: {error}")
@@ -83,10 +92,14 @@ class ReleaseTraffic:
         """Return where the baseline is itself beyond a budget; queried once, up to then; empty if unknown."""
         if self._problems is None:
             spec = self._spec
-            end = grid_floor(min(until, self._now() - spec.watch.settle), spec.watch.step)
-            start = end - STEPS_OF_HEALTH * spec.watch.step
+            spans = {}
+            for pace in _prompt_paces(spec):
+                last = grid_floor(min(until, self._now() - pace.lag), pace.every)
+                spans[pace] = (last - STEPS_OF_HEALTH * pace.every, last)
+            start = min((first for first, _ in spans.values()), default=until)
+            end = max((last for _, last in spans.values()), default=until)
             try:
-                samples = self._runner.run(self._fetch(start, end))
+                samples = self._runner.run(self._fetch(spans))
                 self._problems = baseline_problems(spec, samples, start, end, self._before)
             except (SourceError, SeriesError):
                 self._problems = []
@@ -94,19 +107,21 @@ class ReleaseTraffic:
                 self._warn(problem)
         return self._problems
 
-    async def _fetch(self, start: datetime, end: datetime) -> list[Sample]:
-        spec = self._spec
+    def _since(self, pace: Pace, since: datetime) -> Span:
+        """Return the whole looks of a pace since then that have come."""
+        # What arrives at first is about requests from before.
+        return (
+            grid_floor(since + pace.leaves_out, pace.every) + pace.every,
+            grid_floor(self._now() - pace.lag, pace.every),
+        )
+
+    async def _fetch(self, spans: Mapping[Pace, Span]) -> list[Sample]:
         if self._source is None:
-            self._source = await self._open_source(spec)
-        series = tuple(sorted({budget.series for budget in spec.budgets}))
-        # One step more: a counter that was not scraped then has what came before the change, too.
-        before = start - spec.watch.step if isinstance(spec.source, PrometheusSource) else start
-        request = SeriesRequest(series, spec.release, spec.baseline, before, end, spec.watch.step)
-        found = await self._source.fetch(request)
-        if before < start:
-            there = {(one.series, one.version, one.time) for one in found}
-            found = [one for one in found if (one.series, one.version, one.time - spec.watch.step) in there]
-        return [sample for sample in found if start < sample.time <= end]
+            self._source = await self._open_source(self._spec)
+        found: list[Sample] = []
+        for pace, span in spans.items():
+            found += await _fetch(self._spec, self._source, pace, span)
+        return found
 
     def _share(self, samples: list[Sample]) -> tuple[float | None, str, bool]:
         if samples and all(sample.n is None for sample in samples):
@@ -145,8 +160,12 @@ def baseline_levels(
     spec: RolloutSpec, samples: Iterable[Sample], start: datetime, end: datetime
 ) -> dict[str, float]:
     """Return the baseline's mean of every series that is known."""
-    frame = frame_of(spec, samples, start=start, end=end)
-    levels = {name: level_of(arms.baseline, arms.baseline_n).value for name, arms in frame.arms.items()}
+    frames = frame_of(spec, samples, start=start, end=end).paces
+    levels = {
+        name: level_of(arms.baseline, arms.baseline_n).value
+        for frame in frames
+        for name, arms in frame.arms.items()
+    }
     return {name: value for name, value in levels.items() if isfinite(value)}
 
 
@@ -169,7 +188,10 @@ def recovery_of(
     if not breached:
         return None
     frame = frame_of(spec, samples, start=start, end=end)
-    each = [_recovery(budget, breach, frame.arms[budget.series], spec) for budget, breach in breached]
+    each = [
+        _recovery(budget, breach, frame.of(budget.series).arms[budget.series], spec)
+        for budget, breach in breached
+    ]
     said = "; ".join(one.said for one in each)
     if any(one.good is False for one in each):
         return Recovery(False, said)
@@ -188,7 +210,7 @@ def baseline_problems(
     frame = frame_of(spec, samples, start=start, end=end)
     problems = []
     for budget in spec.budgets:
-        arms = frame.arms[budget.series]
+        arms = frame.of(budget.series).arms[budget.series]
         level = level_of(arms.baseline, arms.baseline_n)
         was = before.get(budget.series, nan)
         if budget.comparison is Comparison.INCREASE or _status(budget, level, was) is not BAD:
@@ -201,7 +223,40 @@ def baseline_problems(
     return list(dict.fromkeys(problems))
 
 
+async def _fetch(spec: RolloutSpec, source: Source, pace: Pace, span: Span) -> list[Sample]:
+    start, end = span
+    # One step more: a counter that was not scraped then has what came before the change, too.
+    before = start - pace.every if isinstance(spec.source, PrometheusSource) else start
+    request = SeriesRequest(series_of(spec, pace), spec.release, spec.baseline, before, end, pace.every)
+    found = await source.fetch(request)
+    if before < start:
+        there = {(one.series, one.version, one.time) for one in found}
+        found = [one for one in found if (one.series, one.version, one.time - pace.every) in there]
+    return [sample for sample in found if start < sample.time <= end]
+
+
+def _prompt_paces(spec: RolloutSpec) -> list[Pace]:
+    """Return the paces whose values come soon enough to prove something while a rollback is verified."""
+    return [pace for pace in paces_of(spec) if _latest(pace) <= _in_time(spec)]
+
+
+def _in_time(spec: RolloutSpec) -> timedelta:
+    """Return how long a rollback is verified, at least so long that a look of ``watch`` comes in time."""
+    deadline = timedelta(0) if spec.target is None else spec.target.deadline
+    return max(deadline, 2 * spec.watch.step + spec.watch.settle)
+
+
+def _latest(pace: Pace) -> timedelta:
+    """Return how long after a request its value is surely there."""
+    return pace.every + pace.lag + pace.leaves_out
+
+
 def _recovery(budget: Budget, breach: Breach, arms: Arms, spec: RolloutSpec) -> Recovery:
+    pace = pace_of(spec, budget.metric)
+    if pace not in _prompt_paces(spec):
+        late = say_duration(_latest(pace))
+        said = f"whether {budget.metric} recovers cannot be known at once: a value is up to {late} late"
+        return Recovery(None, said, knowable=False)
     if budget.comparison is Comparison.INCREASE:
         return _no_more_events(budget, arms, spec)
     was = nan

@@ -106,7 +106,7 @@ async def request_rollback(
     def send() -> tuple[RollbackRequest, Future[None]]:
         # One that had to wait for others is asked once, so that those behind it wait less.
         left = max(TARGET_WAIT - timedelta(seconds=time.monotonic() - begun), timedelta(0))
-        found = sender.send(order, by, reason, verdict, left)
+        found = sender.request(order, by, reason, verdict, left, recorded=False)
         # Said here: while many threads are at work, each line that the event loop writes keeps it waiting.
         log.info("%s", found)
         # Whatever becomes of the trigger; and no other rollback waits for this one's record.

@@ -24,10 +24,19 @@ class LateSamples:
 
     :param began: where the watch begins to read; nothing before it is read again.
     :param rollout: what the watches of one backend take different turns by, where not every poll reads again.
+    :param step: how long a look is; None for ``watch.step``.
     """
 
-    def __init__(self, spec: RolloutSpec, began: datetime, log: Log, now: Now, rollout: str = "") -> None:
-        step = spec.watch.step
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        began: datetime,
+        log: Log,
+        now: Now,
+        rollout: str = "",
+        step: timedelta | None = None,
+    ) -> None:
+        step = spec.watch.step if step is None else step
         self._every = reread_interval_of(spec.source)
         # Every look is read again once it is so old, whatever the turn.
         self._reach = -(-(lateness_of(spec.source) + self._every) // step) * step
@@ -73,7 +82,8 @@ class LateSamples:
             assert self._late is not None
             self._log.warning(
                 "%s came late or changed once their looks were decided, the newest for %s: decisions "
-                "stay, and replay on the final data may differ; a longer watch.settle waits for them",
+                "stay, and replay on the final data may differ; a longer watch.settle, or `lag` of a metric, "
+                "waits for them",
                 plural(self._unlogged, "sample"),
                 self._late.newest,
             )
@@ -84,4 +94,7 @@ class LateSamples:
         """Return ``evaluation`` with what came late."""
         if evaluation is None or self._late is None:
             return evaluation
-        return evaluation.model_copy(update={"late": self._late})
+        late, before = self._late, evaluation.late
+        if before is not None:
+            late = Late(samples=late.samples + before.samples, newest=max(late.newest, before.newest))
+        return evaluation.model_copy(update={"late": late})

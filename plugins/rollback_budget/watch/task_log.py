@@ -12,6 +12,7 @@ from rollback_budget.engine.budget_snapshot import BudgetSnapshot
 from rollback_budget.engine.comparison import Observation
 from rollback_budget.engine.evaluation import Status
 from rollback_budget.engine.fold import Fold
+from rollback_budget.engine.judge_change import JUDGE_CHANGED
 from rollback_budget.engine.messages import describe_comparison
 from rollback_budget.engine.suspension import Suspension
 from rollback_budget.engine.time_us import us_to_datetime
@@ -87,7 +88,9 @@ class TaskLog:
 
     def _log_doubts(self, doubts: tuple[str, ...]) -> None:
         """Log what has become doubtful, and that it no longer is; not when only its numbers change."""
-        kinds = tuple(_NUMBER.sub("", doubt) for doubt in doubts)
+        kinds = tuple(
+            doubt if doubt.startswith(JUDGE_CHANGED) else _NUMBER.sub("", doubt) for doubt in doubts
+        )
         for doubt, kind in zip(doubts, kinds, strict=True):
             if kind not in self._doubts:
                 self._log.warning("%s", doubt)

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime
 
 from rollback_budget.ledger.rollout_key import RolloutKey
 from rollback_budget.model.base import Frozen
+from rollback_budget.model.pace import longest_shift
 from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.rollback.order import RollbackOrder
 from rollback_budget.targets.rollback_terms import RollbackTerms
@@ -61,4 +62,6 @@ class WatchPlan(Frozen):
     @property
     def latest_end(self) -> datetime:
         """When this watch has nothing more to see, data delay included."""
-        return (self.until or self.window_end) + self.spec.watch.settle + self.spec.watch.poll
+        watch = self.spec.watch
+        end = self.window_end + longest_shift(self.spec) if self.until is None else self.until
+        return end + watch.settle + watch.poll

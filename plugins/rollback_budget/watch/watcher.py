@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from rollback_budget.clock import EPOCH, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
+from rollback_budget.clock import EPOCH, PROOF, Elapsed, Log, Now, SteadyClock, grid_floor, utc_now
 from rollback_budget.engine.evaluation import Blind, Evaluation, VerdictKind
 from rollback_budget.engine.fold import Fold, Restart, Window
-from rollback_budget.engine.frame import Frame, frame_of
-from rollback_budget.engine.sample import Sample
+from rollback_budget.engine.frame import Frame, join_paces
 from rollback_budget.exceptions import SeriesError, SourceError
 from rollback_budget.model.budget import Tier
+from rollback_budget.model.pace import Pace, paces_of
 from rollback_budget.model.watch_settings import OnBlind
-from rollback_budget.sources.base import OpenSource, SeriesRequest, Source, is_watermarked
+from rollback_budget.sources.base import OpenSource, Source
 from rollback_budget.sources.resilience.coalescing import is_paced
-from rollback_budget.watch.late_samples import LateSamples
 from rollback_budget.watch.look_recorder import LookRecorder
 from rollback_budget.watch.look_writer import LookSink
+from rollback_budget.watch.pace_reader import PaceReader, Reading
 from rollback_budget.watch.suspension_cache import SuspensionLookup
 from rollback_budget.watch.task_log import TaskLog
 from rollback_budget.watch.watch_plan import Role, WatchPlan
 
 #: A look waits no longer for its source, the queue included; sources have time-outs of their own.
 LOOK_TIMEOUT = timedelta(minutes=5)
-#: Steps per read: a replay neither blocks other watches nor holds a whole day in memory.
-MAX_STEPS = 360
+#: Metrics of one pace wait so long for those of another one that are read at the same time.
+PATIENCE = timedelta(minutes=1)
 
 
 class Watcher:
@@ -41,8 +41,9 @@ class Watcher:
     :param looks: where every look goes; None for nowhere.
     :param now: the clock.
     :param elapsed: a monotonic clock, to notice when ``now`` is set; None when that cannot happen.
-    :param seen_until: returns up to where an earlier process saw the metrics; for a watch whose every look is
-        a process of its own, which could not know else for how long its source has been away.
+    :param seen_until: returns up to where an earlier process saw the metrics, pace by pace, where a poll has
+        missed a look since; for a watch whose every look is a process of its own, which could not know else
+        for how long its source has been away.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Watcher:
         looks: LookSink | None = None,
         now: Now = utc_now,
         elapsed: Elapsed | None = None,
-        seen_until: Callable[[], datetime | None] | None = None,
+        seen_until: Callable[[], Mapping[Pace, datetime]] | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -68,21 +69,20 @@ class Watcher:
         self._seen_until = seen_until
         self._source: Source | None = None
         self._task_log = TaskLog(plan, log, self._now)
-        self._series = tuple(sorted({budget.series for budget in spec.budgets}))
         guard = plan.role is Role.GUARD
-        self._end = grid_floor(plan.window_end, spec.watch.step)
+        self._readers = [PaceReader(plan, pace, log, self._now) for pace in paces_of(spec)]
+        end = max(grid_floor(plan.window_end, reader.pace.every) for reader in self._readers)
         self._fold = Fold(
             spec,
-            Window(plan.window_start, self._end),
+            Window(plan.window_start, end),
             restarts=_restarts(plan),
             tiers=frozenset({Tier.A}) if guard else None,
             watch_blind=not guard,
         )
-        self._read_until = grid_floor(plan.window_start, spec.watch.step)
-        self._late = LateSamples(spec, self._read_until, log, self._now, f"{plan.rollout}")
         self._look_recorder = LookRecorder(plan, looks)
         self._began = self._now()
-        self._has_caught_up = False
+        #: What could not be read, and why.
+        self._errors: dict[PaceReader, str] = {}
 
     async def look(self) -> Evaluation | None:
         """Read and fold what has settled since the last look; return the verdict once there is one.
@@ -90,43 +90,81 @@ class Watcher:
         A source that fails makes the look unknown and is queried for the same range again next time.
         """
         verdict = await self._look()
-        self._task_log.after_look(self._fold, self._read_until)
+        self._task_log.after_look(
+            self._fold, min(reader.read_until for reader in self._errors or self._readers)
+        )
         self._look_recorder.after_poll()
         return verdict
 
     async def _look(self) -> Evaluation | None:
-        horizon = self._horizon()
-        if self._read_until < horizon:
-            await self._update_suspensions(horizon)
-        while self._read_until < horizon:
-            before = self._read_until
-            verdict = await self._look_until(min(horizon, self._end_of_chunk()))
-            if verdict is not None or self._read_until == before:
-                return verdict
-            self._has_caught_up |= self._read_until == horizon
-        await self._check_clock()
-        return None
-
-    async def _look_until(self, horizon: datetime) -> Evaluation | None:
-        try:
-            settled, samples = await self._fetch(horizon)
-            begin = self._late.reread_from(self._read_until)
-            frame = frame_of(self._spec, samples, start=begin, end=settled, strict=False)
-        except (SourceError, SeriesError) as error:
-            self._task_log.on_source_error(str(error))
-            return self._late.add_to(self._evaluate_unread(self._horizon()))
-        lags = horizon - settled > self._spec.watch.max_gap
-        self._task_log.on_source_error(
-            "the newest rows have not arrived yet, by the source's watermark" if lags else None
-        )
+        clock = self._now() - self._spec.watch.settle
+        due = [reader for reader in self._readers if reader.is_due(clock)]
+        for reader in self._readers:
+            reader.has_caught_up |= reader not in due
+        if due:
+            await self._update_suspensions(max(reader.horizon(clock) + reader.pace.lag for reader in due))
         verdict = None
-        if settled > self._read_until:
-            verdict = await self._look_recorder.fold(self._fold, frame)
-            self._fold.add_late(self._late.notice(samples, settled))
-            self._read_until = settled
-        if verdict is None and settled < horizon:
-            verdict = self._evaluate_unread(horizon)
-        return self._late.add_to(verdict)
+        while due and verdict is None:
+            verdict, due = await self._look_until(
+                due, min(clock, *(one.end_of_chunk() for one in due)), clock
+            )
+        missing = [reader for reader in self._readers if reader.is_due(clock)]
+        if verdict is None and missing:
+            verdict = self._evaluate_unread(missing, clock)
+        elif verdict is None:
+            await self._check_clock()
+        for reader in self._readers:
+            verdict = reader.late.add_to(verdict)
+        return verdict
+
+    async def _look_until(
+        self, due: Sequence[PaceReader], until: datetime, clock: datetime
+    ) -> tuple[Evaluation | None, list[PaceReader]]:
+        """Read what is due and fold what is decided when the clock shows ``until``.
+
+        :return: the verdict, and what there is still to read.
+        """
+        now_due = [reader for reader in due if reader.is_due(until)]
+        read = await self._read(now_due, until)
+        frames: dict[PaceReader, Frame] = {}
+        for reader, found in read.items():
+            self._errors.pop(reader, None)
+            if isinstance(found, str):
+                self._errors[reader] = found
+                continue
+            try:
+                if found.until > reader.read_until:
+                    frames[reader] = reader.frame(found)
+            except SeriesError as error:
+                self._errors[reader] = str(error)
+        self._say_what_is_missing(now_due, read, until)
+        verdict = None
+        if frames:
+            every = [frames.get(reader) or reader.nothing_new() for reader in self._readers]
+            verdict = await self._look_recorder.fold(self._fold, join_paces(every))
+        for reader in frames:
+            found = read[reader]
+            assert isinstance(found, Reading)
+            self._fold.add_late(reader.advance(found))
+            reader.has_caught_up |= found.until == reader.horizon(clock)
+        missing = [reader for reader in now_due if reader.is_due(until)]
+        return verdict, [reader for reader in due if reader not in missing and reader.is_due(clock)]
+
+    def _say_what_is_missing(
+        self,
+        readers: Sequence[PaceReader],
+        read: Mapping[PaceReader, Reading | str],
+        until: datetime,
+    ) -> None:
+        found = [(reader, read[reader]) for reader in readers]
+        lags = any(
+            isinstance(reading, Reading) and reader.horizon(until) - reading.until > reader.pace.max_gap
+            for reader, reading in found
+        )
+        said = [*dict.fromkeys(self._errors.values())]
+        if lags and not said:
+            said = ["the newest rows have not arrived yet, by the source's watermark"]
+        self._task_log.on_source_error("; ".join(said) or None)
 
     @property
     def plan(self) -> WatchPlan:
@@ -145,102 +183,139 @@ class Watcher:
         settled = self._now() - EPOCH - watch.settle - lag
         return (watch.poll - settled % watch.poll).total_seconds() + 0.01
 
-    def _horizon(self, now: datetime | None = None) -> datetime:
-        watch = self._spec.watch
-        return min(grid_floor((now or self._now()) - watch.settle, watch.step), self._end)
-
-    def _end_of_chunk(self) -> datetime:
-        """Return up to where to read next; the same for every watch, so that replays can be read together."""
-        chunk = MAX_STEPS * self._spec.watch.step
-        return grid_floor(self._read_until, chunk) + chunk
-
     async def _check_clock(self) -> None:
         """Believe a clock that was set forward once there are samples of the time that it claims."""
         claimed = self._clock.claims
-        if claimed is None or self._source is None:
+        if claimed is None:
             return
-        horizon = self._horizon(claimed)
+        reader = min(self._readers, key=lambda one: one.pace.every)
+        horizon = reader.horizon(claimed - self._spec.watch.settle)
+        if horizon < self._now() + max(PROOF, reader.pace.every):
+            # A value there proves nothing: its look has begun, or what came last is carried forward.
+            return
         with suppress(SourceError, SeriesError, TimeoutError):
             async with asyncio.timeout(LOOK_TIMEOUT.total_seconds()):
-                newest = self._request(horizon - self._spec.watch.step, horizon)
-                samples = await self._source.fetch(newest)
+                newest = reader.request(horizon - reader.pace.every, horizon)
+                samples = await (await self._opened_source()).fetch(newest)
             if any(sample.value == sample.value for sample in samples):
                 self._clock.believe()
 
-    async def _update_suspensions(self, horizon: datetime) -> None:
-        """Read every suspension that concerns a look up to ``horizon``: it was recorded by now."""
-        if self._suspensions is None:
-            return
-        as_of = horizon + self._spec.watch.settle
-        self._fold.suspend(await self._suspensions(self._plan, as_of, self._log))
+    async def _opened_source(self) -> Source:
+        """Return the source; raises SourceError."""
+        if self._source is None:
+            self._source = await self._open_source(self._spec)
+        return self._source
 
-    async def _fetch(self, horizon: datetime) -> tuple[datetime, Sequence[Sample]]:
-        """Return up to where everything is in, at most ``horizon``, and the samples up to there."""
+    async def _update_suspensions(self, as_of: datetime) -> None:
+        """Read every suspension that concerns the looks decided by ``as_of``: it was recorded by now."""
+        if self._suspensions is not None:
+            self._fold.suspend(await self._suspensions(self._plan, as_of, self._log))
+
+    async def _read(self, readers: Sequence[PaceReader], until: datetime) -> dict[PaceReader, Reading | str]:
+        """Read all that is due at the same time; what cannot be read of one pace leaves the others alone.
+
+        :return: what came, or why it could not be read: an error that is kept would keep all that it saw.
+        """
+
+        async def read(source: Source, reader: PaceReader) -> Reading | str:
+            try:
+                return await reader.read(source, reader.horizon(until))
+            except SourceError as error:
+                return str(error)
+
         try:
             async with asyncio.timeout(LOOK_TIMEOUT.total_seconds()):
-                if self._source is None:
-                    self._source = await self._open_source(self._spec)
-                settled = await self._settled(self._source, horizon)
-                if settled <= self._read_until:
-                    return self._read_until, ()
-                request = self._request(self._late.reread_from(self._read_until), settled)
-                return settled, await self._source.fetch(request)
+                source = await self._opened_source()
+                if len(readers) == 1:
+                    return {readers[0]: await read(source, readers[0])}
+                return await _each(readers, lambda reader: read(source, reader))
+        except SourceError as error:
+            return dict.fromkeys(readers, str(error))
         except TimeoutError:
-            raise SourceError(
-                f"the metric source did not answer within {LOOK_TIMEOUT.total_seconds():g} s", transient=True
-            ) from None
+            return dict.fromkeys(
+                readers,
+                f"the metric source did not answer within {LOOK_TIMEOUT.total_seconds():g} s",
+            )
 
-    async def _settled(self, source: Source, horizon: datetime) -> datetime:
-        if not is_watermarked(source):
-            return horizon
-        until = await source.settled_until()
-        return self._read_until if until is None else grid_floor(min(horizon, until), self._spec.watch.step)
-
-    def _request(self, start: datetime, end: datetime) -> SeriesRequest:
-        spec = self._spec
-        return SeriesRequest(
-            series=self._series,
-            release=spec.release,
-            baseline=spec.baseline,
-            start=start,
-            end=end,
-            step=spec.watch.step,
-        )
-
-    def _evaluate_unread(self, horizon: datetime) -> Evaluation | None:
+    def _evaluate_unread(self, missing: Sequence[PaceReader], clock: datetime) -> Evaluation | None:
         """Fold the missing looks as unknown on a copy: the range is read again when the source is back.
 
         A watcher that has not caught up yet may replace one that saw everything: it is not blind before it
         has run for ``blind_after`` itself.
         """
-        unseen = frame_of(self._spec, (), start=self._read_until, end=horizon)
-        if not self._has_caught_up and self._now() - self._began < self._spec.watch.blind_after:
-            return self._evaluate_blind_start(unseen)
-        verdict = self._fold.copy().fold(unseen)
-        if verdict is None or verdict.verdict is VerdictKind.BLIND:
+        now = self._now()
+        known = [
+            reader
+            for reader in missing
+            if reader.has_caught_up
+            or now - self._began >= reader.pace.blind_after
+            or (reader.is_last(clock) and now - self._began >= self._spec.watch.blind_after)
+        ]
+        if not known:
+            return self._evaluate_blind_start(missing, clock)
+        verdict = self._fold.copy().fold(self._unseen(known, clock))
+        is_blind = verdict is not None and verdict.verdict is VerdictKind.BLIND
+        if verdict is None or (is_blind and verdict.blind is not None and not verdict.blind.budgets):
             return verdict
         # The window ended unseen: wait for the source as long as a blind watch would have.
-        watch = self._spec.watch
-        if self._now() - watch.settle - self._read_until < watch.blind_after:
+        if any(reader.overdue(now) < self._spec.watch.blind_after for reader in missing):
             return None
-        if watch.on_blind is OnBlind.CONTINUE:
+        if is_blind:
             return verdict
-        since = self._read_until
-        sentence = f"no metric could be read since {since.isoformat()}, and the window is over"
-        blind = Blind(area="every area", since=since, sentence=sentence)
+        if self._spec.watch.on_blind is OnBlind.CONTINUE:
+            return verdict
+        since = min(reader.read_until for reader in missing)
+        what, area = self._name(missing)
+        sentence = f"{what} could be read since {since.isoformat()}, and the window is over"
+        blind = Blind(area=area, since=since, sentence=sentence)
         return verdict.model_copy(update={"verdict": VerdictKind.BLIND, "blind": blind})
 
-    def _evaluate_blind_start(self, unseen: Frame) -> Evaluation | None:
+    def _unseen(self, missing: Sequence[PaceReader], clock: datetime) -> Frame:
+        return join_paces(
+            [reader.unseen(clock) if reader in missing else reader.nothing_new() for reader in self._readers]
+        )
+
+    def _evaluate_blind_start(self, missing: Sequence[PaceReader], clock: datetime) -> Evaluation | None:
         """Say blind where an earlier process was the last to see anything, and that is long ago."""
-        watch, seen = self._spec.watch, None if self._seen_until is None else self._seen_until()
-        if seen is None or self._now() - watch.settle - seen < watch.blind_after:
-            return None
-        verdict = self._fold.copy().fold(unseen)
+        seen_until = {} if self._seen_until is None else self._seen_until()
+        seen = {
+            reader: seen_until[reader.pace]
+            for reader in missing
+            if reader.pace in seen_until
+            and self._now() - reader.pace.lag - seen_until[reader.pace] >= reader.pace.blind_after
+        }
+        verdict = self._fold.copy().fold(self._unseen([*seen], clock)) if seen else None
         if verdict is None or verdict.verdict is not VerdictKind.BLIND:
             return None
-        sentence = f"no metric could be read since {seen.isoformat()}"
-        blind = Blind(area="every area", since=seen, sentence=sentence)
-        return verdict.model_copy(update={"blind": blind, "evaluated_until": seen})
+        since = min(seen.values())
+        what, area = self._name([*seen])
+        blind = Blind(area=area, since=since, sentence=f"{what} could be read since {since.isoformat()}")
+        return verdict.model_copy(update={"blind": blind, "evaluated_until": since})
+
+    def _name(self, missing: Sequence[PaceReader]) -> tuple[str, str]:
+        """Return how to say that nothing could be read, and of which area."""
+        if len(missing) == len(self._readers):
+            return "no metric", "every area"
+        series = [name for reader in missing for name in reader.series]
+        area = next(one.area for one in self._spec.budgets if one.series in series)
+        return f"no value of {', '.join(series)}", area
+
+
+async def _each(
+    readers: Sequence[PaceReader], read: Callable[[PaceReader], Awaitable[Reading | str]]
+) -> dict[PaceReader, Reading | str]:
+    """Read them at the same time; what hangs keeps the others waiting no longer than :data:`PATIENCE`."""
+    tasks = {reader: asyncio.ensure_future(read(reader)) for reader in readers}
+    try:
+        _, pending = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        if pending:
+            await asyncio.wait(pending, timeout=PATIENCE.total_seconds())
+        hangs = f"no answer within {PATIENCE.total_seconds():g} s of that for other metrics"
+        return {reader: task.result() if task.done() else hangs for reader, task in tasks.items()}
+    finally:
+        left = [task for task in tasks.values() if task.cancel()]
+        if left:
+            await asyncio.wait(left)
 
 
 def _restarts(plan: WatchPlan) -> list[Restart]:

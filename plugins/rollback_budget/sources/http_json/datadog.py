@@ -159,7 +159,7 @@ def check_interval(times: list[datetime], request: SeriesRequest) -> None:
         interval = f"of {write_duration(timedelta(milliseconds=apart))}" if apart else "of another grid"
         raise SourceError(
             f"Datadog answered in intervals {interval} where {write_duration(request.step)} was asked for; "
-            "take the rollup out of the queries, or set watch.step to that interval",
+            "take the rollup out of the queries, or set the metric's `every` (or watch.step) to that",
             transient=False,
         )
 

@@ -25,8 +25,8 @@ class PointReader:
     """
 
     def __init__(self, json_request: JsonRequest, place: str) -> None:
-        self._json_request = json_request
-        self._place = place
+        self.json_request = json_request
+        self.place = place
         self._paths: dict[str, Any] = {}
 
     def samples(self, document: Any, request: SeriesRequest, version: str | None) -> list[Sample]:
@@ -35,7 +35,21 @@ class PointReader:
         :param version: whose points these are, where the points do not say it.
         :raises SourceError: not transient, for what does not look as the budget file says.
         """
-        json_request = self._json_request
+        found = []
+        for time, whose, point in self.points(document, request, version):
+            for series, where in self._series(point):
+                if series in request.series:
+                    found.append(self._sample(time, series, whose, where, point))
+        return found
+
+    def points(
+        self, document: Any, request: SeriesRequest, version: str | None
+    ) -> Iterator[tuple[datetime, str, Any]]:
+        """Yield the points of ``document`` that lie in ``request``, with the end of their bucket and version.
+
+        :raises SourceError: see :meth:`samples`.
+        """
+        json_request = self.json_request
         points = self._find(json_request.points, document)
         if not isinstance(points, list):
             raise self._wrong(
@@ -43,44 +57,42 @@ class PointReader:
             )
         if json_request.full_at is not None and len(points) >= json_request.full_at:
             raise SourceError(
-                f"{self._place}: the answer is full ({len(points)} points): some are missing; "
+                f"{self.place}: the answer is full ({len(points)} points): some are missing; "
                 "ask for a shorter range or raise the backend's limit",
                 transient=False,
             )
         versions = {request.release, request.baseline}
-        found = []
         for point in points:
-            whose = version if json_request.version is None else self._name(json_request.version, point)
+            whose = version if json_request.version is None else self.name(json_request.version, point)
             if whose not in versions:
                 continue
             time = self._time(point)
             if json_request.label == "start":
                 time += request.step
-            if not request.start < time <= request.end:
-                continue
-            for series, where in self._series(point):
-                if series in request.series:
-                    found.append(self._sample(time, series, str(whose), where, point))
-        return found
+            if request.start < time <= request.end:
+                yield time, str(whose), point
 
     def _series(self, point: Any) -> Iterator[tuple[str, JsonSeries]]:
-        if self._json_request.metric is None:
-            yield from self._json_request.series.items()
-        elif self._json_request.each is not None:
-            name = self._name(self._json_request.metric, point)
+        if self.json_request.metric is None:
+            yield from self.json_request.series.items()
+        elif self.json_request.each is not None:
+            name = self.name(self.json_request.metric, point)
             if name is not None:
-                yield name, self._json_request.each
+                yield name, self.json_request.each
 
     def _sample(self, time: datetime, series: str, version: str, where: JsonSeries, point: Any) -> Sample:
-        value = self._number(where.value, point)
+        value = self.number(where.value, point)
         if where.divided_by is not None:
-            divisor = self._number(where.divided_by, point)
+            divisor = self.number(where.divided_by, point)
             value = value / divisor if divisor else nan
-        n = None if where.n is None else self._number(where.n, point)
-        le = None if where.le is None else self._number(where.le, point)
-        return Sample(time, series, version, value * where.scale, n if n is None or n == n else None, le)
+        n = None if where.n is None else self.number(where.n, point)
+        le = None if where.le is None else self.number(where.le, point)
+        judge = None if where.judge is None else self.name(where.judge, point)
+        known = n if n is None or n == n else None
+        return Sample(time, series, version, value * where.scale, known, le, judge=judge)
 
-    def _number(self, path: str, point: Any) -> float:
+    def number(self, path: str, point: Any) -> float:
+        """Return the number at ``path``, NaN for none; raises :class:`SourceError`."""
         said = self._find(path, point)
         if said is None:
             return nan
@@ -91,19 +103,20 @@ class PointReader:
         except ValueError:
             raise self._wrong(f"{path} must give a number, and gave {_quote(said)}", point) from None
 
-    def _name(self, path: str, point: Any) -> str | None:
+    def name(self, path: str, point: Any) -> str | None:
+        """Return the name at ``path``; raises :class:`SourceError`."""
         said = self._find(path, point)
         if isinstance(said, dict | list | bool):
             raise self._wrong(f"{path} must give a name, and gave {_quote(said)}", point)
         return None if said is None else str(said)
 
     def _time(self, point: Any) -> datetime:
-        said = self._find(self._json_request.time, point)
+        said = self._find(self.json_request.time, point)
         try:
-            return read_time(said, self._json_request.time_format)
+            return read_time(said, self.json_request.time_format)
         except ValueError as error:
             raise self._wrong(
-                f"time ({self._json_request.time}) must be {error}, and is {_quote(said)}", point
+                f"time ({self.json_request.time}) must be {error}, and is {_quote(said)}", point
             ) from None
 
     def _find(self, path: str, document: Any) -> Any:
@@ -116,7 +129,7 @@ class PointReader:
             raise self._wrong(f"JMESPath {path} cannot be used: {error}", document) from error
 
     def _wrong(self, what: str, document: Any) -> SourceError:
-        return SourceError(f"{self._place}: {what}, in {_quote(document)}", transient=False)
+        return SourceError(f"{self.place}: {what}, in {_quote(document)}", transient=False)
 
 
 def read_time(said: Any, format_: str) -> datetime:

@@ -7,70 +7,43 @@ from datetime import timedelta
 from typing import Any
 
 from rollback_budget.engine.sample import Sample
-from rollback_budget.model.json_api import HttpJsonSource, JsonRequest
-from rollback_budget.model.spec import RolloutSpec
-from rollback_budget.sources.base import SeriesRequest, Source
-from rollback_budget.sources.http_json.datadog import DatadogTimeseries
+from rollback_budget.model.json_api import JsonRequest
+from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.sources.http_json.json_samples import PointReader
-from rollback_budget.sources.http_json.langfuse import requests_of
 from rollback_budget.sources.http_json.templating import as_text, fill, fill_path, range_values
 from rollback_budget.sources.http_responses import read_json, send_request
 from rollback_budget.sources.resilience.chunking import all_of, parts_of
 from rollback_budget.transport.async_client import AsyncHttpClient
 
 
-def open_http_json(spec: RolloutSpec, client: AsyncHttpClient) -> Source:
-    """Return the ``http_json`` source that ``spec`` describes; raises :class:`SourceError`."""
-    source = spec.source
-    assert isinstance(source, HttpJsonSource)
-    if source.datadog is not None:
-        return DatadogTimeseries(source.datadog, client, source.timeout)
-    requests, place = source.requests, "source.requests"
-    if source.langfuse is not None:
-        requests, place = requests_of(source.langfuse, spec.watch.step), "source.langfuse.queries"
-    return JsonApi(requests, client, source.timeout, place)
-
-
 class JsonApi:
     """The ``http_json`` source. One attempt for each request; all of them at once.
 
-    :param requests: what to query; those that give none of the wanted series are not sent.
+    :param readers: of the answers to the requests; those that give none of the wanted series are not sent.
     :param timeout: for one request.
-    :param place: how messages name the list of requests.
     """
 
-    def __init__(
-        self, requests: Sequence[JsonRequest], client: AsyncHttpClient, timeout: timedelta, place: str
-    ) -> None:
+    def __init__(self, readers: Sequence[PointReader], client: AsyncHttpClient, timeout: timedelta) -> None:
         self._client = client
         self._timeout = timeout
-        self._readers = [
-            (json_request, PointReader(json_request, f"{place}[{at}]"), f"{place}[{at}]")
-            for at, json_request in enumerate(requests)
-        ]
+        self._readers = readers
 
     async def fetch(self, request: SeriesRequest) -> Sequence[Sample]:
         """Return the samples of ``request``; raises :class:`SourceError`."""
         answers = []
-        for json_request, reader, place in self._readers:
+        for reader in self._readers:
+            json_request = reader.json_request
             if json_request.metric is None and not json_request.series.keys() & set(request.series):
                 continue
             versions: tuple[str | None, ...] = (None,)
             if _mentions(json_request, "$version"):
                 versions = (request.release, request.baseline)
             for part in parts_of(request, json_request.longest):
-                answers += [self._query(json_request, reader, place, part, version) for version in versions]
+                answers += [self._query(reader, part, version) for version in versions]
         return [sample for samples in await all_of(answers) for sample in samples]
 
-    async def _query(
-        self,
-        json_request: JsonRequest,
-        reader: PointReader,
-        place: str,
-        request: SeriesRequest,
-        version: str | None,
-    ) -> list[Sample]:
-        values = _values(request, version)
+    async def _query(self, reader: PointReader, request: SeriesRequest, version: str | None) -> list[Sample]:
+        json_request, values = reader.json_request, _values(request, version)
         response = await send_request(
             self._client,
             json_request.method,
@@ -80,7 +53,9 @@ class JsonApi:
             timeout=self._timeout,
         )
         return reader.samples(
-            read_json(response, f"{place} ({json_request.method} {json_request.path})"), request, version
+            read_json(response, f"{reader.place} ({json_request.method} {json_request.path})"),
+            request,
+            version,
         )
 
 

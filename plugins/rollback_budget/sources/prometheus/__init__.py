@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rollback_budget.model.duration import write_duration
+from rollback_budget.model.pace import paces_of
 from rollback_budget.model.query import PrometheusQuery
 from rollback_budget.model.source import PrometheusSource
 from rollback_budget.model.spec import RolloutSpec
@@ -47,9 +48,11 @@ class PrometheusMetricSource(MetricSource):
                     f"`metrics.{name}.query`: `absent: zero` says nothing without `total`, the counter of "
                     "all requests: whether the version was scraped at all is not known"
                 )
-        if spec.watch.step < spec.source.scrape_interval:
-            step, scrape = write_duration(spec.watch.step), write_duration(spec.source.scrape_interval)
+        shortest = min((pace.every for pace in paces_of(spec)), default=spec.watch.step)
+        if shortest < spec.source.scrape_interval:
+            key = "watch.step" if shortest == spec.watch.step else "every"
+            step, scrape = write_duration(shortest), write_duration(spec.source.scrape_interval)
             yield (
-                f"`watch.step` ({step}) is shorter than `source.scrape_interval` ({scrape}): "
+                f"`{key}` ({step}) is shorter than `source.scrape_interval` ({scrape}): "
                 "looks without a scrape are unknown"
             )

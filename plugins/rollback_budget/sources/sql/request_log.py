@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Double,
     Integer,
@@ -18,7 +16,6 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal,
     literal_column,
     null,
     select,
@@ -63,7 +60,8 @@ class LogReading:
         layout, first = self._layout, requests[0]
         versions = sorted({name for request in requests for name in (request.release, request.baseline)})
         version: ColumnElement[Any] = column(layout.version)
-        groups: dict[str, ColumnElement[Any]] = {"bucket": self._bucket(first.step), "version": version}
+        bucket = self._time.bucket(first.step, names_start=self._names_start)
+        groups: dict[str, ColumnElement[Any]] = {"bucket": bucket, "version": version}
         slices = sorted({name for series in first.series if (name := series.partition(":")[2])})
         if slices and layout.slice is not None:
             said = cast(column(layout.slice), String)
@@ -116,17 +114,6 @@ class LogReading:
     @property
     def _names_start(self) -> bool:
         return isinstance(self._layout, Aggregate) and self._layout.label == "start"
-
-    def _bucket(self, step: timedelta) -> ColumnElement[int]:
-        """Return the number of the step that a row lies in: the step ends at this number times its length.
-
-        Rounding by hand, because casts truncate in one database and round in the next.
-        """
-        ratio = self._time.epoch() / literal(step.total_seconds(), Double)
-        whole = cast(ratio, BigInteger)
-        if self._names_start:
-            return whole + case((whole > ratio, 0), else_=1)
-        return whole + case((ratio > whole, 1), else_=0)
 
     def _latency_bucket(self, latency: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the place of the first bound that a latency does not exceed, by halving."""

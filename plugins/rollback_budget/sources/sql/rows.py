@@ -13,10 +13,13 @@ from rollback_budget.exceptions import SourceError
 
 
 def sample_of(row: Row[Any]) -> Sample | None:
-    """Return the sample of ``time, metric, version, value, n`` (and ``le``); None where a name is NULL."""
+    """Return the sample of ``time, metric, version, value, n``, ``le`` and ``judge`` where they are there.
+
+    None where a name is NULL.
+    """
     if row.version is None or row.metric is None:
         return None
-    le = getattr(row, "le", None)
+    le, judge = getattr(row, "le", None), getattr(row, "judge", None)
     try:
         return Sample(
             time=time_of(row.time),
@@ -25,6 +28,7 @@ def sample_of(row: Row[Any]) -> Sample | None:
             value=math.nan if row.value is None else float(row.value),
             n=None if row.n is None else float(row.n),
             le=None if le is None else float(le),
+            judge=None if judge is None else str(judge),
         )
     except (TypeError, ValueError) as error:
         raise SourceError(

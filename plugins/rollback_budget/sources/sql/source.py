@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -30,10 +32,15 @@ from rollback_budget.model.spec import RolloutSpec
 from rollback_budget.sources.base import SeriesRequest
 from rollback_budget.sources.sql.request_log import LogReading
 from rollback_budget.sources.sql.rows import sample_of, time_of
+from rollback_budget.sources.sql.scores import ScoreReading
 from rollback_budget.sources.sql.session import SqlSession
 
 #: SQLite joins at most 500 selects.
 MOST_SELECTS = 400
+#: A query that says this may give a column ``judge`` beside the four that every query gives.
+_JUDGE = re.compile(r"\bjudge\b", re.IGNORECASE)
+
+_SortIn = Callable[[list[list[Sample]], Sequence[Row[Any]]], None]
 
 
 class SqlSeries:
@@ -47,6 +54,7 @@ class SqlSeries:
     :param metrics: descriptions of the metrics, for those that carry a query of their own.
     :param query: one statement for every metric, giving ``time, metric, version, value, n`` and maybe ``le``.
     :param log: reads a table of requests or of counts instead of queries.
+    :param scores: reads the metrics that are made of scores.
     """
 
     def __init__(
@@ -56,12 +64,14 @@ class SqlSeries:
         query: str | None = None,
         *,
         log: LogReading | None = None,
+        scores: ScoreReading | None = None,
         timeout: timedelta = timedelta(seconds=30),
     ) -> None:
         self._session = SqlSession(engine, timeout)
         self._metrics = metrics
         self._query = query
         self._log = log
+        self._scores = scores
 
     @classmethod
     def of(cls, spec: RolloutSpec, engine: Engine) -> SqlSeries:
@@ -69,8 +79,13 @@ class SqlSeries:
         source = spec.source
         assert isinstance(source, SqlSource)
         log = LogReading.of(spec, engine.dialect.name)
+        scores = None
+        if source.scores is not None:
+            scores = ScoreReading(source.scores, spec.metrics, engine.dialect.name)
         kind = cls if source.watermark is None else _WatermarkedSeries
-        series = kind(engine, spec.metrics, source.query, log=log, timeout=source.statement_timeout)
+        series = kind(
+            engine, spec.metrics, source.query, log=log, scores=scores, timeout=source.statement_timeout
+        )
         if isinstance(series, _WatermarkedSeries):
             series.watermark = source.watermark or ""
         return series
@@ -85,46 +100,77 @@ class SqlSeries:
 
         One statement for all of them, or few when they are very many. Raises :class:`SourceError`.
         """
-        if self._log is not None:
-            return self._log.samples(requests, await self._session.read(self._log.statement(requests)))
         found: list[list[Sample]] = [[] for _ in requests]
-        for statement in self._statements(requests):
-            _sort_in(found, requests, await self._session.read(statement))
+        for statement, sort_in in self._readings(requests):
+            sort_in(found, await self._session.read(statement))
         return found
 
     def fetch_now(self, request: SeriesRequest) -> list[Sample]:
         """Do what :meth:`fetch` does, in the calling thread."""
-        if self._log is not None:
-            [samples] = self._log.samples([request], self._session.read_now(self._log.statement([request])))
-            return samples
         found: list[list[Sample]] = [[]]
-        for statement in self._statements([request]):
-            _sort_in(found, [request], self._session.read_now(statement))
+        for statement, sort_in in self._readings([request]):
+            sort_in(found, self._session.read_now(statement))
         return found[0]
 
+    def _readings(self, requests: Sequence[SeriesRequest]) -> Iterator[tuple[Executable, _SortIn]]:
+        """Yield each statement, and what adds its rows to the samples of each request."""
+        scores = self._scores
+        if scores is not None:
+            of_scores = [one._replace(series=tuple(filter(scores.gives, one.series))) for one in requests]
+            requests = [
+                one._replace(series=tuple(name for name in one.series if not scores.gives(name)))
+                for one in requests
+            ]
+            for statement in scores.statements(of_scores):
+                yield statement, partial(_add_samples, scores, of_scores)
+        if not requests[0].series:
+            return
+        if self._log is not None:
+            yield self._log.statement(requests), partial(_add_samples, self._log, requests)
+            return
+        for each in self._statements(requests):
+            yield each, partial(_sort_in, requests)
+
     def _statements(self, requests: Sequence[SeriesRequest]) -> list[Executable]:
-        parts: list[Select[Any]] = []
+        # Selects of the same columns can be joined: those of one query, and all that say nothing of a judge.
+        parts: dict[str, list[Select[Any]]] = {}
         for place, request in enumerate(requests):
             if self._query is not None:
                 source = _bound(self._query, request, None).columns().subquery(f"request_{place}")
                 every: ColumnElement[Any] = literal_column(f"request_{place}.*")
-                parts.append(select(literal(place).label("place"), every).select_from(source))
-            else:
-                parts += (self._one(place, series, request) for series in request.series)
-        return [union_all(*parts[at : at + MOST_SELECTS]) for at in range(0, len(parts), MOST_SELECTS)]
+                one = select(literal(place).label("place"), every).select_from(source)
+                parts.setdefault("", []).append(one)
+                continue
+            for series in request.series:
+                query = self._query_of(series)
+                key = query if _JUDGE.search(query) else ""
+                parts.setdefault(key, []).append(self._one(query, place, series, request))
+        return [
+            union_all(*selects[at : at + MOST_SELECTS])
+            for selects in parts.values()
+            for at in range(0, len(selects), MOST_SELECTS)
+        ]
 
-    def _one(self, place: int, series: str, request: SeriesRequest) -> Select[Any]:
-        metric, _, slice_ = series.partition(":")
+    def _query_of(self, series: str) -> str:
+        metric = series.partition(":")[0]
         query = self._metrics.get(metric, Metric()).query
         if not isinstance(query, str):
             raise SourceError(
                 f"metric {metric!r} has no query; add metrics.{metric}.query, or source.query for all",
                 transient=False,
             )
-        names = ("time", "version", "value", "n")
-        source = _bound(query, request, slice_ or None).columns(*map(column, names)).subquery()
+        return query
+
+    def _one(self, query: str, place: int, series: str, request: SeriesRequest) -> Select[Any]:
+        bound = _bound(query, request, series.partition(":")[2] or None)
         at: ColumnElement[int] = literal(place).label("place")
         named: ColumnElement[str] = literal(series).label("metric")
+        if _JUDGE.search(query):
+            # Whether it gives a column of that name, the database knows.
+            name = f"query_{place}"
+            every: ColumnElement[Any] = literal_column(f"{name}.*")
+            return select(at, named, every).select_from(bound.columns().subquery(name))
+        source = bound.columns(*map(column, ("time", "version", "value", "n"))).subquery()
         return select(at, source.c.time, named, source.c.version, source.c.value, source.c.n)
 
 
@@ -143,7 +189,17 @@ class _WatermarkedSeries(SqlSeries):
         return None if not rows or rows[0][0] is None else time_of(rows[0][0])
 
 
-def _sort_in(found: list[list[Sample]], requests: Sequence[SeriesRequest], rows: Sequence[Row[Any]]) -> None:
+def _add_samples(
+    reading: LogReading | ScoreReading,
+    requests: Sequence[SeriesRequest],
+    found: list[list[Sample]],
+    rows: Sequence[Row[Any]],
+) -> None:
+    for mine, samples in zip(found, reading.samples(requests, rows), strict=True):
+        mine += samples
+
+
+def _sort_in(requests: Sequence[SeriesRequest], found: list[list[Sample]], rows: Sequence[Row[Any]]) -> None:
     wanted = set(requests[0].series)
     try:
         for row in rows:

@@ -56,7 +56,7 @@ def _texts(spec: RolloutSpec) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]
         return
     for name in dict.fromkeys(budget.metric for budget in spec.budgets):
         query = spec.metric(name).query
-        if source.log is None and isinstance(query, str):
+        if source.log is None and not source.is_score(name) and isinstance(query, str):
             yield f"metrics.{name}.query", (query, _COLUMNS_OF_ONE)
 
 

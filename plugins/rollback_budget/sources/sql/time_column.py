@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, DateTime, Double, and_, cast, column, extract, func, literal
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Double,
+    and_,
+    case,
+    cast,
+    column,
+    extract,
+    func,
+    literal,
+)
 
 #: The Julian day of 1970-01-01, from which SQLite's clock counts.
 JULIAN_EPOCH = 2_440_587.5
@@ -33,6 +45,19 @@ class TimeColumn:
         if self.is_sqlite:
             return func.round((func.julianday(stored) - JULIAN_EPOCH) * 86_400.0, 3)
         return cast(extract("epoch", stored), Double)
+
+    def bucket(self, step: timedelta, *, names_start: bool = False) -> ColumnElement[int]:
+        """Return the number of the step that a time lies in: the step ends at this number times its length.
+
+        Rounding by hand, because casts truncate in one database and round in the next.
+
+        :param names_start: see :meth:`within`.
+        """
+        ratio = self.epoch() / literal(step.total_seconds(), Double)
+        whole = cast(ratio, BigInteger)
+        if names_start:
+            return whole + case((whole > ratio, 0), else_=1)
+        return whole + case((ratio > whole, 1), else_=0)
 
     def within(self, start: datetime, end: datetime, *, names_start: bool = False) -> ColumnElement[bool]:
         """Return the condition for a range, on the bare column where an index can serve it.

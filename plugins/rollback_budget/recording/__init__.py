@@ -1,0 +1,1 @@
+"""Recording: any metric source, read in pages, into a file of recorded series."""
