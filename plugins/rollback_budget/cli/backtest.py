@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rollback_budget.cli.common import budget_argument, iso
+from rollback_budget.cli.common import budget_argument, iso, jobs_option
 from rollback_budget.cli.progress import progress_of
 from rollback_budget.cli.recordings import (
     Chosen,
@@ -52,13 +51,7 @@ if TYPE_CHECKING:
     help="Which rollout to draw, by its name; by default a false trip, else a missed one, else any.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=lambda: len(os.sched_getaffinity(0)),
-    help="Processes; by default one a core.",
-)
+@jobs_option
 def backtest(
     budget: Path,
     folder: Path | None,
